@@ -1,0 +1,26 @@
+# Two commands: `make demo` shows a deployment on real parts, `make test` runs every test.
+BIN := .venv/bin
+PYTHON := $(BIN)/python
+
+.PHONY: setup lint test up down demo
+
+setup: ## install what is missing: system packages, .venv, the project in it
+	@sandbox/setup.sh
+
+lint: setup ## style, types, and the one-way import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+
+test: setup ## every test, those on real parts included
+	$(BIN)/pytest
+
+up: setup ## leave the sandbox running, to try the UI by hand
+	$(PYTHON) -m sandbox up
+
+down: setup ## take the sandbox away again
+	$(PYTHON) -m sandbox down
+
+demo: setup ## a good release, then a bad one, with a client counting failed requests
+	$(PYTHON) -m sandbox demo

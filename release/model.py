@@ -1,0 +1,151 @@
+"""The nouns of a deployment, as values: no behaviour that needs a clock, a network or a disk."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from release.errors import BadRequest
+
+_VERSION = re.compile(r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z][0-9A-Za-z.-]*)?")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class ReleaseKind(StrEnum):
+    """How step 1 of the runbook names a release."""
+
+    TAG = "tag"
+    BRANCH = "branch"
+
+
+class Step(StrEnum):
+    """The runbook's headings, in order. The value is the heading as a person reads it."""
+
+    PLAN = "Plan"
+    CHECKLIST = "Pre-Deployment Checklist"
+    PREPARE = "1. Prepare Release"
+    BUILD = "2. Build Docker Image"
+    MIGRATE = "3. Run Database Migrations"
+    DEPLOY = "4. Deploy to Production"
+    VERIFY = "5. Verify Deployment"
+    POST = "Post-Deployment"
+    ROLLBACK = "Rollback"
+
+
+def parse_version(text: str) -> str:
+    """Return ``text`` if it is a version: ``vMAJOR.MINOR.PATCH`` with an optional pre-release.
+
+    Build metadata (``+…``) is refused, because an image tag cannot hold it.
+    Raises BadRequest. Source: semver.org 2.0.0, the runbook's step 1 (``v1.2.3``).
+    """
+    if not _VERSION.fullmatch(text):
+        raise BadRequest(
+            f"{text!r} is no version: expected vMAJOR.MINOR.PATCH, such as v1.2.3",
+            "ignition deploy v1.2.3 --to staging",
+        )
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """An image by digest, the only name for what runs: ``registry/name@sha256:…``."""
+
+    repository: str
+    digest: str
+
+    def __post_init__(self) -> None:
+        if not _DIGEST.fullmatch(self.digest):
+            raise BadRequest(f"{self.digest!r} is no digest: expected sha256: and 64 hex digits")
+
+    @classmethod
+    def parse(cls, text: str) -> "ImageRef":
+        """Read ``repository@sha256:…``; a tag is refused, because a tag can move."""
+        repository, at, digest = text.partition("@")
+        if not at or not repository:
+            raise BadRequest(f"{text!r} names an image without a digest (repository@sha256:…)")
+        return cls(repository.rsplit(":", 1)[0] if _has_tag(repository) else repository, digest)
+
+    @property
+    def short(self) -> str:
+        """The digest's first hex digits, as log lines and tables show it."""
+        return self.digest[:14] + "…"
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.digest}"
+
+
+def _has_tag(repository: str) -> bool:
+    return ":" in repository.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A version on a commit and, once it is built, the image that holds it."""
+
+    version: str
+    revision: str  # full git commit hash
+    image: ImageRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One container of the service, as the engine describes it."""
+
+    id: str
+    name: str  # the name by which the router's network knows it
+    address: str  # ip address on the router's network; "" while it has none
+    image: ImageRef | None  # None: it was started from something that has no registry digest
+    version: str  # label org.opencontainers.image.version; "" where the image has none
+    revision: str  # label org.opencontainers.image.revision; "" where the image has none
+    state: str  # the engine's word: created, running, exited, dead, …
+    health: str  # healthy, unhealthy, starting; "none" where the image declares no check
+    exit_code: int = 0
+
+    @property
+    def running(self) -> bool:
+        return self.state == "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What an environment served before the run touched it: the target of a rollback."""
+
+    environment: str
+    release: Release | None  # None: nothing of ours ran here (first deployment)
+    instances: tuple[str, ...]  # container ids that served
+    schema_version: str  # newest row of schema_migrations; "" for none
+    error_rate: float | None  # fraction: 5xx / all responses; None where nothing was measured
+    p95: timedelta | None  # 95th percentile of answer times; None where nothing was measured
+    taken_at: datetime
+
+    @property
+    def version(self) -> str:
+        return self.release.version if self.release else "nothing"
+
+    @property
+    def image(self) -> ImageRef | None:
+        return self.release.image if self.release else None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: its value against what was expected."""
+
+    name: str
+    passed: bool
+    sentence: str
+    took: timedelta = timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One HTTP answer, or its absence."""
+
+    at: datetime
+    status: int  # 0: no answer
+    took: timedelta
+    detail: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300

@@ -1,0 +1,127 @@
+"""What a person asks for: the form in Prefect's UI, the arguments of the `ignition` command.
+
+Prefect's form is no guard (its schema check can be switched off), so every flow validates its
+request again with :func:`checked`.
+"""
+
+import re
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from release.errors import BadRequest
+from release.model import ReleaseKind, parse_version
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_REF = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_./-]{0,199}")
+
+
+class DeployRequest(BaseModel):
+    """A deployment, as a release manager asks for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: str = Field(
+        default="",
+        title="Version",
+        description="vMAJOR.MINOR.PATCH, such as v1.2.3. Leave empty for a branch deployment.",
+    )
+    kind: ReleaseKind = Field(
+        default=ReleaseKind.TAG,
+        title="Kind of release",
+        description="tag: tag the commit and deploy that. branch: deploy the branch as it is.",
+    )
+    ref: str = Field(
+        default="main",
+        title="Branch or commit",
+        description="What to release. A tag that exists already must stand on this commit.",
+    )
+    started_by: str = Field(
+        default="",
+        title="Your name",
+        description="Written into the deployment log, as a claim: the server cannot prove it.",
+    )
+    ticket: str = Field(
+        default="",
+        title="Ticket",
+        description="The deployment ticket to close at the end; empty for none.",
+    )
+    notes: str = Field(
+        default="",
+        title="Notes",
+        description="One line for the deployment log.",
+    )
+    dry_run: bool = Field(
+        default=False,
+        title="Plan only",
+        description="Show what would happen, change nothing.",
+    )
+
+
+class RollbackRequest(BaseModel):
+    """A rollback, as on-call asks for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reason: str = Field(
+        default="",
+        title="Reason",
+        description="Why, in one line: 'P0: orders are charged twice'. Required.",
+    )
+    to: str = Field(
+        default="",
+        title="Version to return to",
+        description="Empty: the release that served before the present one.",
+    )
+    started_by: str = Field(default="", title="Your name", description="For the deployment log.")
+
+
+def checked(request: DeployRequest) -> DeployRequest:
+    """Return ``request`` if it can be acted upon. Raises BadRequest with the field's name."""
+    if request.kind is ReleaseKind.TAG:
+        parse_version(request.version)
+    elif request.version:
+        raise BadRequest(
+            f"version: a branch deployment takes no version, it got {request.version!r}",
+            f"ignition deploy --branch {request.ref} --to staging",
+        )
+    checked_ref(request.ref)
+    _one_line("ticket", request.ticket)
+    _one_line("notes", request.notes)
+    _one_line("started_by", request.started_by)
+    return request
+
+
+def checked_rollback(request: RollbackRequest) -> RollbackRequest:
+    """Return ``request`` if it can be acted upon. Raises BadRequest."""
+    if not request.reason.strip():
+        raise BadRequest(
+            "reason: a rollback needs one line that says why",
+            'ignition rollback production --reason "P0: …"',
+        )
+    _one_line("reason", request.reason)
+    _one_line("started_by", request.started_by)
+    if request.to:
+        checked_ref(request.to)
+    return request
+
+
+def checked_ref(ref: str) -> str:
+    """Return ``ref`` if git can be given it safely: a branch, tag or commit, no option, no range.
+
+    Source: git-check-ref-format(1), narrowed to what a release needs.
+    """
+    if not _REF.fullmatch(ref) or ".." in ref or "//" in ref or ref.endswith((".lock", "/", ".")):
+        raise BadRequest(f"{ref!r} is no branch, tag or commit name that git accepts")
+    return ref
+
+
+def checked_name(name: str, what: str) -> str:
+    """Return ``name`` if it can name an environment or a service: it never starts with ``-``."""
+    if not _NAME.fullmatch(name):
+        raise BadRequest(f"{name!r} is no {what}: lower-case letters, digits and -, 32 at most")
+    return name
+
+
+def _one_line(field: str, text: str, limit: int = 500) -> None:
+    if len(text) > limit or any(ord(character) < 32 for character in text):
+        raise BadRequest(f"{field}: expected one line of at most {limit} characters")

@@ -1,0 +1,98 @@
+"""The numbers that a team decides on, with their units, defaults and the reason for each.
+
+They are read from ``ignition.toml`` by :mod:`settings`; the pure functions beside this module take
+them as arguments. Defaults come from the runbook where it names a number.
+"""
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from release.duration import Duration
+
+
+class Rules(BaseModel):
+    """Base of all rule groups: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class RolloutRules(Rules):
+    """How the instances of a service are replaced (runbook, step 4)."""
+
+    replicas: int = Field(default=1, ge=1, le=3)
+    """Instances that serve. The router needs twice as many slots."""
+
+    healthy_within: Duration = timedelta(seconds=60)
+    """How long a new container may take to be healthy before it is given up; no user has met it."""
+
+    bake: Duration = timedelta(seconds=3)
+    """Watched time with both releases in service, before the baseline is drained."""
+
+    drain_timeout: Duration = timedelta(seconds=30)
+    """How long requests in flight on a draining container may take to finish."""
+
+    stop_grace: Duration = timedelta(seconds=15)
+    """Between SIGTERM and SIGKILL when a container is stopped."""
+
+    log_lines: int = Field(default=50, ge=1, le=1000)
+    """Last lines of each new container's log that are kept (runbook: `logs api --tail 50`)."""
+
+
+class VerifyRules(Rules):
+    """What the release must show at the public address (runbook, step 5)."""
+
+    health_within: Duration = timedelta(seconds=30)
+    """How long the public health check may fail right after cutover before it counts."""
+
+    smoke_timeout: Duration = timedelta(minutes=5)
+    """How long the smoke tests may take."""
+
+    request_timeout: Duration = timedelta(seconds=10)
+    """How long one HTTP answer may take."""
+
+
+class WatchRules(Rules):
+    """The runbook's rollback triggers and the watch they are judged over."""
+
+    length: Duration = timedelta(minutes=10)
+    """How long a new release is watched (runbook: "Monitor error rates (10 min)")."""
+
+    every: Duration = timedelta(seconds=15)
+    """Distance between two samples."""
+
+    sustained_for: Duration = timedelta(minutes=5)
+    """A breach must last longer than this (runbook: "for > 5 minutes")."""
+
+    error_rate_ceiling: float = Field(default=0.05, gt=0, lt=1)
+    """Fraction, 5xx / all responses (runbook: "Error rate > 5%")."""
+
+    fewest_requests: int = Field(default=100, ge=1)
+    """Requests a window must hold to be judged; probes add the missing ones."""
+
+    p95_factor: float = Field(default=3.0, gt=1)
+    """The 95th percentile may be this many times the baseline's, for `sustained_for`."""
+
+    p95_floor: Duration = timedelta(milliseconds=500)
+    """A 95th percentile below this is never a breach, whatever the baseline's was."""
+
+    auth_failures: int = Field(default=2, ge=1)
+    """Auth checks that must fail in a row before the auth flow counts as broken."""
+
+    longest_gap: Duration = timedelta(seconds=60)
+    """Two samples further apart than this leave the time between them unknown."""
+
+    extend_up_to: Duration = timedelta(minutes=10)
+    """How much longer the watch may go on while a breach is under way at its end."""
+
+
+class GateRules(Rules):
+    """Who answers the checklist, and until when."""
+
+    approval: Literal["human", "evidence"] = "human"
+    """human: each item is signed by a person. evidence: an item passes on its own evidence, and
+    one that has none is recorded as not required here."""
+
+    deadline: Duration = timedelta(hours=8)
+    """How long a gate waits for its signature before the run expires."""

@@ -1,0 +1,53 @@
+"""What makes a runbook step a Prefect task that is done once per run.
+
+After a gate the flow's body runs again from the top. A step is skipped then, because its result is
+kept under a key made of the run, the task and the step's own ``key``: Prefect's default key would
+also skip a second, deliberate call with the same arguments.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task, task
+from prefect.context import TaskRunContext
+
+from release.errors import DeployError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def step(
+    name: str,
+    *,
+    timeout: timedelta,
+    retries: int = 0,
+    retry_delay: tuple[float, ...] = (1, 3, 10),
+) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a function a step called ``name`` in the UI.
+
+    The result has to be picklable and free of secrets: it is written to the result storage.
+    ``retries`` is for steps that are safe to repeat; a DeployError is a decision, not a hiccup,
+    and is never retried unless it is Unreachable. ``timeout`` bounds one try. A task that is
+    called more than once in a run takes a ``key`` argument that tells the calls apart.
+    """
+    return task(
+        name=name,
+        persist_result=True,
+        cache_key_fn=_once_per_run,
+        timeout_seconds=timeout.total_seconds(),
+        retries=retries,
+        retry_delay_seconds=list(retry_delay[:retries]),
+        retry_condition_fn=_worth_repeating,
+    )
+
+
+def _once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
+    run = context.task_run.flow_run_id
+    return f"{run}/{context.task.task_key}/{arguments.get('key', '')}"
+
+
+def _worth_repeating(task: Task[Any, Any], task_run: Any, state: Any) -> bool:
+    error = state.result(raise_on_failure=False)
+    return not isinstance(error, DeployError) or type(error).__name__ == "Unreachable"
