@@ -8,63 +8,29 @@ An unknown key is an error that names the nearest known one.
 import difflib
 import os
 import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, get_args, get_origin
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
 from release.errors import BadConfiguration, BadRequest
+from release.layout import ServiceLayout
 from release.request import checked_name
 from release.rules import GateRules, RolloutRules, Rules, VerifyRules, WatchRules
 
-CONFIG_VARIABLE = "IGNITION_CONFIG"
+PREFIX = "IGNITION_"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 _DEFAULT_CONFIG = "ignition.toml"
-
-
-class ServiceSettings(Rules):
-    """What is deployed: the layout of the backend's repository and of its HTTP interface."""
-
-    name: str
-    """Image name, without registry: `ignition-api`."""
-
-    backend: str = "app/backend"
-    """Build context, from the repository's root (runbook, step 2: `cd app/backend`)."""
-
-    dockerfile: str = "Dockerfile"
-    """From the build context."""
-
-    build_arguments: dict[str, str] = {}
-    """Extra `--build-arg`s. VERSION and REVISION are always given. No secrets: an image keeps
-    its build arguments for everyone to read."""
-
-    migrations: str = "app/backend/migrations"
-    """Ordered SQL files, from the repository's root (runbook, step 3)."""
-
-    compose_service: str = "api"
-    """The service in the Compose file (runbook, step 4: `docker compose up -d --no-deps api`)."""
-
-    port: int = Field(default=8000, ge=1, le=65535)
-    """The port that a container of the service listens on."""
-
-    health_path: str = "/health"
-    """Answers 200 while the service can serve (runbook, step 5)."""
-
-    version_path: str = "/api/"
-    """Answers JSON that names the version (runbook, step 5)."""
-
-    version_field: str = "version"
-    """The field of that JSON (runbook: `jq '.version'`)."""
-
-    smoke: tuple[str, ...] = ("npm", "run", "test:smoke", "--prefix", "tests/")
-    """The smoke tests, run in a clean export of the release (runbook, step 5). They get BASE_URL
-    and EXPECT_VERSION in their environment."""
 
 
 class RepositorySettings(Rules):
@@ -202,18 +168,40 @@ class EnvironmentSettings(Rules):
     """The environment whose state is the evidence for this one ("tested in staging")."""
 
 
+class _Variables(EnvSettingsSource):
+    """The environment. A variable's name holds no ``-``, so ``EU_WEST`` is ``eu-west``."""
+
+    def __call__(self) -> dict[str, Any]:
+        found = super().__call__()
+        tables = found.get("environments", {})
+        return found | {"environments": {k.replace("_", "-"): v for k, v in tables.items()}}
+
+
+class _File(TomlConfigSettingsSource):
+    """``ignition.toml``. It is in git, so a secret in it is refused."""
+
+    def __call__(self) -> dict[str, Any]:
+        found = super().__call__()
+        for key in secret_keys(Settings, found):
+            raise BadConfiguration(
+                f"{config_path()}: {'.'.join(key)} is a secret and does not belong into a file",
+                f"take the line out and set {variable_of(*key)}",
+            )
+        return found
+
+
 class Settings(BaseSettings):
     """Everything that is configured."""
 
     model_config = SettingsConfigDict(
-        env_prefix="IGNITION_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
         use_attribute_docstrings=True,
     )
 
-    service: ServiceSettings
+    service: ServiceLayout
     repository: RepositorySettings
     registry: RegistrySettings
     ledger: LedgerSettings = LedgerSettings()
@@ -233,6 +221,16 @@ class Settings(BaseSettings):
                 raise ValueError(error.what) from None
         return value
 
+    @model_validator(mode="after")
+    def _staging_exists(self) -> Self:
+        for name, environment in self.environments.items():
+            if environment.staging and environment.staging not in self.environments:
+                known = ", ".join(sorted(self.environments))
+                raise ValueError(
+                    f"environments.{name}.staging names {environment.staging!r}; there is: {known}"
+                )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -244,9 +242,14 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (
             init_settings,
-            env_settings,
-            TomlConfigSettingsSource(settings_cls, toml_file=config_path()),
+            _Variables(settings_cls),
+            _File(settings_cls, toml_file=config_path()),
         )
+
+    def located(self, path: Path) -> Path:
+        """Where a configured path is: relative ones start at the configuration file's folder, so
+        that it does not matter where a worker or a command was started."""
+        return path if path.is_absolute() else config_path().resolve().parent / path
 
     def environment(self, name: str) -> EnvironmentSettings:
         """Return the environment's settings. Raises BadRequest naming those that exist."""
@@ -265,13 +268,35 @@ def config_path() -> Path:
     return Path(os.environ.get(CONFIG_VARIABLE, _DEFAULT_CONFIG))
 
 
+def variable_of(*key: str) -> str:
+    """The environment variable that sets a key: IGNITION_ENVIRONMENTS__EU_WEST__DATABASE__DSN."""
+    return PREFIX + "__".join(key).upper().replace("-", "_")
+
+
+def secret_keys(model: type[BaseModel], table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The keys in ``table`` whose values are secrets, as ``model`` knows them."""
+    for key, value in table.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            continue
+        inner = _model_in(field.annotation)
+        if inner is None:
+            if field.annotation is SecretStr or SecretStr in get_args(field.annotation):
+                yield (key,)
+        elif isinstance(value, dict):
+            named = get_origin(field.annotation) is dict  # a mapping: its own keys are names
+            for name, found in value.items() if named else [("", value)]:
+                if isinstance(found, dict):
+                    yield from ((key, *filter(None, [name]), *k) for k in secret_keys(inner, found))
+
+
 def load_settings() -> Settings:
     """Read and check the configuration, once per process and state of its sources.
 
     Raises BadConfiguration with the file, the key, what was found, and the nearest known key.
     """
     path = config_path()
-    variables = tuple(sorted(i for i in os.environ.items() if i[0].startswith("IGNITION_")))
+    variables = tuple(sorted(i for i in os.environ.items() if i[0].startswith(PREFIX)))
     modified = path.stat().st_mtime_ns if path.is_file() else 0
     return _load(path, modified, variables)
 
@@ -283,12 +308,34 @@ def _load(path: Path, modified: int, variables: tuple[tuple[str, str], ...]) -> 
             f"no configuration at {path}",
             f"cp ignition.example.toml ignition.toml, or set {CONFIG_VARIABLE}",
         )
+    _refuse_unknown_variables(name for name, _ in variables)
     try:
-        return Settings()  # type: ignore[call-arg]  # the sources give the arguments
+        return Settings()
     except tomllib.TOMLDecodeError as error:
         raise BadConfiguration(f"{path} is no TOML: {error}", f"edit {path}") from None
+    except SettingsError as error:
+        raise BadConfiguration(
+            f"a variable {PREFIX}… cannot be read: {error}",
+            f"one key is set as {variable_of('registry', 'address')}; a list or table is JSON",
+        ) from None
     except ValidationError as error:
-        raise BadConfiguration(_explain(path, error), f"edit {path}, then: ignition doctor") from None
+        raise BadConfiguration(
+            _explain(path, error), f"edit {path}, then: ignition doctor"
+        ) from None
+
+
+def _refuse_unknown_variables(names: Iterable[str]) -> None:
+    """Raise BadConfiguration for a variable of a table that does not exist: it would do nothing."""
+    for name in names:
+        table, nested, key = name.removeprefix(PREFIX).partition("__")
+        if nested and table.lower() not in Settings.model_fields:
+            known = [known.upper() for known in Settings.model_fields]
+            near = difflib.get_close_matches(table.upper(), known, n=1, cutoff=0.5)
+            raise BadConfiguration(
+                f"variable {name} is no setting"
+                + (f"; did you mean {PREFIX}{near[0]}__{key}?" if near else ""),
+                f"unset {name}",
+            )
 
 
 def _explain(path: Path, error: ValidationError) -> str:
@@ -306,7 +353,7 @@ def _explain_one(problem: Any) -> str:
 
 
 def _known_keys(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """The keys of the table at ``location``; a mapping's own keys (environment names) are skipped."""
+    """The keys of the table at ``location``; a mapping's own keys (names) are skipped."""
     for part in location:
         field = model.model_fields.get(str(part))
         if field is not None:

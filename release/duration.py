@@ -13,22 +13,28 @@ _UNITS = {
     "h": timedelta(hours=1),
     "d": timedelta(days=1),
 }
-_TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)\s*")
+_PART = r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|h|d)"
+_TEXT = re.compile(rf"\s*{_PART}(\s+{_PART})*\s*")
 
 
 def parse_duration(value: object) -> timedelta:
-    """Read a duration with its unit. A bare number is refused: 300 of what?
+    """Read a duration with its unit, or several: ``1 h 30 min``, as :func:`say_duration` writes it.
 
-    Raises ValueError, so that a settings model names the field.
+    A bare number is refused: 300 of what? Raises ValueError, so that a settings model names the
+    field.
     """
     if isinstance(value, timedelta):
         return value
-    found = _TEXT.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    if not isinstance(value, str) or not _TEXT.fullmatch(value):
         raise ValueError(
             f"{value!r} is no duration: write a number and a unit (ms, s, min, h, d), as '30 s'"
         )
-    return float(found[1]) * _UNITS[found[2]]
+    try:
+        return sum(
+            (float(number) * _UNITS[unit] for number, unit in re.findall(_PART, value)), timedelta()
+        )
+    except OverflowError:
+        raise ValueError(f"{value!r} is longer than any deployment") from None
 
 
 def say_duration(length: timedelta) -> str:
@@ -36,9 +42,9 @@ def say_duration(length: timedelta) -> str:
     seconds = length.total_seconds()
     if seconds < 0:
         return f"-{say_duration(-length)}"
-    if seconds < 1:
+    if seconds < 0.9995:  # above it the milliseconds round to 1 s
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s".replace(".0 s", " s")
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -7,7 +7,11 @@ from enum import StrEnum
 
 from release.errors import BadRequest
 
-_VERSION = re.compile(r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z][0-9A-Za-z.-]*)?")
+_NUMBER = r"(0|[1-9][0-9]*)"
+_PRE_RELEASE = rf"({_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+_VERSION = re.compile(rf"v{_NUMBER}\.{_NUMBER}\.{_NUMBER}(-{_PRE_RELEASE}(\.{_PRE_RELEASE})*)?")
+_LONGEST_VERSION = 128  # characters of an image tag (OCI distribution specification)
+_REPOSITORY = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:/-]*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -38,7 +42,7 @@ def parse_version(text: str) -> str:
     Build metadata (``+…``) is refused, because an image tag cannot hold it.
     Raises BadRequest. Source: semver.org 2.0.0, the runbook's step 1 (``v1.2.3``).
     """
-    if not _VERSION.fullmatch(text):
+    if len(text) > _LONGEST_VERSION or not _VERSION.fullmatch(text):
         raise BadRequest(
             f"{text!r} is no version: expected vMAJOR.MINOR.PATCH, such as v1.2.3",
             "ignition deploy v1.2.3 --to staging",
@@ -56,6 +60,9 @@ class ImageRef:
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.digest):
             raise BadRequest(f"{self.digest!r} is no digest: expected sha256: and 64 hex digits")
+        # It goes into an `.env` file and to the engine: no line break, nothing like an option.
+        if not _REPOSITORY.fullmatch(self.repository):
+            raise BadRequest(f"{self.repository!r} is no image name")
 
     @classmethod
     def parse(cls, text: str) -> "ImageRef":
@@ -85,6 +92,13 @@ class Release:
     version: str
     revision: str  # full git commit hash
     image: ImageRef | None = None
+
+
+def image_of(release: Release) -> ImageRef:
+    """The image of a release that was built. Raises BadRequest where it was not."""
+    if release.image is None:
+        raise BadRequest(f"{release.version} has no image yet")
+    return release.image
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What a person asks for: the form in Prefect's UI, the arguments of the `ignition` command.
 
 Prefect's form is no guard (its schema check can be switched off), so every flow validates its
-request again with :func:`checked`.
+request again with :func:`checked`. The form shows the fields by their ``position``.
 """
 
 import re
@@ -9,7 +9,7 @@ import re
 from pydantic import BaseModel, ConfigDict, Field
 
 from release.errors import BadRequest
-from release.model import ReleaseKind, parse_version
+from release.model import ImageRef, ReleaseKind, parse_version
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _REF = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_./-]{0,199}")
@@ -24,36 +24,43 @@ class DeployRequest(BaseModel):
         default="",
         title="Version",
         description="vMAJOR.MINOR.PATCH, such as v1.2.3. Leave empty for a branch deployment.",
+        json_schema_extra={"position": 0},
     )
     kind: ReleaseKind = Field(
         default=ReleaseKind.TAG,
         title="Kind of release",
         description="tag: tag the commit and deploy that. branch: deploy the branch as it is.",
+        json_schema_extra={"position": 1},
     )
     ref: str = Field(
         default="main",
         title="Branch or commit",
         description="What to release. A tag that exists already must stand on this commit.",
+        json_schema_extra={"position": 2},
     )
     started_by: str = Field(
         default="",
         title="Your name",
         description="Written into the deployment log, as a claim: the server cannot prove it.",
+        json_schema_extra={"position": 3},
     )
     ticket: str = Field(
         default="",
         title="Ticket",
         description="The deployment ticket to close at the end; empty for none.",
+        json_schema_extra={"position": 4},
     )
     notes: str = Field(
         default="",
         title="Notes",
         description="One line for the deployment log.",
+        json_schema_extra={"position": 5},
     )
     dry_run: bool = Field(
         default=False,
         title="Plan only",
         description="Show what would happen, change nothing.",
+        json_schema_extra={"position": 6},
     )
 
 
@@ -63,22 +70,33 @@ class RollbackRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     reason: str = Field(
-        default="",
         title="Reason",
-        description="Why, in one line: 'P0: orders are charged twice'. Required.",
+        description="Why, in one line: 'P0: orders are charged twice'.",
+        json_schema_extra={"position": 0},
     )
     to: str = Field(
         default="",
         title="Version to return to",
-        description="Empty: the release that served before the present one.",
+        description="A version, or an image by digest. Empty: the release that served before.",
+        json_schema_extra={"position": 1},
     )
-    started_by: str = Field(default="", title="Your name", description="For the deployment log.")
+    started_by: str = Field(
+        default="",
+        title="Your name",
+        description="For the deployment log.",
+        json_schema_extra={"position": 2},
+    )
 
 
 def checked(request: DeployRequest) -> DeployRequest:
     """Return ``request`` if it can be acted upon. Raises BadRequest with the field's name."""
+    if request.kind is ReleaseKind.TAG and not request.version:
+        raise BadRequest(
+            "version: a release needs one, such as v1.2.3, unless it is a branch deployment",
+            "ignition deploy v1.2.3 --to staging, or: ignition deploy --branch NAME --to staging",
+        )
     if request.kind is ReleaseKind.TAG:
-        parse_version(request.version)
+        checked_ref(parse_version(request.version))
     elif request.version:
         raise BadRequest(
             f"version: a branch deployment takes no version, it got {request.version!r}",
@@ -100,7 +118,9 @@ def checked_rollback(request: RollbackRequest) -> RollbackRequest:
         )
     _one_line("reason", request.reason)
     _one_line("started_by", request.started_by)
-    if request.to:
+    if "@" in request.to:
+        ImageRef.parse(request.to)
+    elif request.to:
         checked_ref(request.to)
     return request
 
@@ -120,6 +140,18 @@ def checked_name(name: str, what: str) -> str:
     if not _NAME.fullmatch(name):
         raise BadRequest(f"{name!r} is no {what}: lower-case letters, digits and -, 32 at most")
     return name
+
+
+def name_of(flow: str, what: str, environment: str) -> str:
+    """A run's name: ``deploy v1.2.3 to production``, ``rollback of production to v1.2.3``.
+
+    An image is named by the first digits of its digest.
+    """
+    repository, _, digest = what.partition("@")
+    shown = f"{digest[:14]}…" if digest else repository
+    if flow == "rollback":
+        return f"rollback of {environment}" + (f" to {shown}" if shown else "")
+    return " ".join(part for part in (flow, shown, "to", environment) if part)
 
 
 def _one_line(field: str, text: str, limit: int = 500) -> None:

@@ -5,11 +5,11 @@ them as arguments. Defaults come from the runbook where it names a number.
 """
 
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from release.duration import Duration
+from release.duration import Duration, say_duration
 
 
 class Rules(BaseModel):
@@ -49,7 +49,7 @@ class VerifyRules(Rules):
     smoke_timeout: Duration = timedelta(minutes=5)
     """How long the smoke tests may take."""
 
-    request_timeout: Duration = timedelta(seconds=10)
+    request_timeout: Duration = Field(default=timedelta(seconds=10), gt=timedelta())
     """How long one HTTP answer may take."""
 
 
@@ -59,7 +59,7 @@ class WatchRules(Rules):
     length: Duration = timedelta(minutes=10)
     """How long a new release is watched (runbook: "Monitor error rates (10 min)")."""
 
-    every: Duration = timedelta(seconds=15)
+    every: Duration = Field(default=timedelta(seconds=15), gt=timedelta())
     """Distance between two samples."""
 
     sustained_for: Duration = timedelta(minutes=5)
@@ -86,6 +86,15 @@ class WatchRules(Rules):
     extend_up_to: Duration = timedelta(minutes=10)
     """How much longer the watch may go on while a breach is under way at its end."""
 
+    @model_validator(mode="after")
+    def _gap_holds_samples(self) -> Self:
+        if self.longest_gap < 2 * self.every:
+            raise ValueError(
+                f"longest_gap ({say_duration(self.longest_gap)}) must be at least twice every "
+                f"({say_duration(self.every)}), or no two samples would count as connected"
+            )
+        return self
+
 
 class GateRules(Rules):
     """Who answers the checklist, and until when."""
@@ -94,5 +103,5 @@ class GateRules(Rules):
     """human: each item is signed by a person. evidence: an item passes on its own evidence, and
     one that has none is recorded as not required here."""
 
-    deadline: Duration = timedelta(hours=8)
+    deadline: Duration = Field(default=timedelta(hours=8), ge=timedelta(seconds=1))
     """How long a gate waits for its signature before the run expires."""

@@ -1,0 +1,109 @@
+"""Which release an environment serves, read off its containers and its router."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from release.errors import BadConfiguration, BadRequest
+from release.model import Baseline, ImageRef, Instance, Release
+
+NOTHING = "nothing"
+"""What a rollback goes back to where nothing was deployed before."""
+
+
+def serving_instances(
+    instances: Sequence[Instance], admitted: Collection[str] | None
+) -> tuple[Instance, ...]:
+    """The instances that users meet.
+
+    ``admitted`` holds the names that the router sends requests to; None means that there is no
+    router, and every running instance serves.
+    """
+    return tuple(
+        instance
+        for instance in instances
+        if instance.running and (admitted is None or instance.name in admitted)
+    )
+
+
+def serving_release(environment: str, serving: Sequence[Instance]) -> Release | None:
+    """The one release that serves; None where nothing does.
+
+    Raises BadConfiguration if two images serve at once, or one that has no registry digest: such a
+    state is no baseline to come back to.
+    """
+    images = {instance.image for instance in serving}
+    if not images:
+        return None
+    if len(images) > 1:
+        found = ", ".join(
+            sorted(f"{i.name} runs {i.version or i.image or 'an unknown image'}" for i in serving)
+        )
+        raise BadConfiguration(
+            f"{environment} serves more than one release: {found}",
+            f'ignition rollback {environment} --to VERSION --reason "two releases serve"',
+        )
+    first = serving[0]
+    if first.image is None:
+        raise BadConfiguration(
+            f"{environment} serves {first.name}, whose image has no registry digest, so that it "
+            "could not be restored",
+            "push the image and start the service by digest once",
+        )
+    return Release(first.version or first.image.short, first.revision, first.image)
+
+
+def baseline_address(baseline: Baseline) -> str:
+    """The baseline as a rollback can be told it: the image by digest, or nothing.
+
+    It depends on no record elsewhere, so that a rollback works while the ledger is down.
+    """
+    return str(baseline.image) if baseline.image else NOTHING
+
+
+def release_of_image(image: ImageRef, version: str, revision: str) -> Release:
+    """A release read off an image's labels; without labels it goes by its digest."""
+    return Release(version or image.short, revision, image)
+
+
+def baseline_from(
+    environment: str,
+    release: Release | None,
+    instances: Sequence[Instance],
+    replicas: int,
+    schema_version: str,
+    at: datetime,
+) -> Baseline:
+    """A baseline to go back to that was not recorded by the run itself.
+
+    It is to serve with ``replicas`` instances: those of the release's image that still exist, and
+    a placeholder for each that is gone and has to be started again.
+    """
+    image = release.image if release else None
+    there = [i.id for i in instances if image is not None and i.image == image]
+    wanted = replicas if release else 0
+    gone = [f"gone-{number}" for number in range(wanted - len(there))]
+    return Baseline(
+        environment=environment,
+        release=release,
+        instances=tuple([*there, *gone][:wanted]),
+        schema_version=schema_version,
+        error_rate=None,
+        p95=None,
+        taken_at=at,
+    )
+
+
+def previous_release(
+    environment: str, served: Sequence[Release], serving: ImageRef | None
+) -> Release:
+    """The release to go back to when none is named: the newest that served and does not serve now.
+
+    ``served`` is newest first. Raises BadRequest where the record knows none.
+    """
+    for release in served:
+        if release.image is not None and release.image != serving:
+            return release
+    raise BadRequest(
+        f"the ledger knows no release that {environment} served before the present one",
+        f"ignition rollback {environment} --to VERSION --reason …",
+    )

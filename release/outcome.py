@@ -1,0 +1,155 @@
+"""How a run ends, in words that a person reads at 3 am."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from release.duration import say_duration
+from release.errors import DeployError, Rejected
+from release.model import Step
+from release.rollback import Undo
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class Ending(StrEnum):
+    """The name of a run's last state. The first three are green."""
+
+    DEPLOYED = "Deployed"
+    PLANNED = "Planned"
+    NOTHING_TO_DO = "NothingToDo"
+    ROLLBACK_DONE = "RollbackDone"  # a rollback that a person started, and its subflow
+    HANDED_OVER = "HandedOver"  # a rollback that the deployment under way carries out
+    REJECTED = "Rejected"
+    REFUSED = "Refused"  # nothing was begun
+    FAILED = "Failed"  # something was begun, nothing that users meet was changed
+    ROLLED_BACK = "RolledBack"
+    ROLLBACK_FAILED = "RollbackFailed"
+
+    @property
+    def good(self) -> bool:
+        """Whether the run did what was asked for. A rolled-back deployment never did."""
+        return self in (
+            Ending.DEPLOYED,
+            Ending.PLANNED,
+            Ending.NOTHING_TO_DO,
+            Ending.ROLLBACK_DONE,
+            Ending.HANDED_OVER,
+        )
+
+
+def ending_of_failure(error: Exception, undo: Undo) -> Ending:
+    """The ending of a run that failed before, or without, anything being restored."""
+    if isinstance(error, Rejected):
+        return Ending.REJECTED
+    return Ending.REFUSED if undo is Undo.NOTHING else Ending.FAILED
+
+
+def explain(error: Exception) -> str:
+    """The failure in one sentence. Other errors than ours are named by their type."""
+    if isinstance(error, DeployError):
+        return error.what
+    return f"unexpected {type(error).__name__}: {error}"
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """The first line of ``text`` that says something, as a reason that a rollback accepts.
+
+    What a failed program wrote holds colours, tabs and empty lines: they become blanks, so that
+    none of them can stop a rollback. At most ``limit`` characters, and never empty.
+    """
+    text = text.encode("utf-8", "replace").decode()
+    for line in text.splitlines():
+        said = "".join(c if c.isprintable() else " " for c in _COLOUR.sub("", line)).strip()
+        if said:
+            return said[:limit].strip()
+    return "no reason was given"
+
+
+def hint_of(error: Exception) -> str:
+    """What to type after this failure; empty where nothing is known."""
+    return error.hint if isinstance(error, DeployError) else ""
+
+
+def log_notes(ending: Ending, sentence: str, notes: str) -> str:
+    """The Notes of the deployment log: what a person wrote; where it did not go well, why."""
+    if ending.good:
+        return notes or sentence
+    return f"{notes}; {sentence}" if notes else sentence
+
+
+def what_to_do(ending: Ending, environment: str, hint: str) -> str:
+    """What is left for a person to do; empty for nothing."""
+    if ending is Ending.ROLLBACK_FAILED:
+        return (
+            f"page on-call now, then: ignition status {environment}; when it serves again: "
+            f"ignition unlock {environment} --as NAME --reason …" + (f" · {hint}" if hint else "")
+        )
+    if ending is Ending.ROLLED_BACK:
+        return "mend the release and deploy the next version; the environment needs nothing"
+    return "" if ending.good else hint
+
+
+@dataclass(frozen=True, slots=True)
+class StepLine:
+    """One row of the report's step table."""
+
+    step: Step
+    outcome: str  # done, failed, skipped
+    took: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A run's report: line 1 what serves, line 2 what to do, then how it came to that."""
+
+    environment: str
+    run: str
+    ending: Ending
+    sentence: str
+    serves: str
+    to_do: str
+    steps: tuple[StepLine, ...]
+    approvals: tuple[tuple[str, str, str], ...]  # item, approver, comment
+    ended_at: datetime
+
+    def markdown(self) -> str:
+        """The report as an artifact."""
+        return (
+            f"**{self.environment} serves {self.serves}** at {self.ended_at:%H:%M:%S} UTC\n\n"
+            f"To do: {self.to_do or 'nothing'}\n\n"
+            f"## {self.ending}: {self.sentence}\n\n"
+            + _table(
+                ("Step", "Outcome", "Took"),
+                [
+                    (line.step, line.outcome, say_duration(line.took) if line.took else "")
+                    for line in self.steps
+                ],
+            )
+            + ("\n## Signatures\n\n" if self.approvals else "")
+            + _table(("Item", "Approver", "Comment"), self.approvals)
+        )
+
+
+def last_line(report: Report) -> str:
+    """The run's last log line: the ending, what serves, what to do."""
+    to_do = f"; to do: {report.to_do}" if report.to_do else ""
+    return (
+        f"[{report.run}] {report.ending}  {report.environment} serves {report.serves} "
+        f"at {report.ended_at:%H:%M:%S} UTC; {one_line(report.sentence)}{to_do}"
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    lines = [head, ["---"] * len(head), *rows]
+    return (
+        "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines) + "\n"
+    )
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

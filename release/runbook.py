@@ -1,0 +1,416 @@
+"""RUNBOOK.md as data: its headings, its checklist items and its rollback triggers.
+
+Whoever edits the runbook edits the pipeline. An HTML comment, which a reader of the rendered page
+does not see, binds a line to what the pipeline does with it:
+
+    - [ ] Database migrations tested in staging <!-- gate: migrations-tested evidence=... -->
+    - [ ] Monitor error rates (10 min) <!-- step: watch-error-rate -->
+    - Auth flow broken <!-- trigger: auth-flow -->
+
+A ``- [ ]`` item without a comment is a gate that asks a person, with a slug of its text as its id.
+Headings are bound by their text.
+"""
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from release.checklist import EvidenceSource, Item
+from release.errors import BadConfiguration
+from release.model import Step
+
+STEPS_HEADING = "Deployment Steps"
+TRIGGERS_HEADING = "Rollback Trigger Conditions"
+HEADINGS = tuple(step for step in Step if step not in (Step.PLAN, Step.ROLLBACK))
+"""The steps that the runbook has a heading for; the other two are the pipeline's own."""
+
+
+class PostStep(StrEnum):
+    """The Post-Deployment items that the pipeline does itself."""
+
+    WATCH_ERROR_RATE = "watch-error-rate"
+    WATCH_RESPONSE_TIMES = "watch-response-times"
+    VERIFY_AUTH_FLOW = "verify-auth-flow"
+    UPDATE_DEPLOYMENT_LOG = "update-deployment-log"
+    CLOSE_TICKET = "close-ticket"
+
+
+class TriggerId(StrEnum):
+    """The rollback triggers that the pipeline knows."""
+
+    HEALTH = "health"
+    ERROR_RATE = "error-rate"
+    P0 = "p0"
+    AUTH_FLOW = "auth-flow"
+
+
+class Kind(StrEnum):
+    """What a comment can bind a line to."""
+
+    GATE = "gate"
+    STEP = "step"
+    TRIGGER = "trigger"
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading as a person reads it."""
+
+    text: str
+    level: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChecklistItem:
+    """One ``- [ ]`` line."""
+
+    section: str  # the heading of level 2 above it
+    id: str
+    text: str
+    line: int
+    kind: Kind  # GATE or STEP
+    evidence: EvidenceSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """One line of the rollback trigger conditions."""
+
+    id: str
+    text: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The numbers that the runbook names; None where it names none."""
+
+    health_sustained_for: timedelta | None
+    error_rate_ceiling: float | None  # fraction
+    error_rate_sustained_for: timedelta | None
+    watch: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Runbook:
+    """Everything in the runbook that the pipeline acts upon, in the runbook's order."""
+
+    headings: tuple[Heading, ...]
+    items: tuple[ChecklistItem, ...]
+    triggers: tuple[Trigger, ...]
+
+    def gates(self, section: Step = Step.CHECKLIST) -> tuple[Item, ...]:
+        """The items under ``section`` that have to be signed."""
+        return tuple(
+            Item(item.id, item.text, item.section, item.evidence)
+            for item in self.items
+            if item.kind is Kind.GATE and item.section == section
+        )
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    kind: Kind
+    id: str
+    evidence: EvidenceSource | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Bullet:
+    section: str
+    text: str
+    comments: tuple[str, ...]
+    line: int
+
+
+_BOX = re.compile(r"\[ \]\s+(?=\S)")
+_LIKE_A_BOX = re.compile(r"\[\s*[xX]?\s*\]")
+_COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
+_BINDING = re.compile(r"(?P<kind>[\w-]+)\s*:\s*(?P<id>\S+)(?P<options>(?:\s+\S+)*)")
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?")
+
+
+def parse(text: str) -> Runbook:
+    """Read a runbook. Raises BadConfiguration with the line number of what cannot be read."""
+    headings: list[Heading] = []
+    items: list[ChecklistItem] = []
+    triggers: list[Trigger] = []
+    for part in _parts(MarkdownIt("commonmark").parse(text)):
+        if isinstance(part, Heading):
+            headings.append(part)
+        elif part.section == TRIGGERS_HEADING:
+            triggers.append(_trigger(part))
+        else:
+            items.extend(_item(part))
+    _refuse_duplicates([*items, *triggers])
+    return Runbook(tuple(headings), tuple(items), tuple(triggers))
+
+
+def _parts(tokens: Sequence[Token]) -> Iterator[Heading | _Bullet]:
+    """The headings and list items, in order; prose and code are for people only."""
+    section, depth = "", 0
+    for index, token in enumerate(tokens):
+        before = tokens[index - 1] if index else token
+        depth += {"list_item_open": 1, "list_item_close": -1}.get(token.type, 0)
+        line = token.map[0] + 1 if token.map else 0
+        if token.type == "html_block":
+            _refuse_stray(token.content, line)
+        if token.type != "inline":
+            continue
+        shown, comments = _without_comments(token)
+        if before.type == "heading_open":
+            heading = Heading(shown, int(before.tag[1:]), line)
+            section = shown if heading.level <= 2 else section
+            yield heading
+        first = tokens[index - 2].type == "list_item_open" if index > 1 else False
+        if depth and first and before.type == "paragraph_open":
+            yield _Bullet(section, shown, comments, line)
+        else:
+            _refuse_stray(token.content, line)
+
+
+def _without_comments(token: Token) -> tuple[str, tuple[str, ...]]:
+    """The Markdown that is shown, on one line, and the comments that are not."""
+    comments = tuple(
+        found[1].strip()
+        for child in token.children or ()
+        if child.type == "html_inline" and (found := _COMMENT.fullmatch(child.content))
+    )
+    shown = token.content
+    for child in token.children or ():
+        if child.type == "html_inline" and _COMMENT.fullmatch(child.content):
+            shown = shown.replace(child.content, " ", 1)
+    return " ".join(shown.split()), comments
+
+
+def _item(bullet: _Bullet) -> Iterator[ChecklistItem]:
+    """The checklist item that a bullet is, if it is one."""
+    box = _BOX.match(bullet.text)
+    if box is None:
+        if _LIKE_A_BOX.match(bullet.text):
+            raise _bad(
+                bullet.line,
+                f"{bullet.text[:60]!r} is no open item: write '- [ ] ' and its text. An item is "
+                "signed in the run, never ticked in the runbook",
+            )
+        if bullet.comments and _binding(bullet):
+            raise _bad(bullet.line, "a comment binds a line that is no '- [ ]' item")
+        return
+    text, binding = bullet.text[box.end() :], _binding(bullet)
+    if binding is None:
+        yield ChecklistItem(
+            bullet.section, _slug_id(text, bullet.line), text, bullet.line, Kind.GATE
+        )
+        return
+    if binding.kind is Kind.TRIGGER:
+        raise _bad(bullet.line, f"a trigger stands under '## {TRIGGERS_HEADING}', without a box")
+    yield ChecklistItem(
+        bullet.section, binding.id, text, bullet.line, binding.kind, binding.evidence
+    )
+
+
+def _trigger(bullet: _Bullet) -> Trigger:
+    binding = _binding(bullet)
+    if binding is None:
+        return Trigger(_slug_id(bullet.text, bullet.line), bullet.text, bullet.line)
+    if binding.kind is not Kind.TRIGGER:
+        raise _bad(bullet.line, f"expected <!-- trigger: … --> here, found {binding.kind}")
+    return Trigger(binding.id, bullet.text, bullet.line)
+
+
+def _binding(bullet: _Bullet) -> _Binding | None:
+    """What a bullet's comment says. A second comment, or one that binds nothing, is an error."""
+    if not bullet.comments and "<!--" in bullet.text:
+        raise _bad(bullet.line, "a comment has to end with --> on its own item")
+    if not bullet.comments:
+        return None
+    if len(bullet.comments) > 1:
+        raise _bad(bullet.line, f"{len(bullet.comments)} comments, one is allowed")
+    found = _BINDING.fullmatch(bullet.comments[0])
+    if found is None:
+        example = "gate: an-id evidence=tests"
+        raise _bad(
+            bullet.line, f"<!-- {bullet.comments[0]} --> binds nothing: write <!-- {example} -->"
+        )
+    kind = Kind(_known(found["kind"], Kind, bullet.line, "comment"))
+    if not _ID.fullmatch(found["id"]):
+        raise _bad(
+            bullet.line,
+            f"{found['id']!r} is no id: lower-case letters, digits and -, 48 at most",
+        )
+    return _Binding(kind, found["id"], _evidence(kind, found["options"].split(), bullet.line))
+
+
+def _evidence(kind: Kind, options: Iterable[str], line: int) -> EvidenceSource | None:
+    """The only key that there is; only a gate has it, once."""
+    evidence: EvidenceSource | None = None
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals or evidence is not None:
+            raise _bad(
+                line, f"{option!r} is not expected here: at most one key=value follows an id"
+            )
+        _known(key, ["evidence"] if kind is Kind.GATE else [], line, "key")
+        evidence = EvidenceSource(_known(value, EvidenceSource, line, "evidence"))
+    return evidence
+
+
+def _known(word: str, known: Iterable[str], line: int, what: str) -> str:
+    """Return ``word`` if it is known. Raises BadConfiguration naming the nearest known one."""
+    names = [str(name) for name in known]
+    if word in names:
+        return word
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    there_is = f"did you mean {near[0]}?" if near else f"there is: {', '.join(names) or 'none'}"
+    raise _bad(line, f"{what} {word!r} is unknown; {there_is}")
+
+
+def slug(text: str) -> str:
+    """``text`` in lower-case letters, digits and ``-``, 48 at most; may be empty."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:48].rstrip("-")
+
+
+def _slug_id(text: str, line: int) -> str:
+    found = slug(text)
+    if not found:
+        raise _bad(line, f"no id can be made of {text!r}: add <!-- gate: an-id --> to the line")
+    return found
+
+
+def _refuse_stray(markup: str, line: int) -> None:
+    """Refuse a comment that looks like a binding and stands where it binds nothing."""
+    for comment in _COMMENT.findall(markup):
+        if re.match(rf"\s*({'|'.join(Kind)})\s*:", comment):
+            raise _bad(line, f"<!--{comment}--> binds nothing: it has to end a list item's line")
+
+
+def _refuse_duplicates(entries: Iterable[ChecklistItem | Trigger]) -> None:
+    seen: dict[tuple[type, str], int] = {}
+    for entry in entries:
+        first = seen.setdefault((type(entry), entry.id), entry.line)
+        if first != entry.line:
+            raise _bad(entry.line, f"the id {entry.id!r} is taken by line {first}")
+
+
+def _bad(line: int, what: str) -> BadConfiguration:
+    return BadConfiguration(f"runbook, line {line}: {what}", "edit RUNBOOK.md")
+
+
+# --- conformance ----------------------------------------------------------------------------------
+
+
+def conforming(text: str) -> Runbook:
+    """Read a runbook that the pipeline can carry out.
+
+    Raises BadConfiguration with every reason why it cannot.
+    """
+    runbook = parse(text)
+    problems = conformance(runbook)
+    if problems:
+        raise BadConfiguration("; ".join(problems), "edit RUNBOOK.md")
+    return runbook
+
+
+def conformance(runbook: Runbook) -> list[str]:
+    """Where the runbook and the pipeline disagree, a sentence each; empty where they agree."""
+    return [
+        *_heading_problems(runbook.headings),
+        *_item_problems(runbook.items),
+        *_counterparts("trigger", runbook.triggers, list(TriggerId)),
+    ]
+
+
+def _heading_problems(headings: Sequence[Heading]) -> Iterator[str]:
+    known = [step.value for step in HEADINGS]
+    found = [heading for heading in headings if heading.text in known]
+    for heading in _step_headings(headings):
+        if heading.text not in known:
+            yield f"runbook, line {heading.line}: the pipeline has no step {heading.text!r}"
+    for text in known:
+        count = sum(heading.text == text for heading in found)
+        if count != 1:
+            yield f"the runbook has the heading {text!r} {count} times, expected once"
+    order = [heading.text for heading in found]
+    if sorted(order, key=known.index) != order:
+        yield f"the runbook's steps are in another order than the pipeline's: {', '.join(order)}"
+
+
+def _step_headings(headings: Iterable[Heading]) -> Iterator[Heading]:
+    """The headings that claim to be a step: numbered ones, and those under the steps' heading."""
+    section = ""
+    for heading in headings:
+        section = heading.text if heading.level <= 2 else section
+        if re.match(r"\d+[.)]", heading.text) or (section == STEPS_HEADING and heading.level == 3):
+            yield heading
+
+
+def _item_problems(items: Sequence[ChecklistItem]) -> Iterator[str]:
+    gates = [item for item in items if item.kind is Kind.GATE]
+    steps = [item for item in items if item.kind is Kind.STEP]
+    if not any(gate.section == Step.CHECKLIST for gate in gates):
+        yield f"nobody would be asked: '## {Step.CHECKLIST}' has no item that is signed"
+    for gate in gates:
+        if gate.section not in (Step.CHECKLIST, Step.POST):
+            yield (
+                f"runbook, line {gate.line}: nobody is asked for {gate.text!r}: a person signs "
+                f"under '## {Step.CHECKLIST}' or '## {Step.POST}'"
+            )
+    for step in steps:
+        if step.section != Step.POST:
+            yield (
+                f"runbook, line {step.line}: {step.id} is done under '## {Step.POST}', "
+                f"not under {step.section!r}"
+            )
+    yield from _counterparts("step", steps, list(PostStep))
+
+
+def _counterparts(
+    what: str, entries: Sequence[ChecklistItem | Trigger], known: Sequence[str]
+) -> Iterator[str]:
+    for entry in entries:
+        if entry.id not in known:
+            yield (
+                f"runbook, line {entry.line}: the pipeline has no {what} {entry.id!r} "
+                f"for {entry.text!r}; it has: {', '.join(known)}"
+            )
+    for name in known:
+        if name not in [entry.id for entry in entries]:
+            yield f"no line of the runbook is bound to the pipeline's {what} {str(name)!r}"
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|seconds?|min|minutes?|h|hours?)\b")
+_PERCENT = re.compile(r">\s*(\d+(?:\.\d+)?)\s*%")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def thresholds(runbook: Runbook) -> Thresholds:
+    """The numbers of the trigger conditions and of the watch, as the runbook's text has them."""
+    triggers = {trigger.id: trigger.text for trigger in runbook.triggers}
+    items = {item.id: item.text for item in runbook.items}
+    error_rate = triggers.get(TriggerId.ERROR_RATE, "")
+    percent = _PERCENT.search(error_rate)
+    return Thresholds(
+        health_sustained_for=_length(triggers.get(TriggerId.HEALTH, "")),
+        error_rate_ceiling=float(percent[1]) / 100 if percent else None,
+        error_rate_sustained_for=_length(error_rate),
+        watch=_length(items.get(PostStep.WATCH_ERROR_RATE, "")),
+    )
+
+
+def _length(text: str) -> timedelta | None:
+    found = _LENGTH.search(text)
+    return timedelta(seconds=float(found[1]) * _SECONDS[found[2][0]]) if found else None

@@ -1,0 +1,130 @@
+"""Which release an environment serves, and to which one a rollback goes."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from release.baseline import (
+    NOTHING,
+    baseline_address,
+    baseline_from,
+    previous_release,
+    release_of_image,
+    serving_instances,
+    serving_release,
+)
+from release.errors import BadConfiguration, BadRequest
+from release.model import Baseline, ImageRef, Instance, Release
+
+AT = datetime(2026, 11, 3, 14, 0, tzinfo=UTC)
+OLD = ImageRef("localhost:5000/api", "sha256:" + "1" * 64)
+NEW = ImageRef("localhost:5000/api", "sha256:" + "2" * 64)
+ONE = Instance("c1", "api-1", "10.0.0.2", OLD, "v1.0.0", "a" * 40, "running", "healthy")
+TWO = replace(ONE, id="c2", name="api-2")
+NEXT = replace(ONE, id="c3", name="api-3", image=NEW, version="v1.1.0", revision="b" * 40)
+
+
+@pytest.mark.parametrize(
+    ("instances", "admitted", "serving"),
+    [
+        ((ONE, TWO), {"api-1", "api-2"}, ["c1", "c2"]),
+        ((ONE, NEXT), {"api-1"}, ["c1"]),  # a new one that users do not meet yet
+        ((ONE, TWO), set(), []),
+        ((ONE, TWO), None, ["c1", "c2"]),  # no router
+        ((replace(ONE, state="exited"), TWO), None, ["c2"]),
+        ((replace(ONE, state="exited"),), {"api-1"}, []),  # the router has not noticed yet
+        ((), None, []),
+    ],
+)
+def test_an_instance_serves_if_it_runs_and_the_router_admits_it(
+    instances: tuple[Instance, ...], admitted: set[str] | None, serving: list[str]
+) -> None:
+    assert [i.id for i in serving_instances(instances, admitted)] == serving
+
+
+def test_one_image_on_all_instances_is_the_release_that_serves() -> None:
+    assert serving_release("production", (ONE, TWO)) == Release("v1.0.0", "a" * 40, OLD)
+
+
+def test_no_instance_is_no_release() -> None:
+    assert serving_release("production", ()) is None
+
+
+def test_an_image_without_labels_goes_by_its_digest() -> None:
+    release = serving_release("production", (replace(ONE, version="", revision=""),))
+
+    assert release is not None
+    assert release.version == "sha256:1111111…"
+
+
+def test_two_releases_at_once_are_no_baseline() -> None:
+    with pytest.raises(BadConfiguration) as refused:
+        serving_release("production", (ONE, NEXT, replace(ONE, image=None, version="")))
+
+    assert refused.value.what == (
+        "production serves more than one release: api-1 runs an unknown image, "
+        "api-1 runs v1.0.0, api-3 runs v1.1.0"
+    )
+    assert refused.value.hint.startswith("ignition rollback production --to VERSION")
+
+
+def test_an_image_that_no_registry_has_is_no_baseline() -> None:
+    with pytest.raises(BadConfiguration, match="whose image has no registry digest"):
+        serving_release("production", (replace(ONE, image=None),))
+
+
+def baseline(release: Release | None, *instances: Instance, replicas: int = 2) -> Baseline:
+    return baseline_from("production", release, instances, replicas, "0014", AT)
+
+
+def test_a_baseline_names_what_is_still_there_and_what_has_to_be_started_again() -> None:
+    release = Release("v1.0.0", "a" * 40, OLD)
+
+    assert baseline(release, ONE, TWO, NEXT).instances == ("c1", "c2")
+    assert baseline(release, ONE, NEXT).instances == ("c1", "gone-0")
+    assert baseline(release, NEXT).instances == ("gone-0", "gone-1")
+    assert baseline(release, ONE, TWO, replicas=1).instances == ("c1",)
+
+
+def test_a_baseline_of_nothing_serves_with_no_instance() -> None:
+    found = baseline(None, NEXT)
+
+    assert found.instances == ()
+    assert (found.version, found.image) == ("nothing", None)
+
+
+def test_a_baselines_address_needs_no_record_elsewhere() -> None:
+    assert baseline_address(baseline(Release("v1.0.0", "a" * 40, OLD))) == str(OLD)
+    assert ImageRef.parse(baseline_address(baseline(Release("v1.0.0", "a" * 40, OLD)))) == OLD
+    assert baseline_address(baseline(None)) == NOTHING
+
+
+def test_the_release_of_an_image_is_read_off_its_labels() -> None:
+    assert release_of_image(OLD, "v1.0.0", "a" * 40) == Release("v1.0.0", "a" * 40, OLD)
+    assert release_of_image(OLD, "", "").version == OLD.short
+
+
+@pytest.mark.parametrize(
+    ("served", "serving", "previous"),
+    [
+        ([("v1.1.0", NEW), ("v1.0.0", OLD)], NEW, "v1.0.0"),
+        ([("v1.1.0", NEW), ("v1.1.0", NEW), ("v1.0.0", OLD)], NEW, "v1.0.0"),
+        ([("v1.1.0", NEW), ("v1.0.0", OLD)], None, "v1.1.0"),  # nothing serves: the newest that did
+        ([("v1.1.0", None), ("v1.0.0", OLD)], NEW, "v1.0.0"),  # never built
+    ],
+)
+def test_the_previous_release_is_the_newest_that_does_not_serve_now(
+    served: list[tuple[str, ImageRef | None]], serving: ImageRef | None, previous: str
+) -> None:
+    releases = [Release(version, "a" * 40, image) for version, image in served]
+
+    assert previous_release("production", releases, serving).version == previous
+
+
+def test_no_previous_release_asks_for_a_version() -> None:
+    with pytest.raises(BadRequest) as refused:
+        previous_release("production", [Release("v1.0.0", "a" * 40, OLD)], OLD)
+
+    assert "the ledger knows no release that production served before" in refused.value.what
+    assert refused.value.hint.startswith("ignition rollback production --to VERSION")

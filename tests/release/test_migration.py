@@ -1,0 +1,311 @@
+"""Which migration files can run, in which order, and what each refusal says."""
+
+import hashlib
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from release.errors import MigrationRefused
+from release.migration import (
+    AppliedMigration,
+    MigrationFile,
+    Phase,
+    failing_line,
+    plan_migrations,
+    read_migration,
+    read_migrations,
+    split_statements,
+    tokens,
+)
+
+
+def a_file(version: str, name: str = "step", phase: Phase = Phase.EXPAND) -> MigrationFile:
+    checksum = hashlib.sha256(f"{version}{name}".encode()).hexdigest()
+    return MigrationFile(version, name, "SELECT 1;", checksum, phase)
+
+
+def applied(file: MigrationFile, **changes: str) -> AppliedMigration:
+    fields = {"name": file.name, "checksum": file.checksum, "phase": file.phase.value} | changes
+    return AppliedMigration(version=file.version, **fields)  # type: ignore[arg-type]
+
+
+def refusal(filename: str, content: bytes) -> str:
+    with pytest.raises(MigrationRefused) as caught:
+        read_migration(filename, content)
+    return str(caught.value)
+
+
+def plan_refusal(files: list[MigrationFile], rows: list[AppliedMigration]) -> str:
+    with pytest.raises(MigrationRefused) as caught:
+        plan_migrations(files, rows)
+    return str(caught.value)
+
+
+# --- one file -------------------------------------------------------------------------------------
+
+
+def test_a_file_is_an_expand_migration_unless_its_header_says_otherwise():
+    plain = read_migration("0007_add_email.sql", b"ALTER TABLE users ADD COLUMN email text;\n")
+    late = read_migration(
+        "0008_drop_mail.sql", b"-- migrate: phase=contract\nALTER TABLE users DROP COLUMN mail;"
+    )
+
+    assert (plain.version, plain.name, plain.phase) == ("0007", "add_email", Phase.EXPAND)
+    assert plain.filename == "0007_add_email.sql"
+    assert late.phase is Phase.CONTRACT
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        b"CREATE TABLE a (\r\n  x int\r\n);\r\n",
+        b"CREATE TABLE a (\r  x int\r);\r",
+        b"CREATE TABLE a (   \n  x int\t\n);\n\n\n",
+    ],
+    ids=["CRLF", "lone CR", "trailing blanks"],
+)
+def test_line_ends_and_trailing_blanks_do_not_change_the_checksum(changed):
+    content = b"CREATE TABLE a (\n  x int\n);\n"
+
+    assert (
+        read_migration("0001_a.sql", changed).checksum
+        == read_migration("0001_a.sql", content).checksum
+    )
+
+
+def test_crlf_does_not_reach_the_server():
+    assert "\r" not in read_migration("0001_a.sql", b"SELECT 1;\r\nSELECT 2;\r\n").sql
+
+
+def test_another_literal_changes_the_checksum():
+    one = read_migration("0001_a.sql", b"INSERT INTO t VALUES (1);")
+    two = read_migration("0001_a.sql", b"INSERT INTO t VALUES (2);")
+
+    assert one.checksum != two.checksum
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"\xef\xbb\xbfSELECT 1;", ":1: it begins with a byte order mark"),
+        ("SELECT 1;".encode("utf-16"), ":1: it is UTF-16"),
+        ("SELECT 1;".encode("utf-16-le"), ":1: a NUL byte"),
+        (b"SELECT 1;\n\nSELECT \0 2;", ":3: a NUL byte"),
+        (b"SELECT 1;\nSELECT '\xe4';", ":2: byte 0xe4 is no UTF-8"),
+        (b"", "it holds no statement"),
+        (b"-- nothing yet\n/* or /* nested */ here */ ;;\n", "it holds no statement"),
+        (b"SELECT 1;\n\\i other.sql\n", ":2: \\i is a command of psql"),
+        (b"SELECT 1 \\gset\n", ":1: \\gset is a command of psql"),
+        (b"CREATE TABLE t (x int);\nCOPY t FROM STDIN;\n1\n\\.\n", ":4: \\. is a command of psql"),
+        (b"CREATE TABLE t (x int);\nCOPY t (x) FROM STDIN;\n", ":2: COPY over the connection"),
+        (b"COPY (SELECT 1) TO stdout", ":1: COPY over the connection"),
+        (b"BEGIN;\nSELECT 1;\nCOMMIT;", ":1: BEGIN would end the transaction"),
+        (b"SELECT 1;\ncommit ;", ":2: COMMIT would end the transaction"),
+        (b"SELECT 1;\n/* x */ ROLLBACK TO SAVEPOINT a;", ":2: ROLLBACK would end"),
+        (b"START TRANSACTION;", ":1: START would end"),
+        (b"PREPARE TRANSACTION 'x';", ":1: PREPARE would end"),
+        (b"SAVEPOINT a;", ":1: SAVEPOINT would end"),
+        (b"create unique index concurrently i on t (x);", "CREATE INDEX CONCURRENTLY cannot run"),
+        (b"DROP INDEX CONCURRENTLY i;", "DROP INDEX CONCURRENTLY cannot run"),
+        (b"REINDEX TABLE CONCURRENTLY t;", "REINDEX CONCURRENTLY cannot run"),
+        (b"ALTER TABLE p DETACH PARTITION q CONCURRENTLY;", "DETACH PARTITION CONCURRENTLY"),
+        (b"VACUUM (ANALYZE) t;", "VACUUM cannot run"),
+        (b"CLUSTER;", "CLUSTER cannot run"),
+        (b"ALTER SYSTEM SET work_mem = '4MB';", "ALTER SYSTEM cannot run"),
+        (b"CREATE DATABASE x;", "CREATE DATABASE cannot run"),
+        (b"-- migrate: no-transaction\nSELECT 1;", ":1: '-- migrate: no-transaction' is unknown"),
+        (b"-- migrate:up\nSELECT 1;", ":1: '-- migrate: up' is unknown"),
+        (b"-- about\n-- migrate: phase=later\nSELECT 1;", ":2: phase=later is unknown"),
+        (b"SELECT 1;\n-- migrate: phase=contract\n", ":2: '-- migrate:' stands below"),
+        (b"SELECT 1;\nSELECT 'open;", ":2: a string that begins here is never closed"),
+        (b'SELECT "open;', ":1: a quoted name that begins here is never closed"),
+        (b"DO $body$ BEGIN END $bodi$;", ":1: what $body$ opens that begins here is never closed"),
+        (b"SELECT 1; /* /* */", ":1: what /* opens that begins here is never closed"),
+    ],
+)
+def test_a_file_that_would_not_do_what_it_says_is_refused_by_file_and_line(content, expected):
+    """Nothing was sent to a database; the message names the place and the hint what to do."""
+    message = refusal("0002_b.sql", content)
+
+    assert message.startswith("0002_b.sql")
+    assert expected in message
+    assert "\nhint: " in message
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["7_a.sql", "0001-a.sql", "0001_A.sql", "0001_a b.sql", "a.sql", "0001_.SQL", "V1__a.sql"],
+)
+def test_a_file_with_another_name_is_refused(name):
+    assert "NNNN_snake_name.sql" in refusal(name, b"SELECT 1;")
+
+
+def test_a_folder_may_hold_other_files_than_sql():
+    files = read_migrations(
+        {"README.md": b"\0", "0002_b.sql": b"SELECT 2", "0001_a.sql": b"SELECT"}
+    )
+
+    assert [file.filename for file in files] == ["0001_a.sql", "0002_b.sql"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 'COMMIT; \\i x';",
+        "SELECT E'it\\'s; COMMIT';",
+        "SELECT E'a'\n  'b\\'; COMMIT';",
+        'SELECT 1 AS "x;\\COMMIT";',
+        "DO $$ BEGIN PERFORM 1; END $$;",
+        "DO $a$ BEGIN EXECUTE $$COMMIT;$$; END $a$;",
+        "-- COMMIT;\nSELECT 1;",
+        "/* COMMIT; /* \\i */ ' */ SELECT 1;",
+        "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN a THEN 1 END; SELECT 1; END",
+        "CREATE RULE r AS ON INSERT TO t DO ALSO (SELECT 1; SELECT 2);",
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY m;",
+        "COPY t FROM '/var/lib/data.csv';",
+        "SELECT '%s', 7 % 4;",
+        "SELECT a$b$c FROM t;",
+        'CLUSTER "t";',
+    ],
+)
+def test_what_only_looks_forbidden_is_one_statement_and_passes(sql):
+    assert len(split_statements(read_migration("0001_a.sql", sql.encode()).sql)) == 1
+
+
+def test_each_statement_knows_its_line():
+    sql = "-- head\n\nCREATE TABLE a ();\n/* two\nlines */ CREATE TABLE b ();CREATE TABLE c ();\n"
+
+    assert [part.line for part in split_statements(sql)] == [3, 5, 5]
+
+
+def test_an_error_is_placed_where_the_server_points_else_at_its_statement():
+    sql = "SELECT 1;\nSELECT 2;\nSELECT\n  3;"
+
+    assert failing_line(sql, position=None, statement=0) == 1
+    assert failing_line(sql, position=None, statement=2) == 3
+    assert failing_line(sql, position=sql.index("3") + 1, statement=0) == 4
+
+
+@given(st.text())
+def test_tokens_lose_nothing(text):
+    """Whatever stands in a file: the tokens joined are the file, or it is refused with a line."""
+    found: list[str] = []
+    with suppress(MigrationRefused):
+        found.extend(token.text for token in tokens(text))
+        assert "".join(found) == text
+    assert text.startswith("".join(found))
+
+
+QUOTED = st.sampled_from(
+    [
+        lambda text: "SELECT '" + text.replace("'", "''") + "'",
+        lambda text: "SELECT E'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'",
+        lambda text: 'SELECT 1 AS "' + text.replace('"', '""') + '"',
+        lambda text: "DO $q1$" + text.replace("$q1$", "") + "$q1$",
+        lambda text: "SELECT 1 /* " + text.replace("/*", "").replace("*/", "").rstrip("/*") + " */",
+        lambda text: "SELECT 1 -- " + text.replace("\n", " ").replace("\r", " ") + "\n",
+    ]
+)
+
+
+@given(st.lists(st.tuples(QUOTED, st.text("';\\$\"/*-aE\n") | st.text()), min_size=1, max_size=6))
+def test_quoted_text_never_ends_a_statement(parts):
+    sql = ";\n".join(quote(text) for quote, text in parts)
+
+    assert len(split_statements(sql)) == len(parts)
+
+
+# --- the folder against the database --------------------------------------------------------------
+
+
+def test_the_plan_holds_what_is_not_applied_in_order():
+    files = [a_file("0003"), a_file("0001"), a_file("0002"), a_file("0004", phase=Phase.CONTRACT)]
+
+    plan = plan_migrations(files, [applied(a_file("0001"))])
+
+    assert [file.version for file in plan.pending] == ["0002", "0003", "0004"]
+    assert [file.version for file in plan.expand] == ["0002", "0003"]
+    assert [file.version for file in plan.contract] == ["0004"]
+    assert plan.schema_version == "0001"
+
+
+def test_a_contract_file_may_wait_behind_newer_expand_files():
+    """Its release was rolled back before the watch ended; the next release's schema is newer."""
+    late, newer = a_file("0002", phase=Phase.CONTRACT), a_file("0003")
+
+    plan = plan_migrations([a_file("0001"), late, newer], [applied(a_file("0001")), applied(newer)])
+
+    assert plan.pending == (late,)
+
+
+def test_nothing_is_pending_when_everything_is_applied():
+    assert plan_migrations([a_file("0001")], [applied(a_file("0001"))]).pending == ()
+    assert plan_migrations([], []).pending == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "rows", "expected"),
+    [
+        (["0001", "0003"], [], "0003_step.sql: 0002 is missing before it"),
+        (["0002"], [], "0002_step.sql: 0001 is missing before it"),
+        (["0001", "00002"], [], "numbers of different width"),
+        (["0001"], ["00001"], "numbers of different width"),
+        (["0001"], ["0001", "0002"], "0002_step.sql was applied, but the file is gone"),
+        (["0001", "0002", "0003"], ["0001", "0003"], "0002_step.sql is pending but 0003_step.sql"),
+        ([], ["0001"], "0001_step.sql was applied, but the file is gone"),
+    ],
+)
+def test_numbers_that_do_not_follow_each_other_are_refused(files, rows, expected):
+    message = plan_refusal([a_file(one) for one in files], [applied(a_file(one)) for one in rows])
+
+    assert expected in message
+    assert "\nhint: " in message
+
+
+def test_a_number_used_twice_names_both_files_and_the_next_free_number():
+    message = plan_refusal([a_file("0001", "a"), a_file("0001", "b"), a_file("0002")], [])
+
+    assert "0001 is used by 0001_a.sql and 0001_b.sql" in message
+    assert "renumber one of them to 0003" in message
+
+
+def test_a_late_contract_file_is_refused_behind_an_applied_contract_file():
+    newer = a_file("0003", phase=Phase.CONTRACT)
+    files = [a_file("0001"), a_file("0002", phase=Phase.CONTRACT), newer]
+
+    assert "0002_step.sql is pending" in plan_refusal(
+        files, [applied(a_file("0001")), applied(newer)]
+    )
+
+
+def test_an_edited_applied_file_is_refused_with_both_checksums():
+    row = applied(a_file("0001"), checksum="f" * 64)
+
+    message = plan_refusal([a_file("0001")], [row])
+
+    assert "ffffffffffff… was applied" in message
+    assert a_file("0001").checksum[:12] in message
+    assert "put the change into 0002_" in message
+
+
+def test_a_renamed_applied_file_is_refused_with_both_names():
+    message = plan_refusal([a_file("0001", "new")], [applied(a_file("0001", "old"))])
+
+    assert "0001_old.sql was applied, but the file is 0001_new.sql now" in message
+
+
+def test_a_renumbered_applied_file_is_recognised_by_its_name():
+    row = applied(a_file("0002", "email"), app_version="v1.1.0")
+
+    message = plan_refusal([a_file("0001"), a_file("0002", "b"), a_file("0003", "email")], [row])
+
+    assert "0002_email.sql was applied by v1.1.0, but the file is 0002_b.sql now" in message
+
+
+def test_a_row_that_another_tool_wrote_is_taken_as_it_is():
+    """It has no checksum and no name, so there is nothing to compare."""
+    plan = plan_migrations([a_file("0001"), a_file("0002")], [AppliedMigration(version="0001")])
+
+    assert [file.version for file in plan.pending] == ["0002"]

@@ -1,0 +1,158 @@
+"""What a person may ask for. Prefect's form is no guard, so this is."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from release.errors import BadRequest
+from release.model import ReleaseKind
+from release.request import (
+    DeployRequest,
+    RollbackRequest,
+    checked,
+    checked_name,
+    checked_ref,
+    checked_rollback,
+)
+
+DIGEST = "sha256:" + "0" * 64
+
+
+def test_a_tag_deployment_of_main_is_the_ordinary_request() -> None:
+    request = DeployRequest(version="v1.2.3")
+
+    assert checked(request) is request
+    assert (request.kind, request.ref, request.dry_run) == (ReleaseKind.TAG, "main", False)
+
+
+def test_a_branch_deployment_takes_no_version() -> None:
+    checked(DeployRequest(kind=ReleaseKind.BRANCH, ref="feature/login"))
+
+    with pytest.raises(BadRequest) as refused:
+        checked(DeployRequest(kind=ReleaseKind.BRANCH, ref="feature/login", version="v1.2.3"))
+
+    assert refused.value.what == "version: a branch deployment takes no version, it got 'v1.2.3'"
+    assert refused.value.hint == "ignition deploy --branch feature/login --to staging"
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({}, "version: a release needs one"),
+        ({"version": "1.2.3"}, "'1.2.3' is no version"),
+        ({"version": "v1.2.3-x.lock"}, "'v1.2.3-x.lock' is no branch, tag or commit name"),
+        ({"version": "v1.2.3", "ref": "--upload-pack=x"}, "'--upload-pack=x' is no branch"),
+        ({"version": "v1.2.3", "notes": "two\nlines"}, "notes: expected one line"),
+        ({"version": "v1.2.3", "notes": "x" * 501}, "notes: expected one line of at most 500"),
+        ({"version": "v1.2.3", "started_by": "Ada\x1b[2J"}, "started_by: expected one line"),
+        ({"version": "v1.2.3", "ticket": "1\r\nX: y"}, "ticket: expected one line"),
+    ],
+)
+def test_a_request_that_cannot_be_acted_upon_names_its_field(
+    fields: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(BadRequest) as refused:
+        checked(DeployRequest(**fields))  # type: ignore[arg-type]
+
+    assert refused.value.what.startswith(sentence)
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        DeployRequest(version="v1.2.3", force=True)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "ref",
+    ["main", "v1.2.3", "feature/login", "release-1.x", "a" * 40, "0f3a2b1", "_private", "a" * 200],
+)
+def test_a_branch_tag_or_commit_is_a_ref(ref: str) -> None:
+    assert checked_ref(ref) == ref
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "",
+        "-",
+        "-main",
+        "--upload-pack=x",
+        "a..b",
+        "a...b",
+        "x.lock",
+        "x/",
+        "x.",
+        "a//b",
+        "/a",
+        ".hidden",
+        "main~1",
+        "main^",
+        "main@{1}",
+        "HEAD:secret",
+        "a b",
+        "a\nb",
+        "main\n",
+        "a\0b",
+        "a*",
+        "a[b",
+        "a?b",
+        "a\\b",
+        "bräu",
+        "$(id)",
+        "a;id",
+        "a" * 201,
+    ],
+)
+def test_options_ranges_and_what_git_refuses_are_no_refs(ref: str) -> None:
+    with pytest.raises(BadRequest, match="is no branch, tag or commit name"):
+        checked_ref(ref)
+
+
+@given(st.text())
+def test_a_ref_is_never_an_option_a_range_or_two_words(ref: str) -> None:
+    try:
+        checked_ref(ref)
+    except BadRequest:
+        return
+    assert not ref.startswith("-")
+    assert ".." not in ref
+    assert len(ref.split()) == 1
+    assert ref.isascii()
+
+
+@pytest.mark.parametrize("name", ["production", "eu-west-1", "a", "a" * 32])
+def test_an_environments_name_is_lower_case(name: str) -> None:
+    assert checked_name(name, "environment name") == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-x", "--help", "Production", "1a", "a_b", "a.b", "a/b", "a" * 33, "ä", "a\n"]
+)
+def test_what_could_be_an_option_a_path_or_a_variable_is_no_name(name: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        checked_name(name, "environment name")
+
+    assert refused.value.what.startswith(f"{name!r} is no environment name: lower-case letters")
+
+
+@pytest.mark.parametrize("to", ["", "v1.0.0", f"localhost:5000/api@{DIGEST}", "nothing"])
+def test_a_rollback_goes_to_a_version_a_digest_or_what_served_before(to: str) -> None:
+    request = RollbackRequest(reason="P0: orders are charged twice", to=to)
+
+    assert checked_rollback(request) is request
+
+
+@pytest.mark.parametrize("reason", ["", "   ", "\t"])
+def test_a_rollback_without_a_reason_is_refused(reason: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        checked_rollback(RollbackRequest(reason=reason))
+
+    assert refused.value.what == "reason: a rollback needs one line that says why"
+    assert refused.value.hint.startswith("ignition rollback production --reason")
+
+
+@pytest.mark.parametrize("to", ["--all", "a..b", "api@latest", f"-x@{DIGEST}", f"a\nB=1@{DIGEST}"])
+def test_a_rollback_to_an_option_or_half_a_digest_is_refused(to: str) -> None:
+    with pytest.raises(BadRequest):
+        checked_rollback(RollbackRequest(reason="P0", to=to))

@@ -1,0 +1,134 @@
+"""What a release must show, and how a person reads that it did not."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from release.model import Check, Probe
+from release.verification import (
+    explain_failures,
+    judge_health,
+    judge_smoke,
+    judge_version,
+    read_field,
+    summary,
+)
+
+AT = datetime(2026, 1, 8, 2, 14, tzinfo=UTC)
+TOOK = timedelta(milliseconds=12)
+
+
+def answered(status: int, detail: str = "") -> Probe:
+    return Probe(AT, status, TOOK, detail)
+
+
+@pytest.mark.parametrize(
+    ("probe", "passed", "sentence"),
+    [
+        (answered(200), True, "HTTP 200"),
+        (answered(204), True, "HTTP 204"),
+        (answered(302, "HTTP 302"), False, "HTTP 302"),
+        (answered(503, "HTTP 503"), False, "HTTP 503"),
+        (answered(0, "Connection refused"), False, "Connection refused"),
+    ],
+)
+def test_only_an_answer_of_200_to_299_is_healthy(probe: Probe, passed: bool, sentence: str) -> None:
+    assert judge_health(probe) == Check("health", passed, sentence, TOOK)
+
+
+@pytest.mark.parametrize(
+    ("found", "probe", "passed", "sentence"),
+    [
+        ("v1.2.3", answered(200), True, "v1.2.3"),
+        ("1.2.3", answered(200), True, "1.2.3"),
+        ("v1.2.2", answered(200), False, "answers v1.2.2, expected v1.2.3"),
+        ("v1.2.30", answered(200), False, "answers v1.2.30, expected v1.2.3"),
+        (None, answered(503, "HTTP 503"), False, "no version (HTTP 503), expected v1.2.3"),
+    ],
+)
+def test_the_version_has_to_be_the_one_that_was_deployed(
+    found: str | None, probe: Probe, passed: bool, sentence: str
+) -> None:
+    assert judge_version("v1.2.3", found, probe) == Check("version", passed, sentence, TOOK)
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "found"),
+    [
+        ('{"version": "v1.2.3"}', "version", "v1.2.3"),
+        ('{"version": "v1.2.3"}', ".version", "v1.2.3"),
+        ('{"app": {"version": "v1.2.3"}}', "app.version", "v1.2.3"),
+        ('{"version": 7}', "version", "7"),
+        ('{"version": null}', "version", None),
+        ('{"version": ""}', "version", None),
+        ('{"version": true}', "version", None),
+        ('{"version": {"major": 1}}', "version", None),
+        ('["version"]', "version", None),
+        ("<html>", "version", None),
+        (b"\xff\xfe\xfa", "version", None),
+        ("", "version", None),
+    ],
+)
+def test_a_field_of_an_answer_is_read_or_is_not_there(
+    body: bytes | str, field: str, found: str | None
+) -> None:
+    assert read_field(body, field) == found
+
+
+def test_smoke_tests_pass_with_exit_code_0_only() -> None:
+    assert judge_smoke(0, ["ok 1"], TOOK) == Check("smoke tests", True, "exit code 0", TOOK)
+    assert judge_smoke(None, []).sentence == "stopped: out of time"
+    assert not judge_smoke(None, []).passed
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        (["ok 1 - health", "not ok 2 - login", "# duration_ms 7"], "exit code 1: not ok 2 - login"),
+        (["✖ login (3 ms)", "ℹ fail 1"], "exit code 1: ✖ login (3 ms)"),
+        (["  AssertionError: 1 == 2", "bye"], "exit code 1: AssertionError: 1 == 2"),
+        (["npm ERR! missing script", "", "bye", ""], "exit code 1: bye"),
+        (["notable: Errors are none"], "exit code 1: notable: Errors are none"),
+        ([], "exit code 1"),
+    ],
+)
+def test_a_failure_names_the_first_test_that_failed(output: list[str], sentence: str) -> None:
+    assert judge_smoke(1, output).sentence.splitlines()[0] == sentence
+
+
+def test_a_failure_shows_the_last_lines() -> None:
+    sentence = judge_smoke(1, [f"line {number}" for number in range(90)]).sentence
+    assert sentence.splitlines()[1:] == [f"line {number}" for number in range(50, 90)]
+
+
+def test_failures_are_one_sentence() -> None:
+    checks = [
+        Check("health", True, "HTTP 200"),
+        Check("version", False, "answers v1.2.2, expected v1.2.3"),
+        Check("smoke tests", False, "exit code 1: not ok 2 login\nok 1\nnot ok 2 login"),
+    ]
+    assert explain_failures(checks) == (
+        "version: answers v1.2.2, expected v1.2.3; smoke tests: exit code 1: not ok 2 login"
+    )
+    assert explain_failures(checks[:1]) == ""
+
+
+def test_the_summary_is_a_table_with_the_output_of_what_failed() -> None:
+    checks = [
+        Check("health", True, "HTTP 200", timedelta(seconds=3.1)),
+        Check("smoke tests", False, "exit code 1\nnot ok 2 | login", timedelta(seconds=1)),
+    ]
+    assert summary(checks) == (
+        "| check | outcome | value | took |\n"
+        "|---|---|---|---|\n"
+        "| health | passed | HTTP 200 | 3.1 s |\n"
+        "| smoke tests | **failed** | exit code 1 | 1 s |\n"
+        "\n"
+        "smoke tests, last lines:\n"
+        "\n"
+        "    not ok 2 | login"
+    )
+
+
+def test_a_value_cannot_break_the_table() -> None:
+    assert "| a \\| b |" in summary([Check("health", True, "a | b")])
