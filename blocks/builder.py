@@ -1,0 +1,131 @@
+"""The image builder: BuildKit where the engine's client has it, else the engine's own builder."""
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import docker
+import docker.errors
+from prefect.blocks.core import Block
+from pydantic import Field
+
+from release.errors import BuildFailed, Unreachable
+
+_LAST_LINES = 10
+
+
+class Builder(Block):
+    """Builds images on one engine."""
+
+    _block_type_name = "Ignition Builder"
+
+    engine: str = Field(default="", description="DOCKER_HOST of the engine; empty: the worker's.")
+
+    def check(self) -> None:
+        """Raise Unreachable if the engine does not answer."""
+        try:
+            self._client().ping()
+        except docker.errors.DockerException as error:
+            raise Unreachable(
+                f"container engine {self.engine or 'of this host'} does not answer: {error}",
+                "docker info",
+            ) from None
+
+    def build(
+        self,
+        context: Path,
+        dockerfile: str,
+        tag: str,
+        arguments: Mapping[str, str],
+        labels: Mapping[str, str],
+        say: Callable[[str], None],
+    ) -> None:
+        """Build the image ``tag`` from ``context`` and pass each line of progress to ``say``.
+
+        Raises BuildFailed with the last lines of the build.
+        """
+        build = self._with_buildkit if self._has_buildkit() else self._with_engine
+        build(context, dockerfile, tag, arguments, labels, say)
+
+    def _has_buildkit(self) -> bool:
+        try:
+            return self._docker("buildx", "version").returncode == 0
+        except FileNotFoundError:  # an engine without Docker's own command
+            return False
+
+    def _with_buildkit(
+        self,
+        context: Path,
+        dockerfile: str,
+        tag: str,
+        arguments: Mapping[str, str],
+        labels: Mapping[str, str],
+        say: Callable[[str], None],
+    ) -> None:
+        # No provenance: with it the digest names an index whose content changes on every build.
+        command = ["docker", "buildx", "build", "--load", "--progress=plain", "--provenance=false"]
+        for name, value in arguments.items():
+            command.append(f"--build-arg={name}={value}")
+        for name, value in labels.items():
+            command.append(f"--label={name}={value}")
+        command += [f"--tag={tag}", f"--file={context / dockerfile}", "--", str(context)]
+        lines: list[str] = []
+        with subprocess.Popen(
+            command,
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process:
+            assert process.stdout is not None
+            for line in filter(None, map(str.rstrip, process.stdout)):
+                lines.append(line)
+                say(line)
+        if process.returncode != 0:
+            raise _failed(tag, f"exit code {process.returncode}", lines)
+
+    def _with_engine(
+        self,
+        context: Path,
+        dockerfile: str,
+        tag: str,
+        arguments: Mapping[str, str],
+        labels: Mapping[str, str],
+        say: Callable[[str], None],
+    ) -> None:
+        lines: list[str] = []
+        try:
+            for event in self._client().api.build(
+                path=str(context),
+                dockerfile=dockerfile,
+                tag=tag,
+                buildargs=dict(arguments),
+                labels=dict(labels),
+                rm=True,
+                decode=True,
+            ):
+                for line in filter(None, map(str.rstrip, event.get("stream", "").splitlines())):
+                    lines.append(line)
+                    say(line)
+                if "error" in event:
+                    raise _failed(tag, str(event["error"]), lines)
+        except docker.errors.DockerException as error:  # a Dockerfile that cannot be read, …
+            raise _failed(tag, str(error), lines) from None
+
+    def _docker(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["docker", *arguments], env=self._environment(), capture_output=True, text=True
+        )
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "DOCKER_HOST": self.engine} if self.engine else dict(os.environ)
+
+    def _client(self) -> docker.DockerClient:
+        return docker.DockerClient(base_url=self.engine) if self.engine else docker.from_env()
+
+
+def _failed(tag: str, why: str, lines: list[str]) -> BuildFailed:
+    tail = "\n".join(lines[-_LAST_LINES:])
+    return BuildFailed(f"image {tag} was not built: {why}\n{tail}", "mend the build, then deploy")

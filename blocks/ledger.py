@@ -1,0 +1,486 @@
+"""The ledger: the durable record of what happened to each environment, and who holds it.
+
+It lives in a PostgreSQL database of its own. Recording never fails a deployment: an event that
+cannot be written is kept in the worker's spool, in order, and written by the next call that
+reaches the ledger. Writing an event twice is the same as writing it once.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from prefect.blocks.core import Block
+from psycopg import errors
+from pydantic import Field, SecretStr
+
+from blocks.database import (
+    Connection,
+    Database,
+    Say,
+    apply_folder,
+    connected,
+    open_connection,
+    read_folder,
+    where,
+)
+from release.errors import BadConfiguration, DeployError, EnvironmentLocked, Unreachable
+from release.ledger import (
+    Break,
+    Event,
+    EventKind,
+    Lock,
+    LogRow,
+    short_run,
+    verify_chain,
+    write_payload,
+)
+from release.migration import plan_migrations
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+
+_LOCK_TIMEOUT = timedelta(seconds=5)
+_STATEMENT_TIMEOUT = timedelta(seconds=10)
+_SERVED = ("Deployed", "RollbackDone")  # endings after which the named release serves
+_LOCK_COLUMNS = "environment, run_id, owner, reason, token, acquired_at, heartbeat_at"
+_EVENT_COLUMNS = "seq, at, environment, run_id, kind, step, payload, previous_hash, hash, key"
+_LOG_COLUMNS = (
+    "date, version, deployer, notes, environment, ending, run_id, digest, revision, image"
+)
+
+Entry = dict[str, Any]  # an event before it has a number: a line of the spool
+
+_logger = logging.getLogger(__name__)
+
+
+class Ledger(Block):
+    """The deployments' record and the environments' locks."""
+
+    _block_type_name = "Ignition Ledger"
+
+    dsn: SecretStr = Field(description="PostgreSQL connection string of the ledger's own database.")
+    spool: Path = Field(
+        default=Path(".ignition/ledger-spool"),
+        description="Folder of the worker for events that could not be written yet.",
+    )
+
+    # --- setting up ---
+
+    def check(self) -> None:
+        """See that events can be written, here or there; write those that were kept.
+
+        Raises Unreachable, or BadConfiguration where the schema is missing or old.
+        """
+        try:
+            self.spool.mkdir(parents=True, exist_ok=True)
+            with self._spool_lock():
+                pass
+        except OSError as error:
+            raise BadConfiguration(
+                f"the ledger's spool {self.spool} cannot be written: {error.strerror}",
+                "give the worker's user a folder it may write",
+            ) from None
+        applied = Database(dsn=self.dsn).applied()
+        pending = plan_migrations(read_folder(MIGRATIONS), applied).pending
+        if pending:
+            raise BadConfiguration(
+                f"the ledger in {where(self.dsn)} lacks {pending[0].filename}", "ignition setup"
+            )
+        self.flush()
+
+    def install(self, on_event: Say = lambda line: None) -> None:
+        """Create the ledger's tables, or bring them up to date, with the migration runner."""
+        apply_folder(self.dsn, MIGRATIONS, on_event)
+
+    # --- events ---
+
+    def record(
+        self,
+        environment: str,
+        run_id: str,
+        kind: EventKind,
+        step: str = "",
+        key: str = "",
+        payload: Mapping[str, Any] | None = None,
+        at: datetime | None = None,
+    ) -> bool:
+        """Write an event once for its run, kind, step and key; say whether the ledger has it now.
+
+        Never raises: an event that cannot be written is kept in the spool, behind those before it.
+        """
+        entry = {
+            "at": (at or datetime.now(UTC)).astimezone(UTC).isoformat(),
+            "environment": _one_line(environment),
+            "run_id": _one_line(run_id),
+            "kind": kind.value,
+            "step": _one_line(step),
+            "key": _one_line(key),
+            "payload": write_payload(payload or {}),
+        }
+        return self._write_or_keep(entry)
+
+    def flush(self) -> bool:
+        """Write what the spool keeps, in order; say whether it is empty now. Never raises."""
+        if not self._kept():
+            return True
+        try:
+            with self._spool_lock():
+                return self._empty_spool()
+        except OSError as error:
+            _logger.error("the ledger's spool %s cannot be read: %s", self.spool, error)
+            return False
+
+    def events(
+        self,
+        environment: str | None = None,
+        run_id: str | None = None,
+        kinds: Iterable[EventKind] | None = None,
+    ) -> list[Event]:
+        """Events, oldest first; an argument that is None selects all. Raises Unreachable."""
+        wanted = None if kinds is None else [kind.value for kind in kinds]
+        with self._connect() as connection:
+            rows = connection.execute(
+                f"SELECT {_EVENT_COLUMNS} FROM ledger_events"
+                " WHERE (%(environment)s::text IS NULL OR environment = %(environment)s)"
+                " AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)"
+                " AND (%(kinds)s::text[] IS NULL OR kind = ANY (%(kinds)s)) ORDER BY seq".encode(),
+                {"environment": environment, "run_id": run_id, "kinds": wanted},
+            ).fetchall()
+        return [Event(**row) for row in rows]
+
+    def run_events(self, run_id: str, *kinds: EventKind) -> list[Event]:
+        """What a run did, oldest first: what the ledger has and what the spool keeps.
+
+        Never raises: from a ledger that does not answer, only what this worker kept is known.
+        """
+        self.flush()
+        try:
+            written = self.events(run_id=run_id, kinds=kinds or None)
+        except DeployError as error:
+            _logger.warning("the events of %s are incomplete: %s", short_run(run_id), error.what)
+            written = []
+        kept = [
+            Event(
+                seq=0,
+                at=datetime.fromisoformat(entry["at"]),
+                environment=entry["environment"],
+                run_id=run_id,
+                kind=entry["kind"],
+                step=entry["step"],
+                payload=json.loads(entry["payload"]),
+                key=entry["key"],
+            )
+            for entry in self._kept()
+            if entry["run_id"] == run_id and (not kinds or entry["kind"] in kinds)
+        ]
+        return written + kept
+
+    def steps_begun(self, run_id: str) -> tuple[str, ...]:
+        """The steps that a run began, in order, also those that only this worker knows of.
+
+        A rollback is planned from them, so it must not depend on the ledger: the worker keeps a
+        note of its own until the run has ended. Raises Unreachable only where neither is there.
+        """
+        noted = self._noted_steps(run_id)
+        kept = [
+            e["step"] for e in self._kept() if (e["run_id"], e["kind"]) == (run_id, "step_begun")
+        ]
+        try:
+            events = self.events(run_id=run_id, kinds=[EventKind.STEP_BEGUN])
+        except DeployError:
+            if not noted and not kept:
+                raise
+            events = []
+        return tuple(dict.fromkeys([*(event.step for event in events), *noted, *kept]))
+
+    def verify(self) -> list[Break]:
+        """Check the chain of hashes over all events. Empty: nothing was changed. Unreachable."""
+        return verify_chain(self.events())
+
+    # --- the lock ---
+
+    def acquire(self, environment: str, run_id: str, owner: str, reason: str) -> Lock:
+        """Take the environment for a run; the run that holds it already gets the same lock again.
+
+        Raises EnvironmentLocked naming the holder, or Unreachable.
+        """
+        if not self.flush():  # a release that is kept here must not meet a newer lock
+            raise Unreachable(f"the ledger in {where(self.dsn)} takes no events", "ignition doctor")
+        with self._connect() as connection, connection.transaction():
+            row = connection.execute(
+                "INSERT INTO environment_locks AS held (environment, run_id, owner, reason)"
+                " VALUES (%s, %s, %s, %s) ON CONFLICT (environment) DO UPDATE"
+                " SET heartbeat_at = clock_timestamp() WHERE held.run_id = excluded.run_id"
+                f" RETURNING {_LOCK_COLUMNS}".encode(),
+                (environment, run_id, owner, reason),
+            ).fetchone()
+            if row is None:
+                raise _locked(environment, _holder(connection, environment))
+            lock = Lock(**row)
+            _note_lock(connection, lock, EventKind.LOCK_TAKEN, {"owner": owner, "reason": reason})
+        return lock
+
+    def holder(self, environment: str) -> Lock | None:
+        """Who holds the environment; None: it is free. Raises Unreachable."""
+        with self._connect() as connection:
+            return _holder(connection, environment)
+
+    def heartbeat(self, environment: str, run_id: str) -> bool:
+        """Say that the run is alive; False: it does not hold the environment (any more).
+
+        Raises Unreachable: then nobody can have taken the environment either.
+        """
+        with self._connect() as connection:
+            done = connection.execute(
+                "UPDATE environment_locks SET heartbeat_at = clock_timestamp()"
+                " WHERE environment = %s AND run_id = %s",
+                (environment, run_id),
+            )
+        return done.rowcount == 1
+
+    def release(self, environment: str, run_id: str) -> bool:
+        """Give the environment back; say whether it was the run's and is free now.
+
+        Never raises: with the ledger down, the release is kept in the spool like an event.
+        """
+        try:
+            held = self.holder(environment)
+            if held is None or held.run_id != run_id:
+                return False
+        except DeployError as error:
+            _logger.warning("%s is given back later: %s", environment, error.what)
+        entry = {
+            "at": datetime.now(UTC).isoformat(),
+            "environment": _one_line(environment),
+            "run_id": _one_line(run_id),
+            "kind": EventKind.LOCK_RELEASED.value,
+            "step": "",
+            "key": "",  # the lock's token, once it is known
+            "payload": write_payload({}),
+        }
+        return self._write_or_keep(entry)
+
+    def break_lock(self, environment: str, owner: str, reason: str) -> Lock | None:
+        """Take the environment from whoever holds it, and write down who did and why.
+
+        Returns the lock that was broken; None: there was none. Raises Unreachable.
+        """
+        with self._connect() as connection, connection.transaction():
+            row = connection.execute(
+                "DELETE FROM environment_locks WHERE environment = %s"
+                f" RETURNING {_LOCK_COLUMNS}".encode(),
+                (environment,),
+            ).fetchone()
+            if row is None:
+                return None
+            lock = Lock(**row)
+            _note_lock(connection, lock, EventKind.LOCK_BROKEN, {"owner": owner, "reason": reason})
+        return lock
+
+    # --- what it is asked ---
+
+    def log(self, environment: str | None = None, limit: int = 50) -> list[LogRow]:
+        """The deployment log, newest first. Raises Unreachable."""
+        return self._log(
+            "(%(environment)s::text IS NULL OR environment = %(environment)s)",
+            environment=environment,
+            limit=limit,
+        )
+
+    def served(self, environment: str, limit: int = 50) -> list[LogRow]:
+        """The releases that served an environment, newest first. Raises Unreachable."""
+        return self._log(
+            "environment = %(environment)s AND ending = ANY (%(endings)s)",
+            environment=environment,
+            endings=list(_SERVED),
+            limit=limit,
+        )
+
+    def p0_declared(self, environment: str, since: datetime) -> Event | None:
+        """The newest P0 that was declared for an environment since then. Raises Unreachable."""
+        declared = self.events(environment=environment, kinds=[EventKind.P0_DECLARED])
+        return next((event for event in reversed(declared) if event.at >= since), None)
+
+    def _log(self, condition: str, **values: Any) -> list[LogRow]:
+        self.flush()
+        with self._connect() as connection:
+            rows = connection.execute(
+                f"SELECT {_LOG_COLUMNS} FROM deployment_log WHERE {condition}"
+                " ORDER BY date DESC, seq DESC LIMIT %(limit)s".encode(),
+                values,
+            ).fetchall()
+        return [LogRow(**row) for row in rows]
+
+    # --- connection and spool ---
+
+    def _open(self) -> Connection:
+        return open_connection(self.dsn, "ignition-ledger", _LOCK_TIMEOUT, _STATEMENT_TIMEOUT)
+
+    def _connect(self) -> AbstractContextManager[Connection]:
+        return connected(self._open)
+
+    def _write_or_keep(self, entry: Entry) -> bool:
+        try:
+            with self._spool_lock():
+                self._note_step(entry)
+                with self._spool_file.open("a") as file:
+                    # The line end before it closes a line that a crash cut off.
+                    file.write("\n" + json.dumps(entry) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                return self._empty_spool()
+        except OSError as error:  # bookkeeping fails no deployment; the log keeps what is lost
+            _logger.error("the ledger's spool %s cannot be written: %s", self.spool, error)
+            return self._write([entry]) == []
+
+    def _empty_spool(self) -> bool:
+        """Write the kept entries; keep those that could not be written. The caller has the lock."""
+        kept = self._kept()
+        left = self._write(kept)
+        if len(left) < len(kept):
+            replacement = self._spool_file.with_suffix(".new")
+            replacement.write_text("".join(json.dumps(entry) + "\n" for entry in left))
+            replacement.replace(self._spool_file)
+        return not left
+
+    def _write(self, entries: list[Entry]) -> list[Entry]:
+        """Write entries in order; return those that are left, because the ledger is away.
+
+        An entry that the ledger will never take is put aside, so that it holds up no other.
+        """
+        left = list(entries)
+        try:
+            with self._open() as connection:
+                while left:
+                    try:
+                        _write_entry(connection, left[0])
+                    except (errors.DataError, errors.IntegrityError) as error:
+                        self._put_aside(left[0], error)
+                    self._forget_steps(left.pop(0))
+        except (psycopg.Error, DeployError) as error:
+            reason = error.what if isinstance(error, DeployError) else type(error).__name__
+            _logger.warning("the ledger takes no events: %s; %s kept", reason, len(left))
+        return left
+
+    def _put_aside(self, entry: Entry, error: psycopg.Error) -> None:
+        _logger.error("the ledger refuses an event (%s): %s", error.sqlstate, entry)
+        with (self.spool / "refused.jsonl").open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    @property
+    def _spool_file(self) -> Path:
+        return self.spool / "events.jsonl"
+
+    @contextmanager
+    def _spool_lock(self) -> Iterator[None]:
+        """One process at a time appends to the spool or empties it."""
+        self.spool.mkdir(parents=True, exist_ok=True)
+        with (self.spool / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _kept(self) -> list[Entry]:
+        """The spool's entries; a line that a crash cut off was never acknowledged."""
+        try:
+            lines = self._spool_file.read_text().splitlines()
+        except OSError:
+            return []
+        return [entry for entry in map(_read_entry, lines) if entry is not None]
+
+    def _steps_file(self, run_id: str) -> Path:
+        return self.spool / f"steps-{re.sub(r'[^0-9A-Za-z-]', '_', run_id)}"
+
+    def _note_step(self, entry: Entry) -> None:
+        if entry["kind"] == EventKind.STEP_BEGUN:
+            with self._steps_file(entry["run_id"]).open("a") as file:
+                file.write(entry["step"] + "\n")
+
+    def _noted_steps(self, run_id: str) -> list[str]:
+        try:
+            return self._steps_file(run_id).read_text().splitlines()
+        except OSError:
+            return []
+
+    def _forget_steps(self, entry: Entry) -> None:
+        if entry["kind"] == EventKind.DEPLOYMENT_ENDED:
+            self._steps_file(entry["run_id"]).unlink(missing_ok=True)
+
+
+def _write_entry(connection: Connection, entry: Entry) -> None:
+    """Write one event, once; a lock's release also gives the lock back, in the same transaction."""
+    with connection.transaction():
+        if entry["kind"] == EventKind.LOCK_RELEASED:
+            row = connection.execute(
+                "DELETE FROM environment_locks WHERE environment = %(environment)s"
+                " AND run_id = %(run_id)s RETURNING token",
+                entry,
+            ).fetchone()
+            if row is None:
+                return
+            entry = entry | {"key": str(row["token"])}
+        _insert(connection, entry)
+
+
+def _insert(connection: Connection, entry: Entry) -> None:
+    connection.execute(
+        "INSERT INTO ledger_events (at, environment, run_id, kind, step, key, payload)"
+        " VALUES (%(at)s, %(environment)s, %(run_id)s, %(kind)s, %(step)s, %(key)s, %(payload)s)"
+        " ON CONFLICT (run_id, kind, step, key) DO NOTHING",
+        entry,
+    )
+
+
+def _note_lock(
+    connection: Connection, lock: Lock, kind: EventKind, payload: Mapping[str, Any]
+) -> None:
+    _insert(
+        connection,
+        {
+            "at": datetime.now(UTC),
+            "environment": lock.environment,
+            "run_id": lock.run_id,
+            "kind": kind.value,
+            "step": "",
+            "key": str(lock.token),
+            "payload": write_payload({**payload, "token": lock.token}),
+        },
+    )
+
+
+def _holder(connection: Connection, environment: str) -> Lock | None:
+    row = connection.execute(
+        f"SELECT {_LOCK_COLUMNS} FROM environment_locks WHERE environment = %s".encode(),
+        (environment,),
+    ).fetchone()
+    return Lock(**row) if row else None
+
+
+def _locked(environment: str, lock: Lock | None) -> DeployError:
+    if lock is None:
+        return Unreachable(f"{environment} was given back just now", "try again")
+    return EnvironmentLocked(
+        f"{environment} is held by {lock.owner}, run {short_run(lock.run_id)}, since "
+        f"{lock.acquired_at.astimezone(UTC):%H:%M} UTC: {lock.reason}",
+        f"ignition status {environment}; if that run waits at a gate: "
+        f"ignition reject {short_run(lock.run_id)} --as NAME --reason …",
+    )
+
+
+def _read_entry(line: str) -> Entry | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _one_line(text: str) -> str:
+    """What the ledger's columns take: one line, no NUL."""
+    return " ".join(text.replace("\0", " ").splitlines()) if text else ""

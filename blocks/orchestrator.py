@@ -1,0 +1,83 @@
+"""What runs the instances of a service, whatever it is called."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+
+from prefect.blocks.core import Block
+
+from release.model import ImageRef, Instance
+
+
+class Orchestrator(Block, ABC):
+    """Starts, stops and describes the containers of one service in one environment.
+
+    Every method asks the engine anew and is safe to repeat. Errors are Unreachable when the engine
+    does not answer, and otherwise name the container or the command.
+    """
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise Unreachable or BadConfiguration, in one sentence, if nothing could be deployed."""
+
+    @abstractmethod
+    def instances(self) -> tuple[Instance, ...]:
+        """All containers of the service, stopped ones too, oldest first."""
+
+    @abstractmethod
+    def has_image(self, image: ImageRef) -> bool:
+        """Whether the engine holds the image, so that it starts even without the registry."""
+
+    @abstractmethod
+    def pull(self, image: ImageRef) -> None:
+        """Fetch the image by digest. Raises RolloutFailed if the registry does not have it."""
+
+    @abstractmethod
+    def start_beside(
+        self, image: ImageRef, count: int, keep: Collection[str] = ()
+    ) -> tuple[Instance, ...]:
+        """Start ``count`` new containers beside those that run, and return the new ones.
+
+        Stopped containers whose id is not in ``keep`` are removed first; those in ``keep`` stay
+        stopped. What the host itself starts after a reboot (:meth:`pinned`) is not changed.
+        """
+
+    @abstractmethod
+    def await_healthy(self, ids: Sequence[str], within: timedelta) -> tuple[Instance, ...]:
+        """Wait until all are healthy and return them.
+
+        Raises RolloutFailed, with the container's name, state, health output and last log lines,
+        as soon as one has ended, was started again or is unhealthy, and when the time is up.
+        """
+
+    @abstractmethod
+    def start(self, ids: Sequence[str]) -> None:
+        """Start stopped containers; one that runs is left alone."""
+
+    @abstractmethod
+    def stop(self, ids: Sequence[str], grace: timedelta) -> None:
+        """Stop containers, all at once, and keep them; SIGKILL follows SIGTERM after ``grace``."""
+
+    @abstractmethod
+    def remove(self, ids: Sequence[str]) -> None:
+        """Remove stopped containers; one that is gone is no error, one that runs is."""
+
+    @abstractmethod
+    def logs(self, id: str, tail: int) -> str:
+        """The last ``tail`` lines of a container, without the environment's secrets."""
+
+    @abstractmethod
+    def listing(self) -> str:
+        """All containers of the environment as a table (runbook, step 4: `ps`)."""
+
+    @abstractmethod
+    def pin(self, image: ImageRef) -> None:
+        """Name the image where the host's own start reads it, so that a reboot brings it back."""
+
+    @abstractmethod
+    def pinned(self) -> ImageRef | None:
+        """What :meth:`pin` named last; None where it is nothing, or no digest."""
+
+    @abstractmethod
+    def restart_in_place(self, image: ImageRef, replicas: int) -> tuple[Instance, ...]:
+        """The runbook's plain restart: pin, stop the old, start the new. Users notice."""

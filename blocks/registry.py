@@ -1,0 +1,113 @@
+"""The image registry: what is in it, under which digest, and how an image gets there."""
+
+from collections.abc import Callable
+
+import docker
+import docker.errors
+import httpx
+from prefect.blocks.core import Block
+from pydantic import Field, SecretStr
+
+from release.errors import BuildFailed, Unreachable
+from release.model import ImageRef
+
+
+class Registry(Block):
+    """One registry and the login for it."""
+
+    _block_type_name = "Ignition Registry"
+
+    address: str = Field(description="Host and port, without scheme.")
+    username: str = Field(default="", description="Empty: no login.")
+    password: SecretStr = Field(default=SecretStr(""), description="The login's password.")
+    insecure: bool = Field(default=False, description="Plain HTTP, for a registry on this machine.")
+    engine: str = Field(default="", description="DOCKER_HOST of the engine that pushes.")
+
+    def repository(self, name: str) -> str:
+        """The image name with the registry before it, without a tag."""
+        return f"{self.address}/{name}"
+
+    def check(self) -> None:
+        """Raise Unreachable if the registry does not answer, or refuses the login."""
+        scheme = "http" if self.insecure else "https"
+        login = (self.username, self.password.get_secret_value()) if self.username else None
+        try:
+            answer = httpx.get(f"{scheme}://{self.address}/v2/", timeout=10, auth=login)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unreachable(
+                f"registry {self.address} does not answer: {error}", "ignition doctor"
+            ) from None
+        # 401 is how a registry asks for a login, or for a token: it is there. Only one that asks
+        # for the login that it was just given refuses it.
+        asks_for_token = answer.headers.get("WWW-Authenticate", "").lower().startswith("bearer")
+        refused = answer.status_code == 401 and login and not asks_for_token
+        if answer.status_code not in (200, 401) or refused:
+            raise Unreachable(
+                f"registry {self.address} answers {answer.status_code} to user "
+                f"{self.username or 'nobody'}",
+                f"docker login {self.address}",
+            )
+
+    def find(self, name: str, tag: str) -> ImageRef | None:
+        """The digest that the registry has under ``tag``, read from it now; None where none is.
+
+        Raises Unreachable if the registry does not answer or refuses.
+        """
+        try:
+            data = self._client().images.get_registry_data(
+                f"{self.repository(name)}:{tag}", auth_config=self._login()
+            )
+        except docker.errors.NotFound:
+            return None
+        except (docker.errors.APIError, docker.errors.DockerException) as error:
+            raise Unreachable(f"registry {self.address} refuses {name}:{tag}: {error}") from None
+        return ImageRef(self.repository(name), str(data.id))
+
+    def labels(self, image: ImageRef) -> dict[str, str]:
+        """The labels of an image; it is pulled to this engine. Raises Unreachable."""
+        try:
+            pulled = self._client().images.pull(str(image), auth_config=self._login())
+        except docker.errors.DockerException as error:
+            raise Unreachable(f"registry {self.address} does not give {image}: {error}") from None
+        return dict(pulled.labels)
+
+    def push(self, name: str, tag: str, say: Callable[[str], None]) -> ImageRef:
+        """Push a local image and return the digest that the registry then holds.
+
+        Raises BuildFailed if the registry refuses it, or holds another digest afterwards than the
+        one that it acknowledged.
+        """
+        repository = self.repository(name)
+        acknowledged = ""
+        try:
+            # The SDK does not raise when a push fails: the error is one of the stream's events.
+            for event in self._client().api.push(
+                repository, tag=tag, stream=True, decode=True, auth_config=self._login()
+            ):
+                if "error" in event:
+                    raise BuildFailed(
+                        f"registry {self.address} refused {name}:{tag}: {event['error']}",
+                        f"docker push {repository}:{tag}",
+                    )
+                acknowledged = event.get("aux", {}).get("Digest", acknowledged)
+                if event.get("status") in ("Pushed", "Layer already exists"):
+                    say(f"{event['status'].lower()} {event.get('id', '')}".strip())
+        except docker.errors.DockerException as error:
+            raise Unreachable(
+                f"the engine could not push {name}:{tag} to {self.address}: {error}", "docker info"
+            ) from None
+        held = self.find(name, tag)
+        if held is None or held.digest != acknowledged:
+            raise BuildFailed(
+                f"registry {self.address} holds {held.short if held else 'nothing'} as "
+                f"{name}:{tag}, it acknowledged {acknowledged[:14] or 'nothing'}…"
+            )
+        return held
+
+    def _client(self) -> docker.DockerClient:
+        return docker.DockerClient(base_url=self.engine) if self.engine else docker.from_env()
+
+    def _login(self) -> dict[str, str] | None:
+        if not self.username:
+            return None
+        return {"username": self.username, "password": self.password.get_secret_value()}

@@ -1,0 +1,38 @@
+"""One environment: the systems that a run talks to, together."""
+
+from prefect.blocks.core import Block
+from pydantic import Field
+
+from blocks.builder import Builder
+from blocks.compose import ComposeOrchestrator
+from blocks.database import Database
+from blocks.ledger import Ledger
+from blocks.metrics import Metrics
+from blocks.registry import Registry
+from blocks.repository import Repository
+from blocks.router import HaproxyRouter
+from blocks.service import Service
+from blocks.ticketing import Ticketing
+
+
+class Target(Block):
+    """Everything that one environment consists of.
+
+    Saved as ``ignition-target/<environment>`` by ``ignition setup``. Its parts are blocks of their
+    own, so that an operator can change an address or rotate a secret in one place.
+    """
+
+    _block_type_name = "Ignition Target"
+
+    environment: str = Field(description="The environment's name.")
+    url: str = Field(description="The public address.")
+    repository: Repository
+    builder: Builder
+    registry: Registry
+    database: Database
+    orchestrator: ComposeOrchestrator
+    router: HaproxyRouter | None = None
+    service: Service
+    metrics: Metrics
+    ledger: Ledger
+    ticketing: Ticketing

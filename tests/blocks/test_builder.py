@@ -1,0 +1,164 @@
+"""The image builder, with BuildKit and with the engine's own builder."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from blocks.builder import Builder
+from release.errors import BuildFailed, Unreachable
+from sandbox.engine import ensure_engine
+
+NO_ENGINE = "unix:///nonexistent/docker.sock"
+
+
+@pytest.fixture(scope="session")
+def engine() -> str:
+    """The container engine; without one these tests fail, they are not skipped."""
+    return ensure_engine()
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """A build context that needs no base image."""
+    (tmp_path / "file").write_text("content\n")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM scratch\nARG VERSION\nARG REVISION\nENV VERSION=$VERSION\nCOPY file /file\n"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def tag(engine: str) -> Iterator[str]:
+    """A name for an image, removed afterwards."""
+    name = f"ignition-test:{uuid.uuid4().hex[:12]}"
+    yield name
+    client = docker.from_env()
+    if client.images.list(name):
+        client.images.remove(name, force=True)
+
+
+@pytest.fixture(params=["with BuildKit", "with the engine's builder"])
+def builder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Builder:
+    """The same builder, with and without BuildKit: the contract is one."""
+    found = Builder()
+    if request.param == "with BuildKit":
+        if not found._has_buildkit():
+            pytest.skip("this engine's client has no buildx: there is nothing to test here")
+    else:
+        monkeypatch.setattr(Builder, "_has_buildkit", lambda self: False)
+    return found
+
+
+def build(builder: Builder, context: Path, tag: str, dockerfile: str = "Dockerfile") -> list[str]:
+    said: list[str] = []
+    builder.build(
+        context=context,
+        dockerfile=dockerfile,
+        tag=tag,
+        arguments={"VERSION": "v1.2.3", "REVISION": "a" * 40},
+        labels={"org.opencontainers.image.version": "v1.2.3", "with": "blanks and = signs"},
+        say=said.append,
+    )
+    return said
+
+
+@pytest.mark.engine
+def test_an_image_has_the_arguments_and_labels_it_was_built_with(
+    builder: Builder, context: Path, tag: str
+) -> None:
+    said = build(builder, context, tag)
+
+    image = docker.from_env().images.get(tag)
+    assert image.labels == {
+        "org.opencontainers.image.version": "v1.2.3",
+        "with": "blanks and = signs",
+    }
+    assert "VERSION=v1.2.3" in image.attrs["Config"]["Env"]
+    assert any("COPY file /file" in line for line in said)
+
+
+@pytest.mark.engine
+def test_another_dockerfile_of_the_context_is_built(
+    builder: Builder, context: Path, tag: str
+) -> None:
+    (context / "docker").mkdir()
+    (context / "docker" / "Dockerfile.api").write_text("FROM scratch\nCOPY file /elsewhere\n")
+
+    said = build(builder, context, tag, "docker/Dockerfile.api")
+
+    assert any("/elsewhere" in line for line in said)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("dockerfile", "why"),
+    [
+        ("FROM scratch\nCOPY missing /\n", "missing"),
+        ("FROM scratch\nNONSENSE\n", "NONSENSE"),
+        ("", ""),  # an empty file
+    ],
+)
+def test_a_build_that_fails_says_why_in_its_last_lines(
+    builder: Builder, context: Path, tag: str, dockerfile: str, why: str
+) -> None:
+    (context / "Dockerfile").write_text(dockerfile)
+
+    with pytest.raises(BuildFailed) as failed:
+        build(builder, context, tag)
+
+    assert failed.value.what.startswith(f"image {tag} was not built: ")
+    assert why.lower() in failed.value.what.lower()
+    assert docker.from_env().images.list(tag) == []
+
+
+@pytest.mark.engine
+def test_a_dockerfile_that_is_not_there_is_a_failed_build(
+    builder: Builder, context: Path, tag: str
+) -> None:
+    with pytest.raises(BuildFailed, match="was not built"):
+        build(builder, context, tag, "Dockerfile.none")
+
+
+@pytest.mark.engine
+def test_the_same_context_is_built_twice_into_the_same_content(
+    builder: Builder, context: Path, tag: str
+) -> None:
+    build(builder, context, tag)
+    first = docker.from_env().images.get(tag).attrs["RootFS"]["Layers"]
+
+    build(builder, context, tag)
+
+    assert docker.from_env().images.get(tag).attrs["RootFS"]["Layers"] == first
+
+
+@pytest.mark.engine
+def test_an_engine_that_answers_is_in_order(engine: str) -> None:
+    Builder().check()
+
+
+def test_an_engine_that_is_not_there_is_unreachable() -> None:
+    with pytest.raises(Unreachable) as failed:
+        Builder(engine=NO_ENGINE).check()
+
+    assert f"container engine {NO_ENGINE} does not answer" in failed.value.what
+    assert failed.value.hint == "docker info"
+
+
+def test_an_engine_that_goes_away_fails_the_build_with_its_name(
+    context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Builder, "_has_buildkit", lambda self: False)
+
+    with pytest.raises(BuildFailed, match="image x:1 was not built"):
+        build(Builder(engine=NO_ENGINE), context, "x:1")
+
+
+def test_without_dockers_command_the_engines_own_builder_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert not Builder()._has_buildkit()

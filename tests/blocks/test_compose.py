@@ -1,0 +1,355 @@
+"""What every orchestrator does (in memory and on a real engine), and what Compose adds."""
+
+import re
+import stat
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from blocks.compose import ComposeOrchestrator
+from release.errors import BadConfiguration, RolloutFailed, Unreachable
+from release.model import ImageRef
+from sandbox.commands import run
+from tests.fakes.project import (
+    SECRET,
+    WITHIN,
+    Project,
+    RealProject,
+    project,
+    real_project,
+)
+
+__all__ = ["project", "real_project"]  # fixtures
+IMAGE = ImageRef("registry.example.com/api", "sha256:" + 64 * "a")
+
+# ---- the contract
+
+
+def test_a_service_that_can_be_deployed_passes_its_check(project: Project) -> None:
+    project.orchestrator.check()
+
+
+def test_new_containers_start_beside_the_old_and_serve_nobody(project: Project) -> None:
+    baseline = project.reset()
+    orchestrator = project.orchestrator
+    orchestrator.pull(project.images["v1.1.0"])
+
+    new = orchestrator.start_beside(project.images["v1.1.0"], 2, keep=baseline.instances)
+    healthy = orchestrator.await_healthy([i.id for i in new], WITHIN)
+
+    assert [i.version for i in orchestrator.instances()] == ["v1.0.0", "v1.1.0", "v1.1.0"]
+    assert {i.image for i in healthy} == {project.images["v1.1.0"]}
+    assert all(i.running and i.health == "healthy" and i.address for i in healthy)
+    assert project.serving() == {"v1.0.0"}
+
+
+def test_starting_beside_does_not_change_what_a_reboot_starts(project: Project) -> None:
+    project.reset()
+    project.put_in_service("v1.1.0")
+
+    assert project.orchestrator.pinned() == project.images["v1.0.0"]
+
+
+def test_leftovers_are_removed_but_a_kept_container_stays_stopped(project: Project) -> None:
+    baseline = project.reset()
+    orchestrator = project.orchestrator
+    project.put_in_service("v1.1.0")
+    leftover = orchestrator.instances()[-1].id
+    orchestrator.stop([*baseline.instances, leftover], timedelta(seconds=5))
+
+    orchestrator.start_beside(project.images["v1.1.0"], 1, keep=baseline.instances)
+
+    found = orchestrator.instances()
+    assert [(i.version, i.running) for i in found] == [("v1.0.0", False), ("v1.1.0", True)]
+    assert found[0].id == baseline.instances[0]
+    assert leftover not in {i.id for i in found}
+
+
+@pytest.mark.parametrize(
+    ("version", "sentence"),
+    [
+        ("v1.2.0-never-healthy", "is unhealthy after"),
+        # Seen between its death and the engine's restart of it, or after that.
+        ("v1.2.0-exits", "stopped with exit code|was started again"),
+    ],
+)
+def test_a_container_that_does_not_come_up_is_named_and_the_baseline_serves(
+    project: Project, version: str, sentence: str
+) -> None:
+    project.reset()
+    if not isinstance(project, RealProject) and "never" in version:
+        sentence = "not yet healthy after"
+
+    with pytest.raises(RolloutFailed) as caught:
+        project.put_in_service(version)
+
+    name = project.orchestrator.instances()[-1].name
+    assert name in caught.value.what
+    assert re.search(sentence, caught.value.what)
+    assert "last log lines" in caught.value.what
+    assert project.serving() == {"v1.0.0"}
+
+
+def test_stopped_containers_are_kept_and_start_again(project: Project) -> None:
+    baseline = project.reset()
+    orchestrator = project.orchestrator
+    orchestrator.stop(baseline.instances, timedelta(seconds=5))
+    assert [i.state for i in orchestrator.instances()] == ["exited"]
+
+    orchestrator.start(baseline.instances)
+
+    (again,) = orchestrator.await_healthy(baseline.instances, WITHIN)
+    assert again.id == baseline.instances[0]
+
+
+def test_stop_start_and_remove_are_safe_to_repeat(project: Project) -> None:
+    baseline = project.reset()
+    orchestrator = project.orchestrator
+    for _ in range(2):
+        orchestrator.start(baseline.instances)
+    for _ in range(2):
+        orchestrator.stop(baseline.instances, timedelta(seconds=5))
+    for _ in range(2):
+        orchestrator.remove(baseline.instances)
+    orchestrator.stop(baseline.instances, timedelta(seconds=5))
+
+    assert orchestrator.instances() == ()
+
+
+def test_a_running_container_is_never_removed(project: Project) -> None:
+    baseline = project.reset()
+
+    with pytest.raises(RolloutFailed, match="cannot remove"):
+        project.orchestrator.remove(baseline.instances)
+
+    assert project.serving() == {"v1.0.0"}
+
+
+def test_an_image_that_the_registry_does_not_have_is_an_error_that_names_it(
+    project: Project,
+) -> None:
+    project.reset()
+    unknown = ImageRef(project.images["v1.0.0"].repository, IMAGE.digest)
+
+    assert not project.orchestrator.has_image(unknown)
+    with pytest.raises(RolloutFailed, match=f"the registry has no {unknown}"):
+        project.orchestrator.pull(unknown)
+
+    assert project.serving() == {"v1.0.0"}
+
+
+def test_the_pinned_image_is_what_was_pinned_last(project: Project) -> None:
+    project.reset()
+    project.orchestrator.pin(project.images["v1.1.0"])
+
+    assert project.orchestrator.pinned() == project.images["v1.1.0"]
+
+
+def test_a_restart_in_place_leaves_only_the_new_release_and_pins_it(project: Project) -> None:
+    project.reset()
+    image = project.images["v1.1.0"]
+    project.orchestrator.pull(image)
+
+    started = project.orchestrator.restart_in_place(image, 1)
+    project.orchestrator.await_healthy([i.id for i in started], WITHIN)
+
+    assert [i.image for i in project.orchestrator.instances()] == [image]
+    assert project.orchestrator.pinned() == image
+
+
+def test_a_log_that_is_gone_is_no_error(project: Project) -> None:
+    assert "gone" in project.orchestrator.logs("f" * 64, 10)
+
+
+# ---- Compose on a real engine
+
+
+@pytest.mark.engine
+def test_secrets_of_the_host_are_in_no_log_and_no_error(real_project: RealProject) -> None:
+    baseline = real_project.reset()
+    log = real_project.orchestrator.logs(baseline.instances[0], 50)
+    with pytest.raises(RolloutFailed) as caught:
+        real_project.put_in_service("v1.2.0-never-healthy")
+
+    assert "token is ***" in log
+    assert "token is ***" in str(caught.value)
+    assert SECRET not in log + str(caught.value)
+
+
+@pytest.mark.engine
+def test_after_a_rollout_the_hosts_own_compose_up_changes_nothing(
+    real_project: RealProject,
+) -> None:
+    """An operator who types the runbook's command, or a reboot, keeps the release."""
+    baseline = real_project.reset()
+    real_project.put_in_service("v1.1.0")
+    orchestrator = real_project.orchestrator
+    orchestrator.pin(real_project.images["v1.1.0"])
+    orchestrator.stop(baseline.instances, timedelta(seconds=5))
+    orchestrator.remove(baseline.instances)
+    before = [i.id for i in orchestrator.instances()]
+
+    run(["docker", "compose", "up", "-d", "--no-deps", "api"], directory=real_project.host)
+
+    assert [i.id for i in orchestrator.instances()] == before
+    assert real_project.serving() == {"v1.1.0"}
+
+
+@pytest.mark.engine
+def test_the_listing_shows_every_container_of_the_project(real_project: RealProject) -> None:
+    real_project.reset()
+    listing = real_project.orchestrator.listing()
+
+    assert "api-" in listing
+    assert "proxy-1" in listing
+
+
+@pytest.mark.engine
+def test_a_failed_compose_command_shows_command_exit_code_and_last_lines(
+    real_project: RealProject,
+) -> None:
+    real_project.reset()
+    unknown = ImageRef(real_project.images["v1.0.0"].repository, IMAGE.digest)
+
+    with pytest.raises(RolloutFailed) as caught:
+        real_project.orchestrator.start_beside(unknown, 1)
+
+    assert "from `docker compose --file docker-compose.yml up --no-start" in caught.value.what
+    assert "exit code 1" in caught.value.what
+    assert "manifest" in caught.value.what or "not found" in caught.value.what
+    assert real_project.serving() == {"v1.0.0"}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"service": "web"}, "has no service 'web'; there is: api, proxy"),
+        ({"image_variable": "WEB_IMAGE"}, "is not exactly ${WEB_IMAGE}"),
+        ({"network": "elsewhere"}, "service api is on default, not on network 'elsewhere'"),
+        ({"file": "other.yml"}, "no Compose file at"),
+        ({"directory": Path("/nowhere")}, "no directory /nowhere"),
+    ],
+)
+def test_a_configuration_that_cannot_deploy_is_found_before_it_tries(
+    real_project: RealProject, change: dict[str, object], sentence: str
+) -> None:
+    orchestrator = real_project.orchestrator.model_copy(update=change)
+
+    with pytest.raises(BadConfiguration) as caught:
+        orchestrator.check()
+
+    assert sentence in caught.value.what
+
+
+@pytest.mark.engine
+def test_a_broken_host_file_is_reported_without_its_secrets(
+    real_project: RealProject, tmp_path: Path
+) -> None:
+    text = (real_project.host / "docker-compose.yml").read_text()
+    (tmp_path / "docker-compose.yml").write_text(text)
+    (tmp_path / ".env").write_text(f"TOKEN={SECRET}\n{SECRET} without a name\n")
+
+    with pytest.raises(BadConfiguration) as caught:
+        ComposeOrchestrator(directory=tmp_path).check()
+
+    assert "exit code" in caught.value.what
+    assert SECRET not in str(caught.value)
+
+
+# ---- without an engine
+
+
+def test_an_engine_that_does_not_answer_is_unreachable(tmp_path: Path) -> None:
+    orchestrator = ComposeOrchestrator(directory=tmp_path, engine=f"unix://{tmp_path}/no.sock")
+
+    with pytest.raises(Unreachable, match="does not answer"):
+        orchestrator.check()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> ComposeOrchestrator:
+    return ComposeOrchestrator(directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "API_IMAGE={new}\n"),
+        ("A=1", "A=1\nAPI_IMAGE={new}\n"),
+        ("A=1\nAPI_IMAGE=x@y\nB='2'\n", "A=1\nAPI_IMAGE={new}\nB='2'\n"),
+        ("API_IMAGE=a\r\nB=2\r\n", "API_IMAGE={new}\r\nB=2\r\n"),
+        ("export API_IMAGE = a\n", "API_IMAGE={new}\n"),
+        ("# API_IMAGE=a\nOLD_API_IMAGE=b\n", "# API_IMAGE=a\nOLD_API_IMAGE=b\nAPI_IMAGE={new}\n"),
+        ("API_IMAGE=a\nAPI_IMAGE=b\n", "API_IMAGE={new}\nAPI_IMAGE={new}\n"),
+    ],
+)
+def test_pinning_changes_one_line_of_the_hosts_file(
+    host: ComposeOrchestrator, before: str, after: str
+) -> None:
+    path = host.directory / ".env"
+    path.write_bytes(before.encode())
+    path.chmod(0o640)
+
+    host.pin(IMAGE)
+
+    assert path.read_bytes().decode() == after.format(new=IMAGE)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert host.pinned() == IMAGE
+    assert [p.name for p in host.directory.iterdir()] == [".env"]
+
+
+def test_a_hosts_file_that_is_new_is_its_owners_alone(host: ComposeOrchestrator) -> None:
+    host.pin(IMAGE)
+
+    assert stat.S_IMODE((host.directory / ".env").stat().st_mode) == 0o600
+
+
+def test_a_linked_hosts_file_stays_a_link(host: ComposeOrchestrator, tmp_path: Path) -> None:
+    shared = tmp_path / "shared.env"
+    shared.write_text("A=1\n")
+    (host.directory / ".env").symlink_to(shared)
+
+    host.pin(IMAGE)
+
+    assert (host.directory / ".env").is_symlink()
+    assert shared.read_text() == f"A=1\nAPI_IMAGE={IMAGE}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", None),
+        ("API_IMAGE=api:latest\n", None),
+        (f"API_IMAGE='{IMAGE}'\n", IMAGE),
+        (f"API_IMAGE=a\nAPI_IMAGE={IMAGE}\n", IMAGE),
+    ],
+)
+def test_only_a_digest_counts_as_pinned(
+    host: ComposeOrchestrator, text: str, found: ImageRef | None
+) -> None:
+    (host.directory / ".env").write_text(text)
+
+    assert host.pinned() == found
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot log in with hunter2hunter2", "cannot log in with ***"),
+        ("dsn postgresql://u:s3cr3tpass@db/x", "dsn ***"),
+        ("password s3cr3tpass refused", "password *** refused"),
+        ("broken line: SIGNING", "broken line: ***"),
+        ("port 18080 of project shop", "port 18080 of project shop"),
+    ],
+)
+def test_what_the_hosts_file_says_is_not_repeated(
+    host: ComposeOrchestrator, text: str, shown: str
+) -> None:
+    (host.directory / ".env").write_text(
+        "COMPOSE_PROJECT_NAME=project\nPUBLIC_PORT=18080\nTOKEN='hunter2hunter2'\n"
+        "DATABASE_URL=postgresql://u:s3cr3tpass@db/x\nSIGNING\n"
+    )
+
+    assert host._without_secrets(text) == shown

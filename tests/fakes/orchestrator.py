@@ -1,0 +1,149 @@
+"""A container engine in memory: containers with states, started from images that behave."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from pydantic import PrivateAttr
+
+from blocks.orchestrator import Orchestrator
+from release.errors import RolloutFailed, Unreachable
+from release.model import ImageRef, Instance
+from release.rollout import unfit_instance
+
+
+@dataclass
+class FakeHost:
+    """What a host has: containers, images, and the names that the registry knows."""
+
+    containers: list[Instance] = field(default_factory=list)
+    registry: dict[ImageRef, tuple[str, str]] = field(default_factory=dict)  # version, behaviour
+    pulled: set[ImageRef] = field(default_factory=set)
+    pinned: ImageRef | None = None
+    made: int = 0  # containers ever made; names are not used twice
+    started: int = 0  # addresses are not used twice either
+    answers: bool = True
+
+
+class FakeOrchestrator(Orchestrator):
+    """Behaviours: ``good``, ``errors`` (answers 500), ``never-healthy``, ``exits`` at its start."""
+
+    _block_type_name = "Fake Orchestrator"
+    _host: FakeHost = PrivateAttr(default_factory=FakeHost)
+
+    @property
+    def host(self) -> FakeHost:
+        return self._host
+
+    def behaviour(self, instance: Instance) -> str:
+        return self._host.registry[instance.image][1] if instance.image else "good"
+
+    def check(self) -> None:
+        self._ask()
+
+    def instances(self) -> tuple[Instance, ...]:
+        self._ask()
+        return tuple(self._host.containers)
+
+    def has_image(self, image: ImageRef) -> bool:
+        self._ask()
+        return image in self._host.pulled
+
+    def pull(self, image: ImageRef) -> None:
+        self._ask()
+        if image not in self._host.registry:
+            raise RolloutFailed(f"the registry has no {image}")
+        self._host.pulled.add(image)
+
+    def start_beside(
+        self, image: ImageRef, count: int, keep: Collection[str] = ()
+    ) -> tuple[Instance, ...]:
+        self.remove([i.id for i in self.instances() if not i.running and i.id not in keep])
+        new = [self._make(image) for _ in range(count)]
+        self.start(new)
+        return tuple(self._find(id) for id in new)
+
+    def await_healthy(self, ids: Sequence[str], within: timedelta) -> tuple[Instance, ...]:
+        self._ask()
+        for id in ids:
+            instance = self._find(id)
+            if instance.running and self.behaviour(instance) != "never-healthy":
+                self._change(id, health="healthy")
+            why = unfit_instance(
+                self._find(id), restarts=0, waited=within + timedelta(seconds=1), within=within
+            )
+            if why:
+                raise RolloutFailed(f"{why}; last log lines:\n{self.logs(id, 10)}")
+        return tuple(self._find(id) for id in ids)
+
+    def start(self, ids: Sequence[str]) -> None:
+        self._ask()
+        for id in ids:
+            instance = self._find(id)
+            if instance.running:
+                continue
+            if self.behaviour(instance) == "exits":
+                self._change(id, state="exited", exit_code=3)
+                continue
+            self._host.started += 1
+            address = f"172.30.0.{self._host.started + 1}"
+            self._change(id, state="running", health="starting", address=address)
+
+    def stop(self, ids: Sequence[str], grace: timedelta) -> None:
+        self._ask()
+        for instance in self._those(ids):
+            self._change(instance.id, state="exited", health="unhealthy", address="")
+
+    def remove(self, ids: Sequence[str]) -> None:
+        self._ask()
+        for instance in self._those(ids):
+            if instance.running:
+                raise RolloutFailed(f"cannot remove {instance.name}: it is running")
+            self._host.containers.remove(instance)
+
+    def logs(self, id: str, tail: int) -> str:
+        found = self._those([id])
+        return f"{found[0].name} was here" if found else "(the container is gone)"
+
+    def listing(self) -> str:
+        return "\n".join(f"{i.name}  {i.state}" for i in self.instances())
+
+    def pin(self, image: ImageRef) -> None:
+        self._host.pinned = image
+
+    def pinned(self) -> ImageRef | None:
+        return self._host.pinned
+
+    def restart_in_place(self, image: ImageRef, replicas: int) -> tuple[Instance, ...]:
+        self.pin(image)
+        self.stop([i.id for i in self.instances()], timedelta())
+        return self.start_beside(image, replicas)
+
+    def _ask(self) -> None:
+        if not self._host.answers:
+            raise Unreachable("the container engine does not answer")
+
+    def _make(self, image: ImageRef) -> str:
+        if image not in self._host.pulled:
+            raise RolloutFailed(f"no image {image} on this engine")
+        self._host.made += 1
+        number, version = self._host.made, self._host.registry[image][0]
+        id = f"{number:064x}"
+        self._host.containers.append(
+            Instance(id, f"app-api-{number}", "", image, version, "", "created", "none")
+        )
+        return id
+
+    def _find(self, id: str) -> Instance:
+        found = self._those([id])
+        if not found:
+            raise RolloutFailed(f"container engine has no container {id[:12]}")
+        return found[0]
+
+    def _those(self, ids: Sequence[str]) -> list[Instance]:
+        return [i for i in self._host.containers if i.id in ids]
+
+    def _change(self, id: str, **values: object) -> None:
+        containers = self._host.containers
+        at = next(n for n, instance in enumerate(containers) if instance.id == id)
+        containers[at] = replace(containers[at], **values)  # type: ignore[arg-type]
