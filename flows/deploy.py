@@ -1,0 +1,216 @@
+"""The runbook, top to bottom. A change of the runbook is a change of this file."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from flows import outcome
+from flows.gate import sign_off
+from flows.logs import say_unexpected
+from flows.rollback import rollback
+from flows.run import Run, begin, load_target, run_name
+from release.baseline import baseline_address
+from release.checklist import Evidence
+from release.errors import DeployError
+from release.model import Instance, Release, Step, image_of
+from release.outcome import Ending, ending_of_failure, explain, hint_of, one_line
+from release.plan import Plan
+from release.request import DeployRequest, RollbackRequest, checked
+from release.rollback import after_failure
+from tasks.baseline import record_baseline
+from tasks.environment import hold_environment
+from tasks.evidence import collect_evidence
+from tasks.image import build_image
+from tasks.migration import apply_migrations
+from tasks.plan import make_plan
+from tasks.release import prepare_release
+from tasks.rollout import (
+    admit_instances,
+    await_healthy,
+    bake,
+    drain_baseline,
+    pin_release,
+    pull_image,
+    record_instances,
+    remove_baseline,
+    restart_in_place,
+    start_new_instances,
+    stop_baseline,
+)
+from tasks.systems import check_systems
+from tasks.ticket import close_ticket
+from tasks.verification import verify_instances, verify_public
+from tasks.watch import WatchReport, watch_release
+
+
+@flow(name="deploy", flow_run_name=run_name)
+def deploy(request: DeployRequest, environment: str = "staging") -> State[Any]:
+    """Deploy a release by the runbook: plan, sign, build, migrate, roll out, verify, watch.
+
+    Args:
+        request: What to deploy.
+        environment: Where to deploy it.
+    """
+    try:
+        run = begin(environment)
+        checked(request)
+    except DeployError as error:
+        return outcome.refused(error)
+    try:
+        plan = plan_deployment(run, request)
+        if plan.nothing_to_do:
+            return end(run, request, Ending.NOTHING_TO_DO, plan.nothing_to_do, plan.release)
+        if request.dry_run:
+            sentence = f"{plan.version} was planned, nothing was changed"
+            return end(run, request, Ending.PLANNED, sentence, plan.release)
+        sign_checklist(run, plan)
+        release = make_release(run, plan)
+    except Exception as error:  # nothing that users meet was changed
+        return give_up(run, request, error)
+    try:
+        new, watched = go_live(run, plan, release)
+    except Exception as error:  # whatever it was, the baseline has to serve again
+        return roll_back(run, request, plan, release, error)
+    return finish(run, request, plan, release, new, watched)
+
+
+def plan_deployment(run: Run, request: DeployRequest) -> Plan:
+    """Plan: reach every system, take the lock, record the baseline, say what will happen."""
+    target, service = run.target, run.settings.service
+    with run.step(Step.PLAN):
+        check_systems(target, run.label)
+        hold_environment(target, run.id, request.started_by, request.notes, run.label)
+        baseline = record_baseline(target, run.rules.watch, run.label)
+        return make_plan(target, request, baseline, service, run.label)
+
+
+def sign_checklist(run: Run, plan: Plan) -> None:
+    """Pre-Deployment Checklist: the run is suspended until every item is signed."""
+    items = run.runbook.gates(Step.CHECKLIST)
+    staging = load_target(run.rules.staging) if run.rules.staging else None
+
+    def collect(round: int) -> tuple[Evidence, ...]:
+        return collect_evidence(run.target, staging, plan, items, run.label, key=f"round-{round}")
+
+    with run.step(Step.CHECKLIST):
+        sign_off(run.target, run, plan.lines(), items, run.rules.gate, collect)
+        run.confirm_hold()
+
+
+def make_release(run: Run, plan: Plan) -> Release:
+    """Steps 1 to 3: the tag, the image, the schema. The old release serves all the while."""
+    target, label = run.target, run.label
+    with run.step(Step.PREPARE):
+        release = prepare_release(target, plan, label)
+    with run.step(Step.BUILD):
+        release = build_image(target, release, run.settings.service, label)
+    with run.step(Step.MIGRATE):
+        apply_migrations(target, plan.expand, release, run.id, label, key="expand")
+    run.confirm_hold()
+    return release
+
+
+def go_live(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...], WatchReport]:
+    """Steps 4 and 5 and the watch: until it has passed, the baseline is one command away."""
+    target, rules, label = run.target, run.rules, run.label
+    with run.step(Step.DEPLOY):
+        pull_image(target, image_of(release), label)
+        replace = roll_out if target.router else restart
+        new = replace(run, plan, release)
+        # What is written about the instances decides nothing, so it may fail.
+        record_instances(target, new, rules.rollout, label, return_state=True)
+    with run.step(Step.VERIFY):
+        verify_public(target, release, run.settings.service, rules.verify, label)
+        stop_baseline(target, new, rules.rollout, label)
+    with run.step(Step.POST):
+        watched = watch_release(target, release, plan.baseline, rules.watch, label)
+    return new, watched
+
+
+def roll_out(run: Run, plan: Plan, release: Release) -> tuple[Instance, ...]:
+    """The rolling restart: users meet the new instances only after they were verified."""
+    target, rules, label, image = run.target, run.rules, run.label, image_of(release)
+    started = start_new_instances(target, image, plan.baseline, rules.rollout, label)
+    new = await_healthy(target, started, rules.rollout, label)
+    verify_instances(target, new, release, run.settings.service, rules.verify, label)
+    cutover = admit_instances(target, new, rules.rollout, label)
+    bake(target, cutover, rules.rollout, label, rules.watch.error_rate_ceiling)
+    pin_release(target, image, label)
+    drain_baseline(target, new, rules.rollout, label)
+    return new
+
+
+def restart(run: Run, plan: Plan, release: Release) -> tuple[Instance, ...]:
+    """The runbook's plain restart, where no router stands before the service."""
+    return restart_in_place(run.target, image_of(release), run.rules.rollout, run.label)
+
+
+def finish(
+    run: Run,
+    request: DeployRequest,
+    plan: Plan,
+    release: Release,
+    new: tuple[Instance, ...],
+    watched: WatchReport,
+) -> State[Any]:
+    """After the watch: what had to wait for it, the ticket, the log. Nothing is rolled back."""
+    target, label = run.target, run.label
+    try:
+        remove_baseline(target, new, label)
+        if plan.contract:
+            apply_migrations(target, plan.contract, release, run.id, label, key="contract")
+        later = run.runbook.gates(Step.POST)  # items that the pipeline does not do itself
+        sign_off(target, run, plan.lines(), later, run.rules.gate, lambda round: ())
+        close_ticket(target, request.ticket, f"{release.version} is deployed ({label})", label)
+    except Exception as error:  # the release stays: it has passed its watch
+        say_unexpected(run.label, error)
+        sentence = f"{release.version} passed its watch, then: {explain(error)}"
+        return end(run, request, Ending.FAILED, sentence, release, hint_of(error))
+    sentence = "; ".join((f"{release.version} replaced {plan.baseline.version}", *watched.notes))
+    return end(run, request, Ending.DEPLOYED, sentence, release)
+
+
+def give_up(run: Run, request: DeployRequest, error: Exception) -> State[Any]:
+    """End a run that failed before users could meet the new release."""
+    say_unexpected(run.label, error)
+    ending = ending_of_failure(error, after_failure(run.steps_begun()))
+    asked_for = Release(request.version or request.ref, revision="")
+    return end(run, request, ending, explain(error), asked_for, hint_of(error))
+
+
+def roll_back(
+    run: Run, request: DeployRequest, plan: Plan, release: Release, error: Exception
+) -> State[Any]:
+    """Restore the baseline by the rollback subflow, and end accordingly."""
+    say_unexpected(run.label, error)
+    why = explain(error)
+    wanted = RollbackRequest(
+        reason=one_line(why), to=baseline_address(plan.baseline), started_by="pipeline"
+    )
+    restored = rollback(wanted, run.environment, return_state=True)
+    if restored.name == Ending.ROLLBACK_DONE:
+        sentence = f"{release.version} was rolled back to {plan.baseline.version}: {why}"
+        return end(run, request, Ending.ROLLED_BACK, sentence, release, hint_of(error))
+    sentence = f"{why}; then the rollback failed: {restored.message}"
+    return end(run, request, Ending.ROLLBACK_FAILED, sentence, release, hint_of(error))
+
+
+def end(
+    run: Run,
+    request: DeployRequest,
+    ending: Ending,
+    sentence: str,
+    release: Release,
+    hint: str = "",
+) -> State[Any]:
+    """End the run in the name of the person who asked for it."""
+    return outcome.close(
+        run,
+        ending,
+        sentence,
+        release=release,
+        deployer=request.started_by,
+        notes=request.notes,
+        hint=hint,
+    )

@@ -1,0 +1,75 @@
+"""How a run ends: Prefect's state, the report, the ledger's line. The only place that maps them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.run import Run
+from release.errors import DeployError
+from release.model import Release
+from release.outcome import Ending, Report, log_notes, what_to_do
+from release.steps import approvals, step_lines
+from tasks.deployment_log import say_ending, write_ending
+from tasks.environment import release_environment
+from tasks.serving import what_serves
+
+
+def refused(error: DeployError) -> State[Any]:
+    """End a run that never got as far as an environment."""
+    get_run_logger().error("%s  nothing was changed; %s", Ending.REFUSED, error)
+    return Failed(name=Ending.REFUSED.value, message=str(error))
+
+
+def close(
+    run: Run,
+    ending: Ending,
+    sentence: str,
+    *,
+    release: Release | None,
+    deployer: str,
+    notes: str = "",
+    hint: str = "",
+) -> State[Any]:
+    """End a run that knows its environment: ask what serves, write it down, free the lock.
+
+    After a failed rollback the lock stays, until a person has looked: `ignition unlock`.
+    """
+    serves = what_serves(run.target)
+    events = run.target.ledger.run_events(run.id)
+    report = Report(
+        environment=run.environment,
+        run=run.label,
+        ending=ending,
+        sentence=sentence,
+        serves=serves,
+        to_do=what_to_do(ending, run.environment, hint),
+        steps=step_lines(events),
+        approvals=approvals(events),
+        ended_at=datetime.now(UTC),
+    )
+    payload = {
+        "ending": ending.value,
+        "version": release.version if release else "",
+        "revision": release.revision if release else "",
+        "image": str(release.image or "") if release else "",
+        "deployer": deployer or "unnamed",
+        "notes": log_notes(ending, sentence, notes),
+        "sentence": sentence,
+        "serves": serves,
+    }
+    # Neither may change the ending: what they could not do is in their own task's state.
+    write_ending(run.target, run.id, report, payload, return_state=True)
+    if ending is not Ending.ROLLBACK_FAILED:  # nobody deploys onto a state that nobody knows
+        release_environment(run.target, run.id, run.label, return_state=True)
+    say_ending(report)
+    glue = "\n" if "\n" in sentence else "; "  # below the log lines that a sentence may end with
+    return state(ending, f"{sentence}{glue}{run.environment} serves {serves}", hint)
+
+
+def state(ending: Ending, sentence: str, hint: str = "") -> State[Any]:
+    """Prefect's state for an ending: green only if the run did what was asked for."""
+    message = f"{sentence}\nhint: {hint}" if hint else sentence
+    return (Completed if ending.good else Failed)(name=ending.value, message=message)

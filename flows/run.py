@@ -1,0 +1,133 @@
+"""One run: who it is, which environment it works on, and which of the runbook's steps it is in."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from prefect import get_run_logger
+from prefect.runtime import deployment, flow_run
+
+from blocks.target import Target
+from flows.logs import say_decisions_in_a_line
+from release.errors import BadConfiguration, BadRequest, DeployError, EnvironmentLocked
+from release.ledger import EventKind
+from release.model import Step
+from release.request import checked_name, name_of
+from release.runbook import Runbook, conforming
+from settings import EnvironmentSettings, Settings, load_settings
+
+
+@dataclass(frozen=True)
+class Run:
+    """A flow run on one environment. A subflow shares its parent's id, label and lock."""
+
+    id: str
+    label: str  # d- and the first hex digits of the id, the same in every log line
+    nested: bool  # a subflow: its parent holds the lock and ends the run
+    environment: str
+    settings: Settings
+    rules: EnvironmentSettings
+    runbook: Runbook
+    target: Target
+
+    @contextlib.contextmanager
+    def step(self, step: Step) -> Iterator[None]:
+        """Mark one of the runbook's headings as begun and, unless it raises, as done.
+
+        A step that began may have changed something, so the rollback is planned from what began.
+        """
+        get_run_logger().info("[%s] %s", self.label, step)
+        self.record(EventKind.STEP_BEGUN, step=step)
+        yield
+        self.record(EventKind.STEP_DONE, step=step)
+
+    def record(
+        self, kind: EventKind, step: str = "", key: str = "", payload: dict[str, Any] | None = None
+    ) -> None:
+        """Write an event of this run to the ledger, once, however often the body runs."""
+        self.target.ledger.record(
+            self.environment, self.id, kind, step=step, key=key, payload=payload or {}
+        )
+
+    def steps_begun(self) -> tuple[Step, ...]:
+        """The runbook's headings that this run reached."""
+        return tuple(Step(step) for step in self.target.ledger.steps_begun(self.id))
+
+    def confirm_hold(self) -> None:
+        """Raise EnvironmentLocked if another run took the environment over while this one waited.
+
+        A ledger that does not answer takes nothing over, so the run goes on.
+        """
+        ledger = self.target.ledger
+        try:
+            if ledger.heartbeat(self.environment, self.id):
+                return
+            holder = ledger.holder(self.environment)
+        except DeployError as error:
+            get_run_logger().warning("[%s] the lock was not confirmed: %s", self.label, error.what)
+            return
+        taker = f"is held by {holder.owner}" if holder else "is free"
+        raise EnvironmentLocked(
+            f"{self.environment} {taker}: this run's lock was taken away while it waited",
+            "start the deployment again",
+        )
+
+
+def begin(environment: str) -> Run:
+    """Load what the run needs. Raises BadRequest or BadConfiguration, with nothing changed."""
+    say_decisions_in_a_line()
+    settings = load_settings()
+    _refuse_another_environment(settings, environment)
+    rules = settings.environment(checked_name(environment, "environment name"))
+    # A subflow works in its parent's name: same lock, same ledger entries, same label.
+    run_id = str(flow_run.root_flow_run_id or flow_run.id)
+    return Run(
+        id=run_id,
+        label=f"d-{run_id[:6]}",
+        nested=flow_run.parent_flow_run_id is not None,
+        environment=environment,
+        settings=settings,
+        rules=rules,
+        runbook=_read_runbook(settings),
+        target=load_target(environment),
+    )
+
+
+def _refuse_another_environment(settings: Settings, environment: str) -> None:
+    """A deployment that is named after an environment is for that one: the form can be edited."""
+    name = deployment.name
+    if name in settings.environments and name != environment:
+        raise BadRequest(
+            f"the deployment {name} is for {name}, it was asked for {environment!r}",
+            f"start the deployment that is named {environment}",
+        )
+
+
+def _read_runbook(settings: Settings) -> Runbook:
+    path = settings.located(settings.runbook)
+    try:
+        return conforming(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError) as error:
+        raise BadConfiguration(
+            f"the runbook {path} cannot be read: {error}", "set runbook in ignition.toml"
+        ) from None
+
+
+def load_target(environment: str) -> Target:
+    """The environment's blocks. Raises BadConfiguration where `ignition setup` has not run."""
+    try:
+        # Called from a flow's own thread: the sync form answers, never a coroutine.
+        return cast(Target, Target.load(environment))
+    except ValueError as error:
+        raise BadConfiguration(
+            f"Prefect has no usable block ignition-target/{environment}: {error}", "ignition setup"
+        ) from None
+
+
+def run_name() -> str:
+    """A run's name in the UI: what, which version, where."""
+    parameters = flow_run.parameters
+    request = parameters.get("request")
+    what = next((v for n in ("version", "to", "ref") if (v := getattr(request, n, ""))), "")
+    return name_of(flow_run.flow_name, what, parameters["environment"])

@@ -1,0 +1,39 @@
+"""What the environment serves before the run touches it."""
+
+from datetime import UTC, datetime, timedelta
+
+from prefect import get_run_logger
+
+from blocks.target import Target
+from release.baseline import serving_instances, serving_release
+from release.model import Baseline, Instance
+from release.rules import WatchRules
+from tasks.step import step
+from tasks.watch import measure_baseline
+
+
+def serving(target: Target) -> tuple[Instance, ...]:
+    """The instances that users of the environment meet now."""
+    admitted = None
+    if target.router is not None:
+        admitted = {slot.instance for slot in target.router.slots() if slot.serving}
+    return serving_instances(target.orchestrator.instances(), admitted)
+
+
+@step("Record baseline", timeout=timedelta(minutes=2), retries=2)
+def record_baseline(target: Target, rules: WatchRules, run: str) -> Baseline:
+    """Record digests, schema version, error rate and answer times: the target of a rollback."""
+    instances = serving(target)
+    error_rate, p95 = measure_baseline(target, rules)
+    baseline = Baseline(
+        environment=target.environment,
+        release=serving_release(target.environment, instances),
+        instances=tuple(instance.id for instance in instances),
+        schema_version=target.database.schema_version(),
+        error_rate=error_rate,
+        p95=p95,
+        taken_at=datetime.now(UTC),
+    )
+    image = baseline.image.short if baseline.image else "nothing"
+    get_run_logger().info("[%s] Plan      baseline %s %s", run, baseline.version, image)
+    return baseline

@@ -1,0 +1,30 @@
+"""The deployment ticket (runbook, Post-Deployment: "Close deployment ticket")."""
+
+from datetime import timedelta
+
+from prefect import get_run_logger
+
+from blocks.target import Target
+from release.errors import Unreachable
+from tasks.step import step
+
+
+@step("Close deployment ticket", timeout=timedelta(minutes=1), retries=0)
+def close_ticket(target: Target, ticket: str, comment: str, run: str) -> str:
+    """Close the ticket and say what came of it; a ticket system that is down fails nothing."""
+    log = get_run_logger()
+    said = _close(target, ticket, comment)
+    log.info("[%s] Post-Deployment  %s", run, said)
+    return said
+
+
+def _close(target: Target, ticket: str, comment: str) -> str:
+    if not ticket:
+        return "no ticket was named"
+    if not target.ticketing.configured:
+        return f"ticket {ticket} is to be closed by hand: no ticket system is configured"
+    try:
+        target.ticketing.close(ticket, comment)
+    except Unreachable as error:
+        return f"{error.what}; {error.hint}"
+    return f"ticket {ticket} closed"

@@ -1,0 +1,215 @@
+"""Step 5 of the runbook: a release shows what it is, before users meet it and after."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+from typing import Protocol, TypeVar
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from blocks.service import Service
+from release.duration import say_duration
+from release.errors import VerificationFailed
+from release.layout import ServiceLayout
+from release.model import Baseline, Check, Instance, Release
+from release.rules import VerifyRules
+from release.verification import (
+    explain_failures,
+    judge_health,
+    judge_smoke,
+    judge_version,
+    summary,
+)
+from tasks.step import step
+
+T = TypeVar("T")
+
+_AGAIN_AFTER = timedelta(milliseconds=500)
+_TIMEOUT = timedelta(minutes=30)  # of a step; the rules bound its parts much closer
+
+
+class Source(Protocol):
+    """Where the smoke tests are."""
+
+    def export(self, revision: str) -> AbstractContextManager[Path]:
+        """A folder that holds exactly the tree of ``revision``."""
+        ...
+
+
+class Verified(Protocol):
+    """What verification needs of a target."""
+
+    @property
+    def environment(self) -> str: ...
+    @property
+    def service(self) -> Service: ...
+    @property
+    def repository(self) -> Source: ...
+
+
+@step("Verify new instances", timeout=_TIMEOUT)
+def verify_instances(
+    target: Verified,
+    instances: Sequence[Instance],
+    release: Release,
+    service: ServiceLayout,
+    rules: VerifyRules,
+    run: str,
+) -> tuple[Check, ...]:
+    """Check each new instance at its own address: no user has met it yet.
+
+    Raises VerificationFailed with a sentence over every check that failed.
+    """
+    checks: list[Check] = []
+    detail = get_run_logger().debug
+    with target.repository.export(release.revision) as tree:
+        for instance in instances:
+            base_url = f"http://{instance.address}:{service.port}"
+            say = _sayer(f"[{run}] 4. Deploy  {instance.name}")
+            found = look(target.service, base_url, release, service, tree, rules, say, detail)
+            checks += (replace(check, name=f"{check.name}, {instance.name}") for check in found)
+    where = "on the new instances, before users meet them"
+    logs = f"docker compose logs {service.compose_service} --tail 50"
+    return _settle(target, release, checks, where, logs)
+
+
+@step("Verify public address", timeout=_TIMEOUT)
+def verify_public(
+    target: Verified, release: Release, service: ServiceLayout, rules: VerifyRules, run: str
+) -> tuple[Check, ...]:
+    """Check what users reach: health, version, smoke tests (runbook, step 5).
+
+    Raises VerificationFailed with a sentence over every check that failed.
+    """
+    say, detail = _sayer(f"[{run}] 5. Verify"), get_run_logger().debug
+    with target.repository.export(release.revision) as tree:
+        checks = look(target.service, None, release, service, tree, rules, say, detail)
+    return _settle(target, release, checks, f"at {target.service.shown_url}", _try_it(target))
+
+
+@step("Verify baseline", timeout=_TIMEOUT)
+def verify_baseline(
+    target: Verified, baseline: Baseline, service: ServiceLayout, rules: VerifyRules, run: str
+) -> tuple[Check, ...]:
+    """Check that the baseline serves again: health and version.
+
+    Its smoke tests passed when it was deployed; a rollback does not wait for them, nor for git.
+    Raises VerificationFailed with a sentence over every check that failed.
+    """
+    say = _sayer(f"[{run}] Rollback")
+    if baseline.release is None:
+        say("nothing served before: there is nothing to verify")
+        return ()
+    checks = look(target.service, None, baseline.release, service, None, rules, say)
+    where = target.service.shown_url
+    return _settle(target, baseline.release, checks, where, _try_it(target))
+
+
+def look(
+    service: Service,
+    base_url: str | None,
+    release: Release,
+    layout: ServiceLayout,
+    tree: Path | None,
+    rules: VerifyRules,
+    say: Callable[[str], None],
+    detail: Callable[[str], None] | None = None,
+) -> tuple[Check, ...]:
+    """Health, version and, with a ``tree`` to run them in, smoke tests; up to the first failure.
+
+    Health and version may fail to answer for ``rules.health_within`` before it counts. The smoke
+    tests' own lines go to ``detail`` (by default to ``say``), and to ``say`` if they fail.
+    """
+    checks: list[Check] = []
+    for check in _looks(service, base_url, release, layout, tree, rules, say, detail or say):
+        outcome = "passed" if check.passed else "FAILED"
+        say(
+            f"{check.name} {outcome}: {check.sentence.splitlines()[0]} ({say_duration(check.took)})"
+        )
+        checks.append(check)
+        if not check.passed:
+            break
+    return tuple(checks)
+
+
+def _looks(
+    service: Service,
+    base_url: str | None,
+    release: Release,
+    layout: ServiceLayout,
+    tree: Path | None,
+    rules: VerifyRules,
+    say: Callable[[str], None],
+    detail: Callable[[str], None],
+) -> Iterator[Check]:
+    """One check after the other, each made only when it is asked for."""
+    began = monotonic()
+    probe = _insist(lambda: service.health(base_url), lambda probe: probe.ok, rules)
+    yield _tried_since(began, judge_health(probe))
+    began = monotonic()
+    found, probe = _insist(lambda: service.version(base_url), lambda answer: answer[1].ok, rules)
+    yield _tried_since(began, judge_version(release.version, found, probe))
+    if tree is not None:
+        smoke = service.run_smoke(
+            layout.smoke,
+            tree,
+            release.version,
+            rules.smoke_timeout,
+            lambda line: detail(f"smoke | {line}"),
+            base_url,
+        )
+        for line in smoke.output if smoke.exit_code and detail is not say else ():
+            say(f"smoke | {line}")
+        yield judge_smoke(smoke.exit_code, smoke.output, smoke.took)
+
+
+def _insist(ask: Callable[[], T], good: Callable[[T], bool], rules: VerifyRules) -> T:
+    """Ask until the answer is good or ``rules.health_within`` is over; the last answer counts."""
+    asking = Retrying(
+        retry=retry_if_result(lambda answer: not good(answer)),
+        stop=stop_after_delay(rules.health_within),
+        wait=wait_fixed(_AGAIN_AFTER),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    )
+    answer: T = asking(ask)
+    return answer
+
+
+def _tried_since(began: float, check: Check) -> Check:
+    """The check with the time that all its tries took."""
+    took = timedelta(seconds=monotonic() - began)
+    if check.passed:
+        return replace(check, took=took)
+    return replace(check, took=took, sentence=f"{check.sentence}, tried for {say_duration(took)}")
+
+
+def _settle(
+    target: Verified, release: Release, checks: Sequence[Check], where: str, hint: str
+) -> tuple[Check, ...]:
+    """Keep the checks as an artifact, and raise if one failed."""
+    failures = explain_failures(checks)
+    create_markdown_artifact(
+        key=f"verification-{target.environment}",
+        description=f"{release.version} on {target.environment}",
+        markdown=f"{release.version} {'failed' if failures else 'passed'} verification {where}."
+        f"\n\n{summary(checks)}",
+    )
+    if failures:
+        raise VerificationFailed(
+            f"{release.version} on {target.environment} failed verification: {failures}", hint
+        )
+    return tuple(checks)
+
+
+def _try_it(target: Verified) -> str:
+    return f"curl -i {target.service.shown_url}{target.service.health_path}"
+
+
+def _sayer(prefix: str) -> Callable[[str], None]:
+    log = get_run_logger()
+    return lambda line: log.info("%s  %s", prefix, line)

@@ -1,0 +1,137 @@
+"""Evidence is asked side by side, and silence is never green."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from release.checklist import EvidenceSource, EvidenceVerdict, Finding, no_answer
+from release.errors import Unreachable
+from release.migration import AppliedMigration, MigrationFile, Phase
+from release.model import Baseline, ImageRef, Probe, Release
+from tasks.evidence import SOURCES, ask_side_by_side
+
+AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
+IMAGE = ImageRef("registry/api", "sha256:" + "9" * 64)
+PASSED = Finding(EvidenceVerdict.PASSED, "fine", "a source")
+ADD = MigrationFile("0016", "add", "select 1", "c16")
+DROP = MigrationFile("0017", "drop", "select 2", "c17", Phase.CONTRACT)
+
+
+def plan(*files: MigrationFile) -> Any:
+    baseline = Baseline("production", Release("v1.0.0", "a" * 40, IMAGE), (), "", None, None, AT)
+    return SimpleNamespace(
+        baseline=baseline,
+        expand=tuple(file for file in files if file.phase is Phase.EXPAND),
+        contract=tuple(file for file in files if file.phase is Phase.CONTRACT),
+    )
+
+
+def production(*images: ImageRef) -> Any:
+    return SimpleNamespace(
+        environment="production",
+        orchestrator=SimpleNamespace(has_image=lambda image: image in images),
+    )
+
+
+def staging(status: int = 200, *applied: AppliedMigration) -> Any:
+    probe = Probe(AT, status, timedelta())
+    return SimpleNamespace(
+        environment="staging",
+        url="staging.example.com",
+        service=SimpleNamespace(health=lambda: probe, version=lambda: ("v1.1.0", probe)),
+        database=SimpleNamespace(applied=lambda: applied),
+    )
+
+
+def ask(source: EvidenceSource, *, staging: Any = None, plan: Any = None) -> Finding:
+    return SOURCES[source](production(IMAGE), staging, plan)
+
+
+def test_every_source_that_the_runbook_may_name_can_be_asked() -> None:
+    assert set(SOURCES) == set(EvidenceSource)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        EvidenceSource.TESTS,
+        EvidenceSource.ON_CALL,
+        EvidenceSource.STAGING_HEALTH,
+        EvidenceSource.MIGRATIONS_IN_STAGING,
+    ],
+)
+def test_a_source_that_is_not_there_is_unknown_and_asks_nobody(source: EvidenceSource) -> None:
+    finding = ask(source, staging=None)
+    assert (finding.verdict, finding.source) == (EvidenceVerdict.UNKNOWN, "")
+    assert "configured" in finding.value
+
+
+@pytest.mark.parametrize(("status", "verdict"), [(200, "passed"), (503, "failed"), (0, "failed")])
+def test_stagings_health_is_asked_at_its_public_address(status: int, verdict: str) -> None:
+    finding = ask(EvidenceSource.STAGING_HEALTH, staging=staging(status))
+    assert (finding.verdict, finding.source) == (verdict, "staging.example.com")
+
+
+@pytest.mark.parametrize(
+    ("applied", "verdict"),
+    [
+        ([AppliedMigration("0016", checksum="c16")], "passed"),
+        ([AppliedMigration("0016", checksum="c16", status="running")], "failed"),
+        ([AppliedMigration("0016", checksum="other")], "failed"),
+        ([], "failed"),
+    ],
+)
+def test_a_pending_migration_has_to_be_applied_in_staging(
+    applied: list[AppliedMigration], verdict: str
+) -> None:
+    finding = ask(
+        EvidenceSource.MIGRATIONS_IN_STAGING, staging=staging(200, *applied), plan=plan(ADD)
+    )
+    assert finding.verdict == verdict
+
+
+def test_the_way_back_needs_the_baselines_image_and_names_what_will_end_it() -> None:
+    source = SOURCES[EvidenceSource.ROLLBACK_PLAN]
+    assert source(production(IMAGE), None, plan(ADD)).verdict == "passed"
+    assert source(production(), None, plan(ADD)).verdict == "failed"
+    assert "0017_drop.sql" in source(production(IMAGE), None, plan(DROP)).value
+
+
+def test_answers_keep_the_order_of_the_questions() -> None:
+    def late() -> Finding:
+        time.sleep(0.05)
+        return PASSED
+
+    assert list(ask_side_by_side({"a": late, "b": lambda: PASSED}, timedelta(seconds=5))) == [
+        "a",
+        "b",
+    ]
+
+
+def test_a_source_that_does_not_answer_in_time_is_unknown_and_delays_no_other() -> None:
+    def hangs() -> Finding:
+        time.sleep(5)
+        return PASSED
+
+    began = time.monotonic()
+    found = ask_side_by_side({"a": hangs, "b": lambda: PASSED}, timedelta(milliseconds=200))
+
+    assert time.monotonic() - began < 2
+    assert found == {"a": no_answer("no answer within 200 ms", "timeout"), "b": PASSED}
+
+
+def test_a_source_that_breaks_is_unknown_and_never_quotes_a_secret() -> None:
+    def refuses() -> Finding:
+        raise Unreachable("the database of staging refuses connections")
+
+    def breaks() -> Finding:
+        raise ValueError("postgresql://user:hunter2@db")
+
+    found = ask_side_by_side({"a": refuses, "b": breaks}, timedelta(seconds=5))
+
+    assert found["a"].value == "the database of staging refuses connections"
+    assert found["b"].value == "the source broke: ValueError"
+    assert {finding.verdict for finding in found.values()} == {EvidenceVerdict.UNKNOWN}

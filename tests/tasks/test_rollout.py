@@ -1,0 +1,376 @@
+"""Step 4 and its way back, in memory and on a real engine with users at the door."""
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from prefect.logging import disable_run_logger
+
+from release.errors import RollbackFailed, RolloutFailed
+from release.model import Baseline, Instance
+from release.rollout import Cutover, Restored
+from release.rules import RolloutRules
+from sandbox.traffic import Traffic, TrafficReport
+from tasks import rollout
+from tests.fakes.project import FakeProject, Project, RealProject, project, real_project
+
+__all__ = ["project", "real_project"]  # fixtures
+RUN = "d-1874"
+RATE = 200.0  # requests a second
+RULES = RolloutRules(
+    healthy_within=timedelta(seconds=20),
+    bake=timedelta(seconds=3),
+    drain_timeout=timedelta(seconds=10),
+    stop_grace=timedelta(seconds=5),
+)
+AT_ONCE = RULES.model_copy(update={"bake": timedelta()})
+
+
+@pytest.fixture(autouse=True)
+def artifacts(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """What was published, by key; the steps run without a Prefect server."""
+    published: dict[str, str] = {}
+
+    def publish(key: str, markdown: str, description: str) -> None:
+        published[key] = markdown
+
+    monkeypatch.setattr(rollout, "create_markdown_artifact", publish)
+    monkeypatch.setattr(rollout, "_HICCUPS", (0, 0))
+    with disable_run_logger():
+        yield published
+
+
+def start(project: Project, version: str, rules: RolloutRules, base: Baseline) -> Any:
+    """Start a release beside the baseline, up to healthy."""
+    image = project.images[version]
+    rollout.pull_image.fn(project, image, RUN)
+    new = rollout.start_new_instances.fn(project, image, base, rules, RUN)
+    return rollout.await_healthy.fn(project, new, rules, RUN)
+
+
+def cut_over(project: Project, new: tuple[Instance, ...], rules: RolloutRules) -> Cutover:
+    """Admit, bake, pin, drain: the old release is warm then."""
+    cutover = rollout.admit_instances.fn(project, new, rules, RUN)
+    rollout.bake.fn(project, cutover, rules, RUN)
+    assert cutover.image is not None
+    rollout.pin_release.fn(project, cutover.image, RUN)
+    rollout.drain_baseline.fn(project, new, rules, RUN)
+    return cutover
+
+
+def restore(project: Project, base: Baseline, rules: RolloutRules = RULES) -> Restored:
+    return rollout.restore_baseline.fn(project, base, rules, RUN, key="test")
+
+
+# ---- forward, in either world
+
+
+def test_a_release_replaces_the_baseline_step_by_step(
+    project: Project, artifacts: dict[str, str]
+) -> None:
+    base = project.reset()
+    rules = RULES.model_copy(update={"replicas": 2, "bake": timedelta(seconds=0.2)})
+
+    new = start(project, "v1.1.0", rules, base)
+    assert project.serving() == {"v1.0.0"}
+
+    rollout.admit_instances.fn(project, new, rules, RUN)
+    assert project.serving() == {"v1.0.0", "v1.1.0"}
+
+    cut_over(project, new, rules)
+    assert project.serving() == {"v1.1.0"}
+    assert list(project.containers().values()) == ["v1.0.0 running", *2 * ["v1.1.0 running"]]
+
+    rollout.stop_baseline.fn(project, new, rules, RUN)
+    assert list(project.containers().values()) == ["v1.0.0 exited", *2 * ["v1.1.0 running"]]
+
+    rollout.remove_baseline.fn(project, new, RUN)
+    assert list(project.containers().values()) == 2 * ["v1.1.0 running"]
+    assert project.serving() == {"v1.1.0"}
+    assert project.orchestrator.pinned() == project.images["v1.1.0"]
+
+    rollout.record_instances.fn(project, new, rules, RUN)
+    assert f"Last log lines of {new[0].name}" in artifacts["rollout-production"]
+
+
+def test_a_new_instance_meets_a_small_share_of_users_until_it_is_trusted(
+    project: Project,
+) -> None:
+    base = project.reset()
+    new = start(project, "v1.1.0", AT_ONCE, base)
+    assert project.router is not None
+
+    cutover = rollout.admit_instances.fn(project, new, AT_ONCE, RUN)
+    during = sorted(slot.weight for slot in project.router.slots() if slot.serving)
+    cut_over(project, new, AT_ONCE)
+    after = next(s.weight for s in project.router.slots() if s.instance == new[0].name)
+
+    assert (during, after) == ([25, 100], 100)
+    assert [slot.instance for slot in cutover.slots] == [new[0].name]
+
+
+def test_steps_that_are_repeated_start_nothing_twice(project: Project) -> None:
+    base = project.reset()
+
+    first = start(project, "v1.1.0", AT_ONCE, base)
+    second = start(project, "v1.1.0", AT_ONCE, base)
+    cut_over(project, second, AT_ONCE)
+    cut_over(project, second, AT_ONCE)
+
+    assert [i.id for i in first] == [i.id for i in second]
+    assert project.serving() == {"v1.1.0"}
+
+
+def test_a_release_with_the_baselines_own_image_is_rolled_out_in_new_containers(
+    project: Project,
+) -> None:
+    base = project.reset()
+    new = start(project, "v1.0.0", AT_ONCE, base)
+    cut_over(project, new, AT_ONCE)
+    rollout.stop_baseline.fn(project, new, AT_ONCE, RUN)
+    rollout.remove_baseline.fn(project, new, RUN)
+
+    assert [i.id for i in project.orchestrator.instances()] == [new[0].id]
+    assert project.serving() == {"v1.0.0"}
+
+
+@pytest.mark.parametrize("version", ["v1.2.0-never-healthy", "v1.2.0-exits"])
+def test_a_release_that_does_not_come_up_meets_nobody_and_leaves_nothing(
+    project: Project, version: str, artifacts: dict[str, str]
+) -> None:
+    base = project.reset()
+
+    with pytest.raises(RolloutFailed):
+        start(project, version, RULES, base)
+    assert project.serving() == {"v1.0.0"}
+
+    restore(project, base)
+
+    assert list(project.containers().values()) == ["v1.0.0 running"]
+    assert project.serving() == {"v1.0.0"}
+    assert "Last log lines of" in artifacts["rollout-production"]
+
+
+def test_a_release_that_answers_with_errors_fails_the_bake() -> None:
+    """The bake's verdict has the numbers; the baseline serves alone after the restore."""
+    project = FakeProject()
+    base = project.reset()
+    new = start(project, "v1.2.0-errors", RULES, base)
+    cutover = rollout.admit_instances.fn(project, new, RULES, RUN)
+    assert project.router is not None
+    assert project.router.answer(40) == 20
+
+    with pytest.raises(RolloutFailed, match=r"20 of 20 answers of .* were 5xx: 100.0% > 5.0%"):
+        rollout.bake.fn(project, cutover, RULES, RUN)
+    restore(project, base)
+
+    assert project.serving() == {"v1.0.0"}
+    assert project.router.answer(40) == 0
+
+
+def test_an_environment_without_a_router_is_restarted_in_place_and_back(
+    project: Project,
+) -> None:
+    base = project.reset()
+    router, project.router = project.router, None
+    try:
+        image = project.images["v1.1.0"]
+        rollout.pull_image.fn(project, image, RUN)
+        rollout.restart_in_place.fn(project, image, RULES, RUN)
+        assert list(project.containers().values()) == ["v1.1.0 running"]
+
+        restored = restore(project, base)
+        again = restore(project, base)
+    finally:
+        project.router = router
+
+    assert list(project.containers().values()) == ["v1.0.0 running"]
+    assert project.orchestrator.pinned() == project.images["v1.0.0"]
+    assert restored.moves
+    assert again.moves == ()
+
+
+# ---- back, in either world
+
+
+def drained(project: Project, new: tuple[Instance, ...]) -> None:
+    """The baseline runs, and gets no requests."""
+
+
+def stopped(project: Project, new: tuple[Instance, ...]) -> None:
+    """The baseline is stopped and kept."""
+    rollout.stop_baseline.fn(project, new, RULES, RUN)
+
+
+def removed(project: Project, new: tuple[Instance, ...]) -> None:
+    """The baseline's containers are gone."""
+    stopped(project, new)
+    rollout.remove_baseline.fn(project, new, RUN)
+
+
+@pytest.mark.parametrize("state", [drained, stopped, removed])
+def test_the_baseline_comes_back_from(project: Project, state: Any) -> None:
+    """Whatever became of the old containers, the old release serves alone and is pinned."""
+    base = project.reset()
+    new = start(project, "v1.1.0", AT_ONCE, base)
+    cut_over(project, new, AT_ONCE)
+    state(project, new)
+    assert project.serving() == {"v1.1.0"}
+
+    restore(project, base)
+    again = restore(project, base)
+
+    assert list(project.containers().values()) == ["v1.0.0 running"]
+    assert project.serving() == {"v1.0.0"}
+    assert project.orchestrator.pinned() == project.images["v1.0.0"]
+    assert again.moves == ()
+
+
+def test_a_baseline_container_that_does_not_start_again_is_replaced() -> None:
+    project = FakeProject()
+    base = project.reset()
+    new = start(project, "v1.1.0", AT_ONCE, base)
+    cut_over(project, new, AT_ONCE)
+    stopped(project, new)
+    image = project.images["v1.0.0"]
+    host = project.orchestrator.host
+    kept = base.instances[0]
+    original = project.orchestrator.start
+
+    def start_but_not_that_one(ids: Any) -> None:
+        if kept in ids:
+            raise RolloutFailed(f"cannot start {kept[:12]}: its disk is full")
+        original(ids)
+
+    object.__setattr__(project.orchestrator, "start", start_but_not_that_one)
+
+    restored = restore(project, base)
+
+    assert project.serving() == {"v1.0.0"}
+    assert kept not in {i.id for i in restored.serving}
+    assert {i.image for i in host.containers} == {image}
+
+
+def test_a_baseline_that_cannot_come_back_is_an_error_that_says_what_was_done() -> None:
+    """The new release goes on serving: it is all there is."""
+    project = FakeProject()
+    base = project.reset()
+    new = start(project, "v1.1.0", AT_ONCE, base)
+    cut_over(project, new, AT_ONCE)
+    removed(project, new)
+    image = project.images["v1.0.0"]
+    project.orchestrator.host.registry[image] = ("v1.0.0", "never-healthy")
+
+    with pytest.raises(RollbackFailed) as caught:
+        restore(project, base)
+
+    assert "v1.0.0 is not back on production: app-api-3 is running and not yet" in caught.value.what
+    assert "done so far: start beside 1 × sha256:0000000…" in caught.value.what
+    assert project.serving() == {"v1.1.0"}
+
+
+def test_a_system_that_does_not_answer_is_asked_again_and_then_given_up() -> None:
+    project = FakeProject()
+    base = project.reset()
+    assert project.router is not None
+    project.router.hang_up()
+
+    with pytest.raises(RollbackFailed, match="the router does not answer"):
+        restore(project, base)
+
+
+# ---- under traffic, on the real engine
+
+
+@pytest.fixture
+def users(real_project: RealProject) -> Any:
+    """A client at 200 requests a second; `users()` starts it on what serves."""
+    return lambda: Traffic(real_project.url, RATE)
+
+
+def failures(report: TrafficReport) -> str:
+    """What a failed assertion shows: not only how many, but what and when."""
+    return f"{report.failed} of {report.requests} failed: {dict(report.outcomes)}"
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_rollout_fails_no_request(real_project: RealProject, users: Any, replicas: int) -> None:
+    rules = RULES.model_copy(update={"replicas": replicas})
+    base = real_project.reset(replicas=replicas)
+
+    with users() as traffic:
+        new = start(real_project, "v1.1.0", rules, base)
+        cut_over(real_project, new, rules)
+        stopped(real_project, new)
+        rollout.remove_baseline.fn(real_project, new, RUN)
+        time.sleep(1)  # what a step left behind must not fail a later request
+        report = traffic.stop()
+
+    print(f"rollout, {replicas} replicas: {failures(report)}")
+    assert report.failed == 0, failures(report)
+    assert real_project.serving() == {"v1.1.0"}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("state", [drained, stopped, removed])
+def test_a_restore_fails_no_request(real_project: RealProject, users: Any, state: Any) -> None:
+    base = real_project.reset()
+    new = start(real_project, "v1.1.0", AT_ONCE, base)
+    cut_over(real_project, new, AT_ONCE)
+    state(real_project, new)
+
+    with users() as traffic:
+        restored = restore(real_project, base)
+        time.sleep(1)  # what a step left behind must not fail a later request
+        report = traffic.stop()
+
+    print(f"restore, {state.__name__}: {failures(report)}; took {restored.took}; {restored.moves}")
+    assert report.failed == 0, failures(report)
+    assert real_project.serving() == {"v1.0.0"}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("version", ["v1.2.0-never-healthy", "v1.2.0-exits"])
+def test_a_release_that_does_not_come_up_fails_no_request(
+    real_project: RealProject, users: Any, version: str
+) -> None:
+    base = real_project.reset()
+
+    with users() as traffic:
+        with pytest.raises(RolloutFailed):
+            start(real_project, version, RULES, base)
+        restore(real_project, base)
+        time.sleep(1)  # what a step left behind must not fail a later request
+        report = traffic.stop()
+
+    print(f"{version}: {failures(report)}")
+    assert report.failed == 0, failures(report)
+    assert real_project.serving() == {"v1.0.0"}
+
+
+@pytest.mark.engine
+def test_a_release_that_fails_its_users_is_out_again_within_two_seconds(
+    real_project: RealProject, users: Any
+) -> None:
+    """A fifth of the users meets errors, for as long as the bake takes to see five of them."""
+    base = real_project.reset()
+    new = start(real_project, "v1.2.0-errors", RULES, base)
+
+    with users() as traffic:
+        cutover = rollout.admit_instances.fn(real_project, new, RULES, RUN)
+        with pytest.raises(RolloutFailed, match="were 5xx"):
+            rollout.bake.fn(real_project, cutover, RULES, RUN)
+        restored = restore(real_project, base)
+        time.sleep(1)  # what a step left behind must not fail a later request
+        report = traffic.stop()
+
+    first, last = report.first_failure_at, report.last_failure_at
+    assert first is not None
+    assert last is not None
+    print(f"errors: {failures(report)} within {last - first:.2f} s; took {restored.took}")
+    assert last - first < 2
+    assert set(report.outcomes) == {"200", "500"}
+    assert real_project.serving() == {"v1.0.0"}

@@ -1,0 +1,200 @@
+"""Verification against a real server, with real smoke tests in a real folder."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow
+from pytest_httpserver import HTTPServer
+
+from blocks.service import Service
+from release.errors import VerificationFailed
+from release.layout import ServiceLayout
+from release.model import Baseline, Check, Instance, Release
+from release.rules import VerifyRules
+from tasks.verification import look, verify_baseline, verify_instances, verify_public
+
+Artifact = Callable[[str], Any]
+RELEASE = Release("v1.1.0", "b" * 40)
+RULES = VerifyRules(health_within=timedelta(milliseconds=200), smoke_timeout=timedelta(seconds=20))
+GOOD_SMOKE = (
+    "import os, pathlib; print(os.environ['BASE_URL'], os.environ['EXPECT_VERSION'], "
+    "pathlib.Path('smoke').read_text())"
+)
+
+
+def layout(script: str = GOOD_SMOKE, port: int = 8000) -> ServiceLayout:
+    return ServiceLayout(name="ignition-api", smoke=(sys.executable, "-c", script), port=port)
+
+
+@dataclass
+class Source:
+    """A repository with one release."""
+
+    tree: Path
+    exported: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def export(self, revision: str) -> Iterator[Path]:
+        self.exported.append(revision)
+        yield self.tree
+
+
+@dataclass
+class Production:
+    service: Service
+    repository: Source
+    environment: str = "production"
+
+
+@pytest.fixture
+def production(httpserver: HTTPServer, tmp_path: Path) -> Production:
+    (tmp_path / "smoke").write_text("of this release")
+    return Production(Service(url=httpserver.url_for(""), request_timeout_s=5), Source(tmp_path))
+
+
+def answers(server: HTTPServer, health: int = 200, version: str = "v1.1.0") -> None:
+    server.expect_request("/health").respond_with_data("", status=health)
+    server.expect_request("/api/").respond_with_json({"version": version})
+
+
+def looked(
+    production: Production, script: str = GOOD_SMOKE, base_url: str | None = None
+) -> tuple[tuple[Check, ...], list[str]]:
+    lines: list[str] = []
+    checks = look(
+        production.service,
+        base_url,
+        RELEASE,
+        layout(script),
+        production.repository.tree,
+        RULES,
+        lines.append,
+    )
+    return checks, lines
+
+
+class TestALook:
+    def test_at_a_good_release_is_three_checks(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        answers(httpserver)
+        checks, lines = looked(production)
+        assert [(check.name, check.passed) for check in checks] == [
+            ("health", True),
+            ("version", True),
+            ("smoke tests", True),
+        ]
+        url = httpserver.url_for("")
+        assert f"smoke | {url.rstrip('/')} v1.1.0 of this release" in lines
+
+    def test_waits_for_a_service_that_is_not_healthy_yet(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        httpserver.expect_oneshot_request("/health").respond_with_data("", status=503)
+        answers(httpserver)
+        rules = RULES.model_copy(update={"health_within": timedelta(seconds=5)})
+        lines: list[str] = []
+        checks = look(production.service, None, RELEASE, layout(), None, rules, lines.append)
+        assert [check.passed for check in checks] == [True, True]
+        assert timedelta(milliseconds=500) <= checks[0].took < timedelta(seconds=5)
+
+    def test_does_not_wait_for_ever(self, production: Production, httpserver: HTTPServer) -> None:
+        answers(httpserver, health=503)
+        began = time.monotonic()
+        checks, lines = looked(production)
+        assert time.monotonic() - began < 5
+        assert [check.name for check in checks] == ["health"]
+        assert checks[0].sentence.startswith("HTTP 503, tried for ")
+        assert lines[0].startswith("health FAILED: HTTP 503, tried for ")
+
+    def test_a_wrong_version_is_not_smoke_tested(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        answers(httpserver, version="v1.0.0")
+        checks, _ = looked(production)
+        assert [check.name for check in checks] == ["health", "version"]
+        assert checks[1].sentence.startswith("answers v1.0.0, expected v1.1.0")
+
+    def test_an_instance_is_asked_and_smoke_tested_at_its_own_address(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        answers(httpserver)
+        own = httpserver.url_for("").rstrip("/")
+        production.service.url = "http://127.0.0.1:9"
+        checks, lines = looked(production, base_url=own)
+        assert all(check.passed for check in checks)
+        assert f"smoke | {own} v1.1.0 of this release" in lines
+
+
+@flow
+def verifying_public(target: Any, script: str) -> Any:
+    return verify_public(target, RELEASE, layout(script), RULES, "d-1874")
+
+
+@flow
+def verifying_instances(target: Any, instances: Any, port: int) -> Any:
+    return verify_instances(target, instances, RELEASE, layout(port=port), RULES, "d-1874")
+
+
+@flow
+def verifying_baseline(target: Any, baseline: Any) -> Any:
+    return verify_baseline(target, baseline, layout(), RULES, "d-1874")
+
+
+def instance(name: str, address: str) -> Instance:
+    return Instance(name, name, address, None, "v1.1.0", "b" * 40, "running", "healthy")
+
+
+def baseline(release: Release | None) -> Baseline:
+    return Baseline("production", release, (), "", None, None, datetime(2026, 1, 8, tzinfo=UTC))
+
+
+class TestTheSteps:
+    def test_failed_smoke_tests_fail_the_release_with_their_last_line(
+        self, production: Production, httpserver: HTTPServer, artifact: Artifact
+    ) -> None:
+        answers(httpserver)
+        with pytest.raises(VerificationFailed) as failed:
+            verifying_public(production, "print('not ok 2 login'); raise SystemExit(1)")
+        assert failed.value.what == (
+            "v1.1.0 on production failed verification: smoke tests: exit code 1: not ok 2 login"
+        )
+        assert failed.value.hint.startswith("curl -i http://")
+        assert production.repository.exported == [RELEASE.revision]
+        shown = artifact("verification-production")
+        assert "| version | passed | v1.1.0 |" in shown
+        assert "| smoke tests | **failed** | exit code 1: not ok 2 login |" in shown
+
+    def test_each_instance_is_verified_and_the_bad_one_is_named(
+        self, production: Production, httpserver: HTTPServer, artifact: Artifact
+    ) -> None:
+        answers(httpserver)
+        two = (instance("api-2", "127.0.0.1"), instance("api-3", "127.0.0.9"))
+        if httpserver.host != "127.0.0.1":
+            two = (instance("api-2", httpserver.host), instance("api-3", "127.0.0.9"))
+        with pytest.raises(VerificationFailed) as failed:
+            verifying_instances(production, two, httpserver.port)
+        assert "health, api-3: Connection refused, tried for " in failed.value.what
+        assert "api-2" not in failed.value.what
+        shown = artifact("verification-production")
+        assert "| smoke tests, api-2 | passed | exit code 0 |" in shown
+
+    def test_a_baseline_is_verified_without_its_smoke_tests(
+        self, production: Production, httpserver: HTTPServer, artifact: Artifact
+    ) -> None:
+        answers(httpserver, version="v1.0.0")
+        checks: Any = verifying_baseline(production, baseline(Release("v1.0.0", "a" * 40)))
+        assert [check.name for check in checks] == ["health", "version"]
+        assert production.repository.exported == []
+
+    def test_nothing_is_verified_where_nothing_served(
+        self, production: Production, artifact: Artifact
+    ) -> None:
+        assert verifying_baseline(production, baseline(None)) == ()

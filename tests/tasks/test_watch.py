@@ -1,0 +1,279 @@
+"""The watch: real servers and real clocks, with durations of milliseconds."""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from prefect import flow
+from pytest_httpserver import HTTPServer
+
+from blocks.metrics import Metrics
+from blocks.service import Service
+from release.errors import TriggerFired, Unreachable
+from release.ledger import Event
+from release.model import Baseline, Release
+from release.rules import WatchRules
+from release.triggers import AUTH_NOT_CONFIGURED, Action, Sample
+from tasks.watch import WatchReport, measure_baseline, ticks, watch, watch_release
+
+Artifact = Callable[[str], Any]
+MS = timedelta(milliseconds=1)
+RULES = WatchRules(
+    length=400 * MS,
+    every=40 * MS,
+    sustained_for=160 * MS,
+    fewest_requests=3,  # as many as each sample sends: a slow machine changes nothing
+    p95_floor=timedelta(seconds=30),
+    longest_gap=timedelta(seconds=5),
+    extend_up_to=timedelta(seconds=2),
+)
+RELEASE = Release("v1.1.0", "b" * 40)
+BASELINE = Baseline(
+    "production",
+    Release("v1.0.0", "a" * 40),
+    (),
+    "",
+    0.0,
+    20 * MS,
+    datetime(2026, 1, 8, tzinfo=UTC),
+)
+
+
+@dataclass
+class Reports:
+    """A ledger in which a P0 can be declared, and which can be down."""
+
+    reason: str = ""
+    down: bool = False
+    asked: list[tuple[str, datetime]] = field(default_factory=list)
+
+    def p0_declared(self, environment: str, since: datetime) -> Event | None:
+        self.asked.append((environment, since))
+        if self.down:
+            raise Unreachable("the ledger does not answer")
+        if not self.reason:
+            return None
+        payload = {"reason": self.reason, "by": "ada"}
+        return Event(1, since, environment, "run", "p0_declared", payload=payload)
+
+
+@dataclass
+class Production:
+    """An environment that answers at a real address."""
+
+    service: Service
+    metrics: Any = field(default_factory=Metrics)
+    ledger: Reports = field(default_factory=Reports)
+    environment: str = "production"
+    router: None = None
+
+
+@pytest.fixture
+def production(httpserver: HTTPServer) -> Production:
+    return Production(Service(url=httpserver.url_for(""), request_timeout_s=5))
+
+
+def answers(server: HTTPServer, health: int = 200, api: int = 200) -> None:
+    server.expect_request("/health").respond_with_data("", status=health)
+    server.expect_request("/api/").respond_with_data("", status=api)
+
+
+def watched(production: Production, rules: WatchRules = RULES) -> tuple[WatchReport, list[str]]:
+    lines: list[str] = []
+    return watch(production, RELEASE, BASELINE, rules, lines.append, lambda percent: None), lines
+
+
+class TestAWatchedRelease:
+    def test_stays_when_nothing_fires(self, production: Production, httpserver: HTTPServer) -> None:
+        answers(httpserver)
+        report, lines = watched(production)
+        assert report.passed
+        assert report.lasted >= RULES.length
+        assert report.samples >= 2
+        assert report.requests == 3 * report.samples
+        assert report.errors == 0
+        assert report.p50 is not None
+        assert report.p95 is not None
+        assert report.p50 <= report.p95
+        assert report.notes == (f"auth flow not judged: {AUTH_NOT_CONFIGURED}",)
+        assert lines[0] == "watching v1.1.0 for 400 ms, a sample every 40 ms"
+        assert lines[-1].startswith("watch passed: no trigger in ")
+        assert len(lines) == 2
+
+    def test_goes_when_its_health_check_fails_for_too_long(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        answers(httpserver, health=503)
+        report, lines = watched(production)
+        assert report.decision.action is Action.FAIL
+        assert "health check failed (HTTP 503) for " in report.decision.sentence
+        assert RULES.sustained_for < report.lasted
+        assert lines[1].startswith("health check failed (HTTP 503) since ")
+
+    def test_goes_when_its_error_rate_is_too_high_for_too_long(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        answers(httpserver, api=500)
+        report, _ = watched(production)
+        assert report.decision.action is Action.FAIL
+        assert report.decision.sentence.startswith("error rate 100.0% > 5.0% for ")
+        assert report.errors == report.requests
+
+    def test_goes_with_the_next_sample_after_a_p0(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        answers(httpserver)
+        production.ledger.reason = "orders are charged twice"
+        report, _ = watched(production)
+        assert report.decision.action is Action.FAIL
+        assert report.samples == 1
+        assert report.decision.sentence.endswith(": orders are charged twice")
+        assert production.ledger.asked == [("production", BASELINE.taken_at)]
+
+    def test_stays_when_only_the_ledger_is_down(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        answers(httpserver)
+        production.ledger.down = True
+        report, lines = watched(production)
+        assert report.passed
+        assert "P0 reports not judged: the ledger could not be asked" in report.notes
+        assert [line for line in lines if "ledger" in line] == [
+            "not seen: p0: the ledger does not answer"
+        ]
+
+    def test_goes_when_its_logins_fail(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        answers(httpserver)
+        httpserver.expect_request("/api/login").respond_with_data("", status=500)
+        httpserver.expect_request("/api/me").respond_with_data("", status=401)
+        production.service.username = "probe"
+        report, lines = watched(production)
+        assert report.decision.action is Action.FAIL
+        assert report.samples == 2
+        assert report.decision.sentence.endswith(": login: HTTP 500")
+        assert lines[1] == "auth flow failed once (2 in a row count): login: HTTP 500"
+
+
+class Script:
+    """Metrics whose samples are written down, one for each tick; the last one is repeated."""
+
+    def __init__(self, *samples: dict[str, Any]) -> None:
+        self.samples = samples
+        self.took: list[timedelta] = []
+        self.tick = 0
+
+    def sampler(self, *_: object) -> "Script":
+        return self
+
+    def __enter__(self) -> "Script":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def sample(self, at: datetime) -> Sample:
+        values = self.samples[min(self.tick, len(self.samples) - 1)]
+        self.tick += 1
+        good: dict[str, Any] = {
+            "health": True,
+            "auth": True,
+            "p0": "",
+            "requests": 100,
+            "errors": 0,
+        }
+        return Sample(at, **(good | values))
+
+
+class TestTheLog:
+    RULES = RULES.model_copy(
+        update={"every": 10 * MS, "length": 60 * MS, "sustained_for": MS * 999}
+    )
+
+    def lines(self, production: Production, *samples: dict[str, Any]) -> Sequence[str]:
+        production.metrics = Script(*samples)
+        return watched(production, self.RULES)[1][1:-1]
+
+    def test_says_what_begins_and_what_is_over(self, production: Production) -> None:
+        ill = {"health": False, "health_detail": "HTTP 503"}
+        began, over = self.lines(production, {}, ill, ill, {})
+        assert began.startswith("health check failed (HTTP 503) since ")
+        assert over.startswith("over: health check good in ")
+
+    def test_says_once_that_a_source_is_silent(self, production: Production) -> None:
+        silent = {"unknown": ("router: no answer",), "requests": None, "errors": None}
+        assert self.lines(production, {}, silent, silent, {}) == ["not seen: router: no answer"]
+
+    def test_says_why_the_watch_goes_on(self, production: Production) -> None:
+        ill = {"health": False}
+        lines = self.lines(production, *[{}] * 4, *[ill] * 20, {})
+        assert [line.split(" ")[0] for line in lines] == ["health", "watched", "over:"]
+        assert "health check failed since" in lines[1]
+
+
+class TestTicks:
+    def test_do_not_drift(self) -> None:
+        start = datetime.now(UTC)
+        found = list(itertools.islice(ticks(start, 20 * MS), 6))
+        for number, at in enumerate(found):
+            assert number * 20 * MS <= at - start
+        assert found[-1] - start < 100 * MS + timedelta(seconds=1)
+
+    def test_that_were_missed_are_left_out(self) -> None:
+        start = datetime.now(UTC)
+        moments = ticks(start, 20 * MS)
+        next(moments)
+        time.sleep(0.05)
+        assert next(moments) - start >= 60 * MS
+
+
+class TestTheBaseline:
+    def test_is_measured_with_enough_requests(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        answers(httpserver)
+        rate, p95 = measure_baseline(production, RULES)
+        assert rate == 0.0
+        assert p95 is not None
+        assert len(httpserver.log) == RULES.fewest_requests + 2  # and two health checks
+
+    def test_of_nothing_is_unknown(self) -> None:
+        nobody = Production(Service(url="http://127.0.0.1:9"))
+        assert measure_baseline(nobody, RULES) == (None, None)
+
+
+@flow
+def watching(target: Any) -> Any:
+    return watch_release(target, RELEASE, BASELINE, RULES, "d-1874")
+
+
+class TestTheStep:
+    def test_a_bad_release_fires_with_its_sentence_and_leaves_a_report(
+        self, production: Production, httpserver: HTTPServer, artifact: Artifact
+    ) -> None:
+        answers(httpserver, health=503)
+        with pytest.raises(TriggerFired) as fired:
+            watching(production)
+        assert fired.value.what.startswith(
+            "v1.1.0 on production: health check failed (HTTP 503) for "
+        )
+        assert fired.value.hint.startswith("ignition status production")
+        report = artifact("watch-production")
+        assert report.startswith("**v1.1.0 failed its watch on production: health check failed")
+        assert "| health | **unhealthy** | 0 of " in report
+
+    def test_a_good_release_stays_with_a_report(
+        self, production: Production, httpserver: HTTPServer, artifact: Artifact
+    ) -> None:
+        answers(httpserver)
+        report: Any = watching(production)
+        assert report.passed
+        shown = artifact("watch-production")
+        assert "| error-rate | healthy | 0.0% of " in shown
+        assert f"- auth flow not judged: {AUTH_NOT_CONFIGURED}" in shown
+        assert artifact("watch-progress-production") == 100.0
