@@ -1,0 +1,188 @@
+"""`ignition setup`: the ledger, the blocks, the work pool and the deployments."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectNotFound
+from pydantic import SecretStr
+
+from blocks.builder import Builder
+from blocks.compose import ComposeOrchestrator
+from blocks.database import Database
+from blocks.ledger import Ledger
+from blocks.metrics import Metrics
+from blocks.registry import Registry
+from blocks.repository import Repository
+from blocks.router import HaproxyRouter
+from blocks.service import Service
+from blocks.target import Target
+from blocks.ticketing import Ticketing
+from cli.runs import prefect
+from release.errors import BadConfiguration
+from settings import EnvironmentSettings, Settings, config_path, variable_of
+
+WORK_POOL = "ignition"
+HOME = Path(__file__).resolve().parents[1]
+_SHARED = "default"  # the name of the blocks that all environments share
+
+
+def build_target(settings: Settings, name: str) -> Target:
+    """The blocks of one environment, from the settings alone; nothing is saved.
+
+    Raises BadConfiguration where a secret is missing, naming its variable.
+    """
+    rules = settings.environment(name)
+    compose = rules.compose
+    router = _router(settings, rules)
+    service = _service(settings, rules)
+    return Target(
+        environment=name,
+        url=rules.url,
+        repository=Repository(
+            url=settings.repository.url,
+            workspace=settings.located(settings.repository.workspace),
+            main=settings.repository.main,
+        ),
+        builder=Builder(),
+        registry=Registry(
+            address=settings.registry.address,
+            username=settings.registry.username,
+            password=settings.registry.password,
+            insecure=settings.registry.insecure,
+        ),
+        database=Database(
+            dsn=_secret(rules.database.dsn, variable_of("environments", name, "database", "dsn")),
+            lock_timeout_ms=rules.database.lock_timeout_ms,
+            lock_budget_s=rules.database.lock_budget_s,
+            statement_timeout_s=rules.database.statement_timeout_s,
+        ),
+        orchestrator=ComposeOrchestrator(
+            directory=settings.located(compose.directory),
+            file=compose.file,
+            service=settings.service.compose_service,
+            image_variable=compose.image_variable,
+            engine=compose.engine,
+            port=settings.service.port,
+        ),
+        router=router,
+        service=service,
+        metrics=Metrics(),
+        ledger=Ledger(
+            dsn=_secret(settings.ledger.dsn, variable_of("ledger", "dsn")),
+            spool=settings.located(Path(".ignition/ledger-spool")),
+        ),
+        ticketing=Ticketing(url=settings.ticket.url, token=settings.ticket.token),
+    )
+
+
+def install(settings: Settings) -> Iterator[str]:
+    """Set everything up, once or again, and say each thing that was done."""
+    _refuse_unknown_environments(settings)
+    names = sorted(settings.environments)
+    targets = [build_target(settings, name) for name in names]
+    targets[0].ledger.install()
+    yield "ledger: schema up to date"
+    for target in targets:
+        _save(target)
+        yield f"blocks: ignition-target/{target.environment}"
+    yield f"work pool: {_ensure_work_pool()}"
+    _apply_prefect_yaml()
+    yield "deployments: prefect.yaml applied"
+
+
+def _router(settings: Settings, rules: EnvironmentSettings) -> HaproxyRouter | None:
+    if rules.router is None:
+        return None
+    return HaproxyRouter(
+        socket=settings.located(rules.router.socket),
+        backend_file=settings.located(rules.router.backend_file),
+        backend=rules.router.backend,
+        slot_count=rules.router.slots,
+        port=settings.service.port,
+    )
+
+
+def _service(settings: Settings, rules: EnvironmentSettings) -> Service:
+    return Service(
+        url=rules.url,
+        health_path=settings.service.health_path,
+        version_path=settings.service.version_path,
+        version_field=settings.service.version_field,
+        request_timeout_s=rules.verify.request_timeout.total_seconds(),
+        login_path=rules.auth.login_path,
+        token_field=rules.auth.token_field,
+        protected_path=rules.auth.protected_path,
+        username=rules.auth.username,
+        password=rules.auth.password,
+    )
+
+
+def _save(target: Target) -> None:
+    """Save the parts, then the whole that refers to them, so that a part can be edited alone."""
+    shared = (
+        target.repository,
+        target.builder,
+        target.registry,
+        target.ledger,
+        target.ticketing,
+    )
+    own = (target.database, target.orchestrator, target.router, target.service, target.metrics)
+    for block in shared:
+        block.save(_SHARED, overwrite=True)
+    for part in filter(None, own):
+        part.save(target.environment, overwrite=True)
+    target.save(target.environment, overwrite=True)
+
+
+def _ensure_work_pool() -> str:
+    with prefect() as client:
+        try:
+            client.read_work_pool(WORK_POOL)
+        except ObjectNotFound:
+            client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process"))
+            return f"{WORK_POOL} created"
+    return f"{WORK_POOL} is there"
+
+
+def _refuse_unknown_environments(settings: Settings) -> None:
+    """Raise BadConfiguration if a deployment is for an environment that is not configured."""
+    written = yaml.safe_load((HOME / "prefect.yaml").read_text(encoding="utf-8"))
+    for deployment in written["deployments"]:
+        name = deployment["parameters"]["environment"]
+        if name not in settings.environments:
+            known = ", ".join(sorted(settings.environments))
+            raise BadConfiguration(
+                f"prefect.yaml has a deployment for {name!r}, {config_path()} has: {known}",
+                f"edit {HOME / 'prefect.yaml'}, then: ignition setup",
+            )
+
+
+def _apply_prefect_yaml() -> None:
+    # Prefect stores the literal text of a template whose variable is not set, so it is set here.
+    variables = {**os.environ, "IGNITION_HOME": str(HOME), "PREFECT_LOGGING_LEVEL": "ERROR"}
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        cwd=HOME,
+        env=variables,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-10:])
+        raise BadConfiguration(
+            f"prefect deploy failed:\n{tail}", f"cd {HOME} && prefect deploy --all"
+        )
+
+
+def _secret(value: SecretStr | None, variable: str) -> SecretStr:
+    if value is None or not value.get_secret_value():
+        raise BadConfiguration(
+            f"{config_path()} needs a secret that is not set: {variable}",
+            f"export {variable}=… and run: ignition setup",
+        )
+    return value

@@ -1,0 +1,315 @@
+"""The `ignition` command."""
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from release.errors import DeployError
+
+# Prefect takes three seconds to import: each command imports what it needs, so that --help is
+# there at once.
+
+app = typer.Typer(
+    help="Deploy by the runbook: start a deployment, sign its gates, roll back, read the log.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Answer with JSON.")]
+Environment = Annotated[str, typer.Argument(help="The environment's name, such as production.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow the run until it has ended.")]
+
+
+def main() -> None:
+    """Run the command. An error is one sentence and a hint, and exit code 1."""
+    # Prefect's own log lines would stand between a person and the answer.
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # nor its notice about telemetry
+    try:
+        app()
+    except DeployError as error:
+        typer.secho(f"error: {error.what}", fg="red", err=True)
+        if error.hint:
+            typer.secho(f"hint: {error.hint}", err=True)
+        sys.exit(1)
+
+
+@app.command()
+def setup() -> None:
+    """Write the ledger's schema, the blocks, the work pool and the deployments.
+
+    Example: `ignition setup`
+    """
+    from cli.install import install
+    from settings import load_settings
+
+    for line in install(load_settings()):
+        typer.echo(line)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Try every system of every environment and say what is wrong and what to type.
+
+    Example: `ignition doctor`
+    """
+    from cli.examine import examine
+    from settings import load_settings
+
+    answers = examine(load_settings())
+    _say(
+        as_json,
+        [{"environment": e, **_answer(a)} for e, a in answers],
+        lambda: _doctor_lines(answers),
+    )
+    if not all(answer.ok for _, answer in answers):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    environment: Annotated[str, typer.Argument(help="One environment; empty for all.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Say what each environment serves, who holds it, and which runs wait for whom.
+
+    Example: `ignition status production`
+    """
+    from cli.examine import look
+    from settings import load_settings
+
+    view = look(load_settings(), environment)
+    _say(as_json, view.as_json(), view.lines)
+
+
+@app.command()
+def deploy(
+    version: Annotated[str, typer.Argument(help="vMAJOR.MINOR.PATCH, to tag and deploy.")] = "",
+    to: Annotated[str, typer.Option(help="The environment to deploy to.")] = "staging",
+    ref: Annotated[str, typer.Option(help="Branch, tag or commit to release.")] = "main",
+    branch: Annotated[str, typer.Option(help="Deploy this branch as it is, without a tag.")] = "",
+    by: Annotated[str, typer.Option("--as", help="Your name, for the deployment log.")] = "",
+    ticket: Annotated[str, typer.Option(help="The ticket to close at the end.")] = "",
+    notes: Annotated[str, typer.Option(help="One line for the deployment log.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, and change nothing.")] = False,
+    wait: Wait = False,
+    as_json: Json = False,
+) -> None:
+    """Start a deployment. Its gates are signed with `ignition approve`, or in the UI.
+
+    Example: `ignition deploy v1.2.3 --to production --as "Ada" --wait`
+    """
+    from cli.runs import start
+    from release.model import ReleaseKind
+    from release.request import DeployRequest, checked, name_of
+    from settings import load_settings
+
+    load_settings().environment(to)
+    request = checked(
+        DeployRequest(
+            version=version,
+            kind=ReleaseKind.BRANCH if branch else ReleaseKind.TAG,
+            ref=branch or ref,
+            started_by=by,
+            ticket=ticket,
+            notes=notes,
+            dry_run=dry_run,
+        )
+    )
+    name = name_of("deploy", version or branch, to)
+    tags = [f"env:{to}", f"version:{version or branch}"]
+    parameters = {"request": request.model_dump(mode="json"), "environment": to}
+    _started(start(f"deploy/{to}", parameters, name, tags), wait, as_json)
+
+
+@app.command()
+def rollback(
+    environment: Environment,
+    reason: Annotated[str, typer.Option(help="Why, in one line. Required.")] = "",
+    to: Annotated[str, typer.Option(help="A version; empty: the one that served before.")] = "",
+    by: Annotated[str, typer.Option("--as", help="Your name, for the deployment log.")] = "",
+    wait: Wait = False,
+    as_json: Json = False,
+) -> None:
+    """Go back to a release that served before. There are no gates.
+
+    Example: `ignition rollback production --reason "P0: orders are charged twice" --wait`
+    """
+    from cli.runs import start
+    from release.request import RollbackRequest, checked_rollback, name_of
+    from settings import load_settings
+
+    load_settings().environment(environment)
+    request = checked_rollback(RollbackRequest(reason=reason, to=to, started_by=by))
+    parameters = {"request": request.model_dump(mode="json"), "environment": environment}
+    name = name_of("rollback", to, environment)
+    _started(
+        start(f"rollback/{environment}", parameters, name, [f"env:{environment}"]), wait, as_json
+    )
+
+
+@app.command()
+def approve(
+    run: Annotated[str, typer.Argument(help="The waiting run: d-1874ab, or its id.")],
+    by: Annotated[str, typer.Option("--as", help="Your name, as it will stand in the log.")],
+    item: Annotated[str, typer.Option(help="One item's id; empty: all open items.")] = "",
+    comment: Annotated[str, typer.Option(help="One line for the log.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Sign a waiting run's checklist, after showing what it rests on.
+
+    Example: `ignition approve d-1874ab --as "Ada"`
+    """
+    from cli.gates import approval
+    from cli.runs import find_waiting, gate_text
+
+    found = find_waiting(run)
+    if not as_json:
+        _show_markdown(gate_text(found))
+    if not yes and sys.stdin.isatty():
+        typer.confirm(f"Sign {item or 'all open items'} of {found.label} as {by}?", abort=True)
+    _answer_gate(found, approval(by, item, comment), as_json)
+
+
+@app.command()
+def reject(
+    run: Annotated[str, typer.Argument(help="The waiting run: d-1874ab, or its id.")],
+    by: Annotated[str, typer.Option("--as", help="Your name, as it will stand in the log.")],
+    reason: Annotated[str, typer.Option(help="Why, in one line.")],
+    as_json: Json = False,
+) -> None:
+    """Say no at a gate: the run ends as Rejected, and nothing was changed.
+
+    Example: `ignition reject d-1874ab --as "Ada" --reason "freeze until Monday"`
+    """
+    from cli.gates import rejection
+    from cli.runs import find_waiting
+
+    _answer_gate(find_waiting(run), rejection(by, reason), as_json)
+
+
+@app.command()
+def log(
+    environment: Annotated[str, typer.Argument(help="One environment; empty for all.")] = "",
+    limit: Annotated[int, typer.Option(help="Newest rows to show.", min=1, max=1000)] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show the deployment log, newest first.
+
+    Example: `ignition log production --limit 5`
+    """
+    from dataclasses import asdict
+
+    from cli.examine import log_line, read_log
+    from settings import load_settings
+
+    rows = read_log(load_settings(), environment, limit)
+    _say(as_json, [asdict(row) for row in rows], lambda: [log_line(row) for row in rows])
+
+
+@app.command()
+def verify(as_json: Json = False) -> None:
+    """Check the ledger's chain of hashes: exit code 1 if an event was changed or is missing.
+
+    Example: `ignition verify`
+    """
+    from cli.examine import verify_ledger
+    from settings import load_settings
+
+    problems = verify_ledger(load_settings())
+    _say(as_json, {"problems": problems}, lambda: problems or ["the ledger's chain is whole"])
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def unlock(
+    environment: Environment,
+    reason: Annotated[str, typer.Option(help="Why, in one line.")],
+    by: Annotated[str, typer.Option("--as", help="Your name, for the ledger.")],
+    as_json: Json = False,
+) -> None:
+    """Take an environment's lock from a run that has ended without giving it back.
+
+    Refused while that run goes on. Example:
+    `ignition unlock production --as "Ada" --reason "its gate expired"`
+    """
+    from cli.examine import unlock as take
+    from settings import load_settings
+
+    said = take(load_settings(), environment, by, reason)
+    _say(as_json, {"environment": environment, "unlocked": True}, lambda: [said])
+
+
+def _started(run: Any, wait: bool, as_json: bool) -> None:
+    from cli.runs import follow
+
+    if not as_json:
+        typer.echo(f"[{run.label}] started: {run.name}\n{run.url}")
+    if wait:
+        run = follow(run, lambda seen: None if as_json else _say_state(seen))
+    if as_json:
+        typer.echo(json.dumps(run.as_json(), indent=2))
+    elif not wait:
+        typer.echo("follow it: ignition status")
+    if run.ended and run.state_type != "COMPLETED":
+        raise typer.Exit(1)
+
+
+def _say_state(run: Any) -> None:
+    message = f": {run.message}" if run.message else ""
+    typer.echo(f"[{run.label}] {run.state}{message}")
+    if run.waiting:
+        typer.echo(f"[{run.label}] waits for a signature: ignition approve {run.label} --as NAME")
+
+
+def _answer_gate(run: Any, values: dict[str, Any], as_json: bool) -> None:
+    from cli.runs import answer
+
+    answer(run, values)
+    _say(
+        as_json,
+        {"run": run.id, "answer": values},
+        lambda: [f"[{run.label}] {values['decision']}: sent; follow it: ignition status"],
+    )
+
+
+def _say(as_json: bool, value: Any, lines: Any) -> None:
+    if as_json:
+        typer.echo(json.dumps(value, indent=2, default=str))
+        return
+    for line in lines():
+        typer.echo(line)
+
+
+def _answer(answer: Any) -> dict[str, Any]:
+    return {
+        "system": answer.name,
+        "ok": answer.ok,
+        "problem": answer.problem,
+        "hint": answer.hint,
+    }
+
+
+def _doctor_lines(answers: Any) -> list[str]:
+    lines = []
+    for environment, answer in answers:
+        lines.append(f"{'ok   ' if answer.ok else 'WRONG'} {environment:12} {answer.name}")
+        if answer.problem:
+            lines.append(f"      {answer.problem}")
+        if answer.hint:
+            lines.append(f"      hint: {answer.hint}")
+    return lines
+
+
+def _show_markdown(text: str) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(text))

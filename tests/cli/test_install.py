@@ -1,0 +1,141 @@
+"""`ignition setup`: settings become blocks, and secrets stay secret on the way."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from blocks.target import Target
+from cli import install
+from cli.install import build_target
+from release.errors import BadConfiguration, BadRequest
+from settings import Settings, load_settings
+
+SECRET = "correct-horse-battery"
+DSN = f"postgresql://ada:{SECRET}@db.example.com/orders"
+CONFIGURATION = """
+[service]
+name = "orders"
+port = 9000
+[repository]
+url = "/srv/orders.git"
+[registry]
+address = "registry.example.com"
+username = "ada"
+[environments.eu-west]
+url = "https://api.example.com"
+[environments.eu-west.compose]
+directory = "deploy/production"
+[environments.eu-west.verify]
+request_timeout = "4 s"
+"""
+ROUTER = """
+[environments.eu-west.router]
+socket = "run/admin.sock"
+backend_file = "/etc/haproxy/be.cfg"
+"""
+DATABASE = "IGNITION_ENVIRONMENTS__EU_WEST__DATABASE__DSN"
+LEDGER = "IGNITION_LEDGER__DSN"
+
+
+@pytest.fixture(autouse=True)
+def _variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two secrets that every environment needs, and two more."""
+    for name in [name for name in os.environ if name.startswith("IGNITION_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(DATABASE, DSN)
+    monkeypatch.setenv(LEDGER, DSN)
+    monkeypatch.setenv("IGNITION_REGISTRY__PASSWORD", SECRET)
+    monkeypatch.setenv("IGNITION_TICKET__TOKEN", SECRET)
+    monkeypatch.setenv("IGNITION_ENVIRONMENTS__EU_WEST__AUTH__PASSWORD", SECRET)
+
+
+def settings_from(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    path = folder / "ignition.toml"
+    path.write_text(text)
+    monkeypatch.setenv("IGNITION_CONFIG", str(path))
+    return load_settings()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    return settings_from(CONFIGURATION, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def target(settings: Settings) -> Target:
+    return build_target(settings, "eu-west")
+
+
+def test_an_environment_becomes_one_target(target: Target, tmp_path: Path) -> None:
+    assert (target.environment, target.url) == ("eu-west", "https://api.example.com")
+    assert target.registry.repository("orders") == "registry.example.com/orders"
+    assert target.repository.workspace == tmp_path / ".ignition/repository.git"
+    assert target.orchestrator.directory == tmp_path / "deploy/production"
+    assert target.orchestrator.port == 9000
+    assert timedelta(seconds=target.service.request_timeout_s) == timedelta(seconds=4)
+    assert target.router is None
+
+
+def test_a_router_is_there_only_where_it_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = build_target(settings_from(CONFIGURATION + ROUTER, tmp_path, monkeypatch), "eu-west")
+
+    assert target.router is not None
+    assert target.router.socket == tmp_path / "run/admin.sock"
+    assert target.router.backend_file == Path("/etc/haproxy/be.cfg")
+    assert target.router.port == 9000
+
+
+def test_secrets_reach_the_blocks_and_no_text_of_them(target: Target) -> None:
+    assert target.database.dsn.get_secret_value() == DSN
+    assert target.registry.password.get_secret_value() == SECRET
+    assert target.ticketing.token.get_secret_value() == SECRET
+    assert target.service.password.get_secret_value() == SECRET
+
+    for text in (repr(target), str(target), target.model_dump_json()):
+        assert SECRET not in text
+
+
+@pytest.mark.parametrize("variable", [DATABASE, LEDGER])
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_secret_that_is_missing_is_named_by_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None
+) -> None:
+    if value is None:
+        monkeypatch.delenv(variable)
+    else:
+        monkeypatch.setenv(variable, value)
+    settings = settings_from(CONFIGURATION, tmp_path, monkeypatch)
+
+    with pytest.raises(BadConfiguration) as refused:
+        build_target(settings, "eu-west")
+
+    assert refused.value.what == (
+        f"{tmp_path / 'ignition.toml'} needs a secret that is not set: {variable}"
+    )
+    assert refused.value.hint == f"export {variable}=… and run: ignition setup"
+    assert SECRET not in str(refused.value)
+
+
+def test_the_variable_that_is_named_is_one_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(DATABASE)
+    with pytest.raises(BadConfiguration) as refused:
+        build_target(settings_from(CONFIGURATION, tmp_path, monkeypatch), "eu-west")
+
+    monkeypatch.setenv(refused.value.what.rpartition(": ")[2], DSN)
+
+    assert build_target(load_settings(), "eu-west").database.dsn.get_secret_value() == DSN
+
+
+def test_an_unknown_environment_is_refused(settings: Settings) -> None:
+    with pytest.raises(BadRequest, match="there is: eu-west"):
+        build_target(settings, "production")
+
+
+def test_prefect_yaml_stands_where_setup_applies_it() -> None:
+    assert (install.HOME / "prefect.yaml").is_file()
