@@ -2,7 +2,11 @@
 BIN := .venv/bin
 PYTHON := $(BIN)/python
 
-.PHONY: setup lint test up down demo
+.DEFAULT_GOAL := help
+.PHONY: help setup lint test up down demo docs
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: system packages, .venv, the project in it
 	@sandbox/setup.sh
@@ -10,7 +14,7 @@ setup: ## install what is missing: system packages, .venv, the project in it
 lint: setup ## style, types, and the one-way import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy .
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 test: setup ## every test, those on real parts included
@@ -24,3 +28,6 @@ down: setup ## take the sandbox away again
 
 demo: setup ## a good release, then a bad one, with a client counting failed requests
 	$(PYTHON) -m sandbox demo
+
+docs: setup ## the settings' page, from the settings classes
+	$(PYTHON) -m docs.settings

@@ -1,0 +1,62 @@
+"""`python -m sandbox up|down|status|demo`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from release.errors import DeployError
+from sandbox import stack
+from sandbox.errors import SandboxError
+from sandbox.layout import Sandbox
+
+app = typer.Typer(
+    help="The example backend and the real parts around it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def up() -> None:
+    """Stand everything up and leave it running."""
+    sandbox = Sandbox.from_environment()
+    stack.up(sandbox)
+    print(f"\nPrefect: {sandbox.prefect_ui_url}   in this shell, type: . {sandbox.folder}/env")
+
+
+@app.command()
+def down(
+    keep: Annotated[bool, typer.Option("--keep", help="Keep its folder and databases.")] = False,
+) -> None:
+    """Take everything away."""
+    stack.down(Sandbox.from_environment(), keep=keep)
+
+
+@app.command()
+def status() -> None:
+    """Say what answers."""
+    for name, state in stack.status(Sandbox.from_environment()).items():
+        print(f"{name:<16} {state}")
+
+
+@app.command()
+def demo() -> None:
+    """Deploy a good release and a bad one, while a client counts failed requests."""
+    from sandbox import demo as scenarios  # it brings Prefect along, which takes seconds
+
+    sys.exit(0 if scenarios.demo(Sandbox.from_environment()) else 1)
+
+
+def main() -> None:
+    """Run a command; an error of the sandbox is one sentence and exit code 1."""
+    try:
+        app()
+    except (SandboxError, DeployError) as error:
+        print(f"sandbox: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

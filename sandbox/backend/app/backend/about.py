@@ -1,0 +1,14 @@
+"""Which release answers: `GET /api/`."""
+
+import os
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+VERSION = os.environ["VERSION"]
+REVISION = os.environ["REVISION"]
+
+
+async def about(request: Request) -> JSONResponse:
+    """Answer with the service's name, version and revision."""
+    return JSONResponse({"name": "ignition-api", "version": VERSION, "revision": REVISION})

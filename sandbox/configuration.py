@@ -1,0 +1,97 @@
+"""The pipeline's configuration for a sandbox: the rules of production, with windows of seconds."""
+
+from string import Template
+
+from sandbox.layout import CHECKOUT, IMAGE_NAME, Environment, Sandbox
+
+_SHARED = Template(
+    """\
+# Written by `make up`. Secrets are in the environment: source the file `env` beside this one.
+runbook = "$checkout/RUNBOOK.md"
+
+[service]
+name = "$image"
+
+[repository]
+url = "$origin"
+workspace = "repository.git"
+
+[registry]
+address = "$registry"
+insecure = true  # plain HTTP, on this machine only
+"""
+)
+
+_ENVIRONMENT = Template(
+    """
+[environments.$name]
+url = "$url"
+$staging
+[environments.$name.compose]
+directory = "$folder"
+
+[environments.$name.router]
+socket = "$folder/run/admin.sock"
+backend_file = "$folder/run/be.cfg"
+
+[environments.$name.auth]
+username = "$user"
+
+[environments.$name.gate]
+approval = "$approval"
+
+[environments.$name.rollout]
+bake = "2 s"
+
+[environments.$name.watch]
+length = "$watch"
+every = "500 ms"
+sustained_for = "4 s"
+longest_gap = "5 s"
+extend_up_to = "20 s"
+"""
+)
+
+
+def write(sandbox: Sandbox) -> None:
+    """Write ``ignition.toml``. It holds no secret."""
+    sandbox.configuration_file.write_text(render(sandbox))
+
+
+def render(sandbox: Sandbox) -> str:
+    """The configuration's text."""
+    shared = _SHARED.substitute(
+        checkout=CHECKOUT,
+        image=IMAGE_NAME,
+        origin=sandbox.origin,
+        registry=sandbox.registry,
+    )
+    return (
+        shared
+        + _environment(sandbox, sandbox.staging, "evidence", "8 s")
+        + _environment(sandbox, sandbox.production, "human", "12 s", 'staging = "staging"\n')
+    )
+
+
+def _environment(
+    sandbox: Sandbox, environment: Environment, approval: str, watch: str, staging: str = ""
+) -> str:
+    return _ENVIRONMENT.substitute(
+        name=environment.name,
+        url=environment.public_url,
+        folder=environment.host_folder,
+        user=sandbox.seed_username,
+        approval=approval,
+        watch=watch,
+        staging=staging,
+    )
+
+
+def secrets(sandbox: Sandbox) -> dict[str, str]:
+    """The variables that carry the configuration's secrets."""
+    found = {"IGNITION_LEDGER__DSN": sandbox.ledger_url}
+    for environment in sandbox.environments:
+        prefix = f"IGNITION_ENVIRONMENTS__{environment.name.upper()}__"
+        found[f"{prefix}DATABASE__DSN"] = environment.database_url
+        found[f"{prefix}AUTH__PASSWORD"] = sandbox.seed_password
+    return found

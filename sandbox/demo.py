@@ -1,0 +1,302 @@
+"""`make demo`: the main job on real parts, with a client counting failed requests all the while."""
+
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+
+from sandbox import configuration, stack
+from sandbox.errors import SandboxError
+from sandbox.layout import Sandbox
+from sandbox.traffic import Traffic, TrafficReport
+
+RATE = 200.0  # requests a second
+LOOK_EVERY = 0.05  # seconds between two looks at the served version
+RUN_TIMEOUT = timedelta(minutes=4)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One deployment to production, and how it has to end."""
+
+    title: str
+    version: str
+    ref: str
+    signers: tuple[str, ...]
+    ending: str
+    serves: str
+    may_fail_requests: bool
+
+
+SCENARIOS = (
+    Scenario("a good release", "v1.1.0", "main", ("ada", "grace"), "Deployed", "v1.1.0", False),
+    Scenario(
+        "a bad one, caught before users meet it",
+        "v1.2.0",
+        "bad/failing-smoke",
+        ("grace",),
+        "RolledBack",
+        "v1.1.0",
+        False,
+    ),
+    Scenario(
+        "one that goes bad under traffic",
+        "v1.3.0",
+        "bad/errors-under-traffic",
+        ("ada",),
+        "RolledBack",
+        "v1.1.0",
+        True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What happened, as `.sandbox/demo.json` holds it."""
+
+    scenario: str
+    ending: str
+    served_before: str
+    served_after: str
+    requests: int
+    failed: int
+    seconds_to_serve: float | None  # last signature → first answer by the new release
+    seconds_to_restore: float | None  # verdict → last answer by the new release
+
+    def as_expected(self, scenario: Scenario) -> bool:
+        """Whether it ended as it should."""
+        return (
+            self.ending == scenario.ending
+            and self.served_after == scenario.serves
+            and self.requests > 0
+            and (scenario.may_fail_requests or self.failed == 0)
+        )
+
+
+class Lookout:
+    """Asks the public address for its version all the time and remembers when it changed."""
+
+    def __init__(self, url: str) -> None:
+        self.url = f"{url}/api/"
+        self.seen: list[tuple[float, str]] = []  # unix time, version
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> "Lookout":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def first(self, version: str, since: float) -> float | None:
+        """When ``version`` first answered after ``since``."""
+        return next((at for at, seen in self.seen if at >= since and seen == version), None)
+
+    def last(self, version: str) -> float | None:
+        """When ``version`` last answered."""
+        return next((at for at, seen in reversed(self.seen) if seen == version), None)
+
+    def _look(self) -> None:
+        with httpx.Client(timeout=5, headers={"Connection": "close"}) as client:
+            while not self._end.wait(LOOK_EVERY):
+                try:
+                    answer = client.get(self.url)
+                    self.seen.append((time.time(), answer.json()["version"]))
+                except (httpx.HTTPError, ValueError, KeyError):
+                    continue  # the traffic counts failures; this only tells versions apart
+
+
+def demo(sandbox: Sandbox) -> bool:
+    """Play all scenarios on a fresh sandbox and take it away; True if each ended as it should.
+
+    Raises SandboxError where this sandbox is up already: its state would not be the beginning.
+    """
+    if stack.running_parts(sandbox):
+        raise SandboxError(f"{sandbox.folder} is up; type: make down, then: make demo")
+    # Before anything imports Prefect, which reads the server's address once.
+    os.environ.update(sandbox.variables() | configuration.secrets(sandbox))
+    results: list[Result] = []
+    try:
+        stack.up(sandbox)
+        with Lookout(sandbox.production.public_url) as lookout:
+            for scenario in SCENARIOS:
+                results.append(play(sandbox, scenario, lookout))
+    finally:
+        stack.down(sandbox)
+    write(sandbox, results)
+    show(sandbox, results)
+    return len(results) == len(SCENARIOS) and all(
+        result.as_expected(scenario) for result, scenario in zip(results, SCENARIOS, strict=True)
+    )
+
+
+def play(sandbox: Sandbox, scenario: Scenario, lookout: Lookout) -> Result:
+    """Start one deployment under traffic, sign its gates as people would, and wait for its end."""
+    from cli.runs import follow, start
+
+    say(f"\n{scenario.title}: {scenario.version} from {scenario.ref}")
+    before = lookout.seen[-1][1] if lookout.seen else version_at(sandbox)
+    signed: list[float] = []
+    with traffic(sandbox) as client:
+        run = start(
+            "deploy/production",
+            {
+                "request": {
+                    "version": scenario.version,
+                    "ref": scenario.ref,
+                    "started_by": "demo",
+                    "notes": scenario.title,
+                },
+                "environment": "production",
+            },
+            f"deploy {scenario.version} to production",
+            ["env:production"],
+        )
+        ended = follow(run, signer(scenario.signers, signed), within=RUN_TIMEOUT)
+        report = client.stop()
+    say(f"  {ended.state}: {ended.message.splitlines()[0]}")
+    for line in failures(report):
+        say(f"  failed {line}")
+    return measure(sandbox, scenario, lookout, report, ended, before, signed)
+
+
+@contextmanager
+def traffic(sandbox: Sandbox) -> Iterator[Traffic]:
+    """A client on production's public address."""
+    with Traffic(sandbox.production.public_url, rate=RATE) as client:
+        yield client
+
+
+def signer(names: tuple[str, ...], signed: list[float]) -> Callable[[object], None]:
+    """On-call, scripted: answer each gate that opens, one item by the first of two people.
+
+    Only the API that a person's browser uses is called.
+    """
+    from cli.gates import approval
+    from cli.runs import RunView, answer
+
+    waiting = list(names)
+
+    def look(run: object) -> None:
+        assert isinstance(run, RunView)
+        say(f"  [{run.label}] {run.state}")
+        if not run.waiting:
+            return
+        if not waiting:
+            raise SandboxError(f"{run.label} waits for a signature that nobody is left to give")
+        name = waiting.pop(0)
+        item = "tests-passing" if waiting else ""
+        answer(run, approval(name, item, "signed by the demo"))
+        signed.append(time.time())
+        say(f"  [{run.label}] {name} signed {item or 'all open items'}")
+
+    return look
+
+
+def measure(
+    sandbox: Sandbox,
+    scenario: Scenario,
+    lookout: Lookout,
+    report: TrafficReport,
+    ended: object,
+    before: str,
+    signed: list[float],
+) -> Result:
+    """Put the scenario's figures together, from the client, the lookout and the ledger."""
+    served = lookout.first(scenario.version, signed[-1]) if signed else None
+    verdict = verdict_at(sandbox, getattr(ended, "id", ""))
+    last = lookout.last(scenario.version)
+    return Result(
+        scenario=scenario.title,
+        ending=getattr(ended, "state", ""),
+        served_before=before,
+        served_after=version_at(sandbox),
+        requests=report.requests,
+        failed=report.failed,
+        seconds_to_serve=round(served - signed[-1], 1) if served else None,
+        seconds_to_restore=round(max(last - verdict, 0.0), 1) if verdict and last else None,
+    )
+
+
+def failures(report: TrafficReport) -> list[str]:
+    """Which requests failed, by second and outcome: `at 02:14:03 UTC: 3 × 503`."""
+    seconds: dict[int, Counter[str]] = {}
+    for sample in report.failures:
+        seconds.setdefault(int(sample.sent_at), Counter())[sample.outcome] += 1
+    return [
+        f"at {datetime.fromtimestamp(at, UTC):%H:%M:%S} UTC: "
+        + ", ".join(f"{count} × {outcome}" for outcome, count in outcomes.most_common())
+        for at, outcomes in sorted(seconds.items())
+    ]
+
+
+def verdict_at(sandbox: Sandbox, run_id: str) -> float | None:
+    """When the run decided to roll back, by the ledger; None if it did not."""
+    from blocks.ledger import Ledger
+    from release.ledger import EventKind
+
+    ledger = Ledger(dsn=sandbox.ledger_url, spool=Path(sandbox.folder / "demo-spool"))
+    events = ledger.run_events(run_id, EventKind.ROLLBACK_STARTED)
+    began: datetime | None = events[0].at if events else None
+    return began.timestamp() if began else None
+
+
+def version_at(sandbox: Sandbox) -> str:
+    """The version that production answers with now."""
+    try:
+        answer = httpx.get(f"{sandbox.production.public_url}/api/", timeout=5)
+        return str(answer.json()["version"])
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        return f"nothing ({type(error).__name__})"
+
+
+def write(sandbox: Sandbox, results: list[Result]) -> None:
+    """Write the results where a script finds them."""
+    sandbox.folder.mkdir(parents=True, exist_ok=True)
+    (sandbox.folder / "demo.json").write_text(
+        json.dumps([asdict(result) for result in results], indent=2) + "\n"
+    )
+
+
+def show(sandbox: Sandbox, results: list[Result]) -> None:
+    """Print the outcomes, where the UI is, and what to try next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("scenario", "ending", "served", "requests", "failed", "to serve", "to restore")
+    for result in results:
+        table.add_row(
+            result.scenario,
+            result.ending,
+            f"{result.served_before} → {result.served_after}",
+            f"{result.requests:,}",
+            f"{result.failed:,}",
+            seconds(result.seconds_to_serve),
+            seconds(result.seconds_to_restore),
+        )
+    Console(width=130).print(table)
+    say("to serve: last signature → first answer by the new release, build included")
+    say("to restore: verdict → last answer by the new release")
+    say(f"\nthe same by hand: make up   then the UI at {sandbox.prefect_ui_url}")
+    say(f"next command to try: . {sandbox.folder}/env && ignition status")
+
+
+def seconds(value: float | None) -> str:
+    """A figure of the table; a dash where there is none."""
+    return "–" if value is None else f"{value:.1f} s"
+
+
+def say(line: str) -> None:
+    """One line of progress."""
+    print(line, flush=True)
