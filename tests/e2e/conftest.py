@@ -1,0 +1,105 @@
+"""A sandbox of the tests' own, and the good release that it serves before anything bad is tried."""
+
+import fcntl
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sandbox import prefect, stack
+from sandbox.layout import FOLDER_VARIABLE, PORTS_VARIABLE, Sandbox
+from sandbox.processes import ends_within
+from tests.e2e.driver import Look, Operator, Outcome, Users
+
+# Set it to look at the runs in the UI afterwards; the next session completes what is there.
+KEEP = "IGNITION_KEEP_TEST_SANDBOX"
+
+# Of the whole machine: two checkouts would use the same ports and names of containers.
+LOCK = Path(tempfile.gettempdir()) / "ignition-sandbox-test.lock"
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """Stood up once for all tests; what an aborted session left is taken away first."""
+    here = {FOLDER_VARIABLE: ".sandbox-test", PORTS_VARIABLE: "19000"}
+    ours = Sandbox.from_environment(os.environ | here)
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pytest.fail(f"another test session of this machine holds {LOCK}", pytrace=False)
+        if KEEP not in os.environ and (ours.folder.exists() or stack.running_parts(ours)):
+            stack.down(ours)
+        try:
+            stack.up(ours)
+            yield ours
+        finally:
+            if KEEP not in os.environ:
+                stack.down(ours)
+
+
+@pytest.fixture(scope="session")
+def operator(sandbox: Sandbox) -> Operator:
+    """Somebody who works with the sandbox."""
+    return Operator(sandbox)
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A good release, and what users saw of its deployment."""
+
+    version: str
+    before: Look
+    outcome: Outcome
+    after: Look
+    users: Users
+
+
+@dataclass(frozen=True)
+class Signed(Deployed):
+    """A good release that waited for signatures, and what happened in the meantime."""
+
+    held_by: str  # while it waited
+    refused: Outcome  # a second deployment
+    states: tuple[str, str]  # before the worker was killed, and after it came back
+
+
+@pytest.fixture(scope="session")
+def staged(operator: Operator) -> Deployed:
+    """The head of main, on staging."""
+    version, before = operator.next_version(), operator.look("staging")
+    with operator.users("staging") as users:
+        outcome = operator.deploy(version, "main", ticket="OPS-7", notes="a good release")
+    return Deployed(version, before, outcome, operator.look("staging"), users)
+
+
+@pytest.fixture(scope="session")
+def released(operator: Operator, staged: Deployed) -> Signed:
+    """The same release on production, with everything that may happen while it waits."""
+    before = operator.look("production")
+    with operator.users("production") as users:
+        run = operator.start(staged.version, "main", "production", notes="a good release")
+        operator.wait_at_gate(run)
+        held_by = operator.lock_holder("production")
+        refused = operator.deploy(staged.version, "main", "production", by="Grace")
+        states = (operator.state(run), kill_worker(operator, run))
+        operator.sign(run, by="ada", item="tests-passing")
+        operator.sign(run, by="grace")
+        outcome = operator.end_of(run)
+    after = operator.look("production")
+    return Signed(staged.version, before, outcome, after, users, held_by, refused, states)
+
+
+def kill_worker(operator: Operator, run: str) -> str:
+    """Kill the worker as a crash would, start another, and return the run's state then."""
+    worker = prefect.worker_process(operator.sandbox)
+    pid = worker.pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    assert ends_within(pid, 10)
+    prefect.start_worker(operator.sandbox)
+    return operator.state(run)

@@ -1,0 +1,119 @@
+"""Releases that must not stay. Whatever is wrong with them, the old one serves afterwards."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.conftest import Deployed
+from tests.e2e.driver import Operator
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("staged")]
+
+RATE = 50.0  # requests a second
+
+
+BAD_FROM_THE_START = {
+    "bad/never-healthy": "not yet healthy after 10 s",
+    "bad/exits-at-start": "KeyError: 'TOKEN_ISSUER'",
+    "bad/wrong-version": "answers v1.0.9, expected v1.",
+    "bad/failing-smoke": "smoke tests",
+}
+GOES_BAD = {
+    # It fails a fifth of all requests, those of the checks included: any of them may be the first.
+    "bad/errors-under-traffic": r"error rate .* > 5\.0%|auth flow broken|smoke tests",
+    "bad/broken-login": r"auth flow broken.* login: HTTP 500",
+}
+
+
+@pytest.mark.parametrize("branch", BAD_FROM_THE_START)
+def test_a_release_that_is_bad_from_the_start_never_meets_a_user(
+    operator: Operator, branch: str
+) -> None:
+    version, before = operator.next_version(), operator.look("staging")
+
+    with (
+        operator.configured("environments.staging.rollout", healthy_within="10 s"),
+        operator.users("staging", RATE) as users,
+    ):
+        outcome = operator.deploy(version, branch)
+    after = operator.look("staging")
+
+    assert outcome.ending == "RolledBack", outcome
+    assert BAD_FROM_THE_START[branch] in outcome.message
+    assert f"staging serves {before.serves}" in outcome.message
+    assert set(users.seen) == {before.serves}
+    assert users.report.outcomes.keys() <= {"200", "201"}
+    assert (after.serves, after.containers) == (before.serves, before.containers)
+    assert (after.pinned, after.schema, after.held_by) == (before.pinned, before.schema, "")
+
+
+def test_a_migration_that_fails_stops_the_deployment_before_the_rollout(operator: Operator) -> None:
+    version, before = operator.next_version(), operator.look("staging")
+
+    with operator.users("staging", RATE) as users:
+        outcome = operator.deploy(version, "bad/failing-migration")
+    after = operator.look("staging")
+
+    assert outcome.ending == "Failed", outcome
+    assert "0003_add_item_owners" in outcome.message
+    assert f"staging serves {before.serves}" in outcome.message
+    assert set(users.seen) == {before.serves}
+    assert users.report.outcomes.keys() <= {"200", "201"}
+    assert (after.schema, after.tables) == (before.schema, before.tables)
+    assert (after.serves, after.containers, after.pinned, after.held_by) == (
+        before.serves,
+        before.containers,
+        before.pinned,
+        "",
+    )
+
+
+@pytest.mark.parametrize("branch", GOES_BAD)
+def test_a_release_that_goes_bad_after_cutover_is_replaced_by_the_old_one(
+    operator: Operator, branch: str, record_property: Callable[[str, object], None]
+) -> None:
+    """Its login breaks 20 s after the first one, so the watch has to last longer than that."""
+    version, before = operator.next_version(), operator.look("staging")
+
+    with (
+        operator.configured("environments.staging.watch", length="25 s"),
+        operator.users("staging", RATE) as users,
+    ):
+        outcome = operator.deploy(version, branch)
+    after = operator.look("staging")
+    record_property("requests", users.report.requests)
+    record_property("failed", users.report.failed)
+
+    assert outcome.ending == "RolledBack", outcome
+    assert re.search(GOES_BAD[branch], outcome.message), outcome
+    assert f"staging serves {before.serves}" in outcome.message
+    assert version in users.seen  # it was met: this is about getting rid of it
+    assert users.seen[-1] == before.serves
+    assert users.report.failed < users.report.requests * 0.2
+    assert (after.serves, after.held_by) == (before.serves, "")
+    assert (after.pinned, after.schema) == (before.pinned, before.schema)
+    ((_, image, state),) = after.containers
+    assert (image, state) == (before.pinned, "running")
+
+
+def test_a_slow_release_stays_and_the_report_tells_people_to_look(
+    operator: Operator, staged: Deployed
+) -> None:
+    """A rule relative to the baseline asks a human; afterwards a rollback gets rid of it.
+
+    Answer times are those of the probes, so they have to ask for what became slow.
+    """
+    version, before = operator.next_version(), operator.look("staging")
+
+    with (
+        operator.configured("environments.staging.watch", extend_up_to="2 s"),
+        operator.edited("ignition-metrics", "staging", probe_path="/api/items"),
+    ):
+        outcome = operator.deploy(version, "bad/slow")
+    watch = operator.artifacts(outcome.run)["watch-staging"]
+    restored = operator.roll_back("staging", "P1: lists take seconds")
+
+    assert (outcome.ending, outcome.serves) == ("Deployed", version)
+    assert "To look at:" in watch
+    assert (restored.ending, restored.serves) == ("RollbackDone", before.serves)
