@@ -1,0 +1,145 @@
+"""Writes docs/settings.md from the settings classes: `python -m docs.settings`.
+
+A setting's description is the text below it in the code, so the table cannot say anything else.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from release.duration import say_duration
+from settings import Settings, variable_of
+
+PAGE = Path(__file__).with_suffix(".md")
+
+_HEAD = """\
+# Settings
+
+Written by `python -m docs.settings` from the classes of [`settings.py`](../settings.py) and
+[`release/rules.py`](../release/rules.py). [`ignition.example.toml`](../ignition.example.toml) has
+the same settings as a file to copy.
+
+Every setting can be overridden by a variable: `IGNITION_`, then the parts of its key in capitals
+with `__` between them and `_` for `-`:
+
+```
+{variable}="15 min"
+```
+
+A **secret** is read from its variable only; in the file it is refused. A duration is a number with
+its unit (`500 ms`, `30 s`, `10 min`, `8 h`). A relative path starts at the file's folder.
+"""
+
+_TITLES = {
+    "": "The file itself",
+    "environments.<name>": "An environment: `[environments.<name>]`",
+}
+
+Group = tuple[str, type[BaseModel]]
+
+
+def page() -> str:
+    """The whole page."""
+    example = variable_of("environments", "production", "watch", "length")
+    return "\n".join([_HEAD.format(variable=example), *map(_section, groups("", Settings))])
+
+
+def groups(key: str, model: type[BaseModel]) -> Iterator[Group]:
+    """Each table of the file with its key, in the order of the classes."""
+    yield key, model
+    for name, field in model.model_fields.items():
+        inner = _table_in(field.annotation)
+        if inner is not None:
+            named = [key, name, "<name>"] if _is_mapping(field.annotation) else [key, name]
+            yield from groups(".".join(filter(None, named)), inner)
+
+
+def setting_keys() -> Iterator[str]:
+    """The full key of every setting."""
+    for key, model in groups("", Settings):
+        for name, field in model.model_fields.items():
+            if _table_in(field.annotation) is None:
+                yield ".".join(filter(None, [key, name]))
+
+
+def _section(group: Group) -> str:
+    key, model = group
+    rows = [
+        f"| `{name}` | {_kind(field.annotation)} | {_default(field)} | {_text(field)} |"
+        for name, field in model.model_fields.items()
+        if _table_in(field.annotation) is None
+    ]
+    intro = "" if model is Settings else f"{_one_line(model.__doc__ or '')}\n\n"
+    title = _TITLES.get(key, f"`[{key}]`")
+    table = "\n".join(["| key | kind | default | meaning |", "|---|---|---|---|", *rows])
+    return f"## {title}\n\n{intro}{table if rows else ''}\n"
+
+
+def _table_in(annotation: Any) -> type[BaseModel] | None:
+    """The model of a nested table, whether it stands alone, may be left out, or is named."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_table_in, get_args(annotation))), None)
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return get_origin(annotation) is dict
+
+
+def _kind(annotation: Any) -> str:
+    if annotation is SecretStr or SecretStr in get_args(annotation):
+        return "secret"
+    if annotation is timedelta or timedelta in get_args(annotation):
+        return "duration"
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(annotation))
+    names = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`"}
+    names |= {Path: "path"}
+    if get_origin(annotation) is tuple:
+        return "list of text"
+    if _is_mapping(annotation):
+        return "table of text"
+    return names.get(annotation, str(annotation))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**required**"
+    value = field.default
+    if value in (None, "", PydanticUndefined) or isinstance(value, SecretStr):
+        return "none"
+    if isinstance(value, timedelta):
+        return f"`{say_duration(value)}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return f"`{' '.join(value)}`"
+    if isinstance(value, Enum):
+        return f"`{value.value}`"
+    return f"`{value}`" if value else "none"
+
+
+def _text(field: FieldInfo) -> str:
+    """The description; outside of code, ``<`` would begin an HTML tag."""
+    parts = _one_line(field.description or "").replace("|", "\\|").split("`")
+    return "`".join(p if code % 2 else p.replace("<", "&lt;") for code, p in enumerate(parts))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE.name}")
+
+
+if __name__ == "__main__":
+    main()

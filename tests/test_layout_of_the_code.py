@@ -1,0 +1,226 @@
+"""What is named exists, what is public is explained, and no module is too long to read."""
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.flows import Flow
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("release", "blocks", "tasks", "flows")
+LONGEST_MODULE = 400  # lines
+# Modules that are longer for a reason, with the length that they may not exceed.
+LONGER = {
+    "blocks/compose.py": 500,
+    "blocks/database.py": 650,
+    "blocks/ledger.py": 550,
+    "release/checklist.py": 450,
+    "release/migration.py": 500,
+    "release/rollout.py": 500,
+    "release/runbook.py": 450,
+    "release/triggers.py": 560,
+    "tasks/rollout.py": 450,
+}
+
+
+def modules(*folders: str) -> list[Path]:
+    """The modules of our own in some folders, as paths from the root."""
+    return sorted(
+        path.relative_to(ROOT)
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "__init__.py" and "releases" not in path.parts
+    )
+
+
+CODE = [*modules(*PACKAGES, "cli"), Path("settings.py")]
+
+
+def tree_of(module: Path) -> ast.Module:
+    return ast.parse((ROOT / module).read_text(encoding="utf-8"), str(module))
+
+
+# ── Deployments ──────────────────────────────────────────────────────────────────────────────────
+
+DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())[
+    "deployments"
+]
+
+
+def flow_of(entrypoint: str) -> Any:
+    module, _, name = entrypoint.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: f"{d['entrypoint']}/{d['name']}")
+def test_a_deployment_points_to_a_flow_that_takes_its_parameters(
+    deployment: dict[str, Any],
+) -> None:
+    found = flow_of(deployment["entrypoint"])
+
+    assert isinstance(found, Flow)
+    assert found.name == deployment["entrypoint"].rpartition(".")[2]
+    assert set(deployment["parameters"]) <= set(found.parameters.properties)
+    assert deployment["parameters"]["environment"] == deployment["name"]
+    assert f"env:{deployment['name']}" in deployment["tags"]
+    assert deployment["description"].endswith(".")
+
+
+def test_the_command_line_starts_deployments_that_exist() -> None:
+    there = {f"{d['entrypoint'].rpartition('.')[2]}/{d['name']}" for d in DEPLOYMENTS}
+    flows = set(re.findall(r'start\(\s*f"(\w+)/\{', (ROOT / "cli/main.py").read_text()))
+
+    assert flows == {"deploy", "rollback"}
+    assert {f"{flow}/{name}" for flow in flows for name in ("staging", "production")} <= there
+
+
+def test_only_the_nightly_deployment_starts_by_itself() -> None:
+    scheduled = [d["entrypoint"] for d in DEPLOYMENTS if d.get("schedules")]
+
+    assert scheduled == ["flows.nightly.nightly"]
+
+
+def test_the_work_pool_is_the_one_that_setup_makes() -> None:
+    from cli.install import WORK_POOL
+
+    assert {d["work_pool"]["name"] for d in DEPLOYMENTS} == {WORK_POOL}
+
+
+# ── Names in texts ───────────────────────────────────────────────────────────────────────────────
+
+
+def commands() -> set[str]:
+    from cli.main import app
+
+    return {
+        str(command.name or getattr(command.callback, "__name__", "")).replace("_", "-")
+        for command in app.registered_commands
+    }
+
+
+def targets() -> set[str]:
+    """The Makefile's targets."""
+    return set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def texts() -> list[Path]:
+    """Everything that a person reads and types from."""
+    found = [*CODE, *modules("sandbox")]
+    found += [path.relative_to(ROOT) for path in ROOT.glob("*.md")]
+    found += [path.relative_to(ROOT) for path in (ROOT / "docs").glob("*.md")]
+    found += [Path(name) for name in ("prefect.yaml", "ignition.example.toml", "Makefile")]
+    return found
+
+
+@pytest.mark.parametrize("text", texts(), ids=str)
+def test_every_command_that_a_text_names_exists(text: Path) -> None:
+    """A hint that cannot be typed is worse than none, at 3 am."""
+    # At the beginning of a code span, a hint or a line of a shell session: not "the ignition api".
+    said = re.findall(
+        r"(?:[`\"']|: |, |then: |\$ |^ {4})ignition ([a-z][a-z-]*)",
+        (ROOT / text).read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+
+    assert sorted(set(said) - commands()) == []
+
+
+@pytest.mark.parametrize("text", texts(), ids=str)
+def test_every_make_target_that_a_text_names_exists(text: Path) -> None:
+    said = re.findall(
+        r"(?:[`\"']|: |\$ )make ([a-z][a-z-]*)[`\"'\n]",
+        (ROOT / text).read_text(encoding="utf-8"),
+    )
+
+    assert sorted(set(said) - targets()) == []
+
+
+def test_every_phony_target_is_a_target_and_the_other_way_round() -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    assert phony is not None
+    assert set(phony[1].split()) == targets()
+
+
+def test_every_module_that_the_makefile_runs_exists() -> None:
+    named = re.findall(r"-m ([a-z_.]+)", (ROOT / "Makefile").read_text())
+
+    assert [name for name in named if importlib.util.find_spec(name) is None] == []
+
+
+# ── Docstrings ───────────────────────────────────────────────────────────────────────────────────
+
+
+def public(module: Path) -> Iterator[tuple[str, ast.AST]]:
+    """Functions and classes that another module may use; flows and tasks are among them."""
+    for node in tree_of(module).body:
+        if isinstance(
+            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        ) and not node.name.startswith("_"):
+            yield node.name, node
+
+
+@pytest.mark.parametrize("module", modules(*PACKAGES), ids=str)
+def test_everything_public_says_what_it_means(module: Path) -> None:
+    silent = [
+        name
+        for name, node in public(module)
+        if not ast.get_docstring(node)  # type: ignore[arg-type]
+    ]
+
+    assert silent == []
+
+
+@pytest.mark.parametrize("module", CODE, ids=str)
+def test_a_module_begins_with_what_it_is_for(module: Path) -> None:
+    assert ast.get_docstring(tree_of(module))
+
+
+# ── Shape ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("module", CODE, ids=str)
+def test_a_module_can_be_read_in_one_sitting(module: Path) -> None:
+    lines = len((ROOT / module).read_text(encoding="utf-8").splitlines())
+
+    assert lines <= LONGER.get(str(module), LONGEST_MODULE)
+
+
+def test_the_list_of_longer_modules_has_no_dead_entries() -> None:
+    assert [
+        name
+        for name in LONGER
+        if not (ROOT / name).exists()
+        or len((ROOT / name).read_text().splitlines()) <= LONGEST_MODULE
+    ] == []
+
+
+@pytest.mark.parametrize("module", CODE, ids=str)
+def test_no_module_is_called_after_what_it_is_not(module: Path) -> None:
+    assert module.stem not in {"utils", "util", "helpers", "helper", "common", "misc"}
+
+
+@pytest.mark.parametrize("module", [*CODE, *modules("sandbox")], ids=str)
+def test_no_program_is_started_through_a_shell(module: Path) -> None:
+    """A branch name or a ticket must never be able to become a command."""
+    through_shell = [
+        node.lineno
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "shell"
+        and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
+    ]
+
+    assert through_shell == []
+
+
+@pytest.mark.parametrize("module", modules("flows", "tasks"), ids=str)
+def test_a_flow_keeps_its_annotations(module: Path) -> None:
+    """Prefect makes the form from them; as texts they would lose their types."""
+    assert "from __future__ import annotations" not in (ROOT / module).read_text()

@@ -1,0 +1,246 @@
+"""What the README and docs/ name is there, and what is there to be explained is explained."""
+
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+from prefect.blocks.core import Block
+
+from blocks.compose import ComposeOrchestrator
+from blocks.router import HaproxyRouter
+from blocks.target import Target
+from cli.main import app
+from docs import settings as settings_page
+from release.outcome import Ending
+from settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+LAYERS = ("flows", "tasks", "blocks", "release", "cli")
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+DEPLOYMENTS = {
+    f"{d['entrypoint'].rpartition('.')[2]}/{d['name']}"
+    for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+}
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def fences(page: Path, language: str = "") -> list[str]:
+    """The fenced blocks of a language; of none, by default."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text_of(page), re.M | re.S)
+    return [content for name, content in found if name == language]
+
+
+def prose_of(page: Path) -> str:
+    """The page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", text_of(page), flags=re.M | re.S)
+
+
+def code_of(page: Path) -> list[str]:
+    """Everything in code: the lines of fenced blocks, and the spans in prose."""
+    lines = "".join(fences(page)).replace("\\\n", " ").splitlines()
+    return lines + named(page)
+
+
+def named(page: Path) -> list[str]:
+    """The names in prose and tables that stand in code."""
+    return re.findall(r"`([^`\n]+)`", prose_of(page))
+
+
+def ids(pages: list[Path]) -> list[str]:
+    return [str(page.relative_to(ROOT)) for page in pages]
+
+
+# ── commands ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def commands_in(page: Path) -> Iterator[list[str]]:
+    for line in code_of(page):
+        for found in re.findall(r"(?:^|hint: |: |\$ )(ignition [a-z].*)", line):
+            yield shlex.split(found, comments=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_ignition_command_exists_with_its_options(page: Path) -> None:
+    for _, name, *arguments in commands_in(page):
+        assert name in COMMANDS, f"ignition {name}"
+        known = {option for each in COMMANDS[name].params for option in each.opts}
+        options = {word for word in arguments if word.startswith("--")}
+        assert options <= known, f"ignition {name} has no {options - known}"
+
+
+def test_the_readme_shows_every_command() -> None:
+    shown = {name for page in PAGES for _, name, *_ in commands_in(page)}
+    assert shown == set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_make_target_exists(page: Path) -> None:
+    for line in code_of(page):
+        for target in re.findall(r"(?:^|&& )make ([a-z]+)", line):
+            assert target in TARGETS, f"make {target}"
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_readme_names_every_deployment_and_no_other() -> None:
+    flows = {deployment.partition("/")[0] for deployment in DEPLOYMENTS}
+    found = {
+        name
+        for name in named(README)
+        if re.fullmatch(r"[a-z]+/[a-z]+", name) and name.partition("/")[0] in flows
+    }
+    assert found == DEPLOYMENTS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_block_exists(page: Path) -> None:
+    types = [*blocks_of(Target), ComposeOrchestrator, HaproxyRouter]
+    slugs = {block.get_block_type_slug() for block in types}
+    titles = {block.get_block_type_name() for block in types}
+    for name in named(page):
+        found = re.fullmatch(r"(ignition-[a-z-]+)/[a-z]+", name)
+        if found:
+            assert found[1] in slugs, name
+        if name.startswith("Ignition "):
+            assert name in titles, name
+
+
+def blocks_of(target: type[Block]) -> Iterator[type[Block]]:
+    yield target
+    for field in target.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Block):
+            yield field.annotation
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_setting_exists(page: Path) -> None:
+    keys = list(settings_page.setting_keys())
+    groups = {key.rpartition(".")[0].rpartition(".")[2] for key in keys}
+    for name in named(page):
+        group = name.partition(".")[0]
+        if group in groups and re.fullmatch(r"[a-z_]+\.[a-z_]+", name) and name[-3:] != ".py":
+            assert any(key.endswith(name) for key in keys), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_variable_is_a_setting(page: Path) -> None:
+    known = {"IGNITION_CONFIG"} | {
+        "IGNITION_" + key.upper().replace(".", "__").replace("-", "_")
+        for key in settings_page.setting_keys()
+    }
+    for name in re.findall(r"IGNITION_[A-Z_]+", text_of(page).replace("&lt;NAME>", "PRODUCTION")):
+        general = re.sub(r"__(STAGING|PRODUCTION)__", "__<NAME>__", name)
+        assert general in known or name == "IGNITION_", name
+
+
+def test_every_ending_is_explained() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", text_of(ROOT / "docs/endings.md"), re.M)
+    assert dict(rows) == {str(each): "green" if each.good else "red" for each in Ending}
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as a forge links to them."""
+    headings = re.findall(r"^#+ (.+)$", prose_of(page), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_no_link_is_dead(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text_of(page)):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def layout() -> dict[str, str]:
+    """The README's tree: path → what it is for."""
+    fence = next(f for f in fences(README) if f.startswith("RUNBOOK.md"))
+    found: dict[str, str] = {}
+    folder = ""
+    for line in fence.splitlines():
+        name, _, purpose = line.strip().partition(" ")
+        folder = folder if line.startswith("  ") else name if name.endswith("/") else ""
+        path = folder + name if line.startswith("  ") else name
+        found[path] = purpose.strip()
+    return found
+
+
+def test_the_layout_names_what_is_there_and_says_what_for() -> None:
+    for path, purpose in layout().items():
+        assert (ROOT / path).exists(), path
+        assert purpose, path
+
+
+@pytest.mark.parametrize("folder", LAYERS)
+def test_the_layout_names_every_module(folder: str) -> None:
+    there = {f"{folder}/{file.name}" for file in (ROOT / folder).glob("[!_]*.py")}
+    assert there - set(layout()) == set()
+
+
+def test_the_pictures_are_small_enough_for_a_page() -> None:
+    for picture in (ROOT / "docs/images").glob("*.png"):
+        assert picture.stat().st_size < 200_000, picture.name
+        assert picture.name in "".join(map(text_of, PAGES)), f"nobody shows {picture.name}"
+
+
+# ── generated ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_page_of_settings_is_up_to_date() -> None:
+    """Otherwise: make docs."""
+    assert text_of(settings_page.PAGE) == settings_page.page()
+
+
+def test_the_page_of_settings_has_every_setting_of_the_example_file() -> None:
+    example = tomllib.loads(text_of(ROOT / "ignition.example.toml"))
+    assert set(example) <= set(Settings.model_fields)
+    page = text_of(settings_page.PAGE)
+    assert all(f"`{key.rpartition('.')[2]}`" in page for key in settings_page.setting_keys())
+
+
+def test_the_readme_has_the_sections_in_their_order() -> None:
+    assert re.findall(r"^## (.+)$", text_of(README), re.M) == [
+        "The runbook as a picture",
+        "Two commands",
+        "One real run",
+        "Deploy",
+        "Approve",
+        "Roll back by hand",
+        "It is 3 am",
+        "Your own backend",
+        "Settings",
+        "Layout",
+        "What it does not do",
+    ]
+
+
+def test_the_picture_has_the_headings_of_the_runbook() -> None:
+    picture = "".join(fences(README, "mermaid"))
+    runbook = text_of(ROOT / "RUNBOOK.md")
+    steps = re.findall(r"^### (\d\. .+)$", runbook, re.M)
+    assert len(steps) == 5
+    for heading in [*steps, "Pre-Deployment Checklist", "Post-Deployment"]:
+        assert f'"{heading}' in picture, heading
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_no_page_names_this_checkout(page: Path) -> None:
+    assert str(ROOT) + os.sep not in text_of(page)
