@@ -515,7 +515,7 @@ def serving(world: World, image: ImageRef) -> int:
     return sum(i.image == image and i.name in names for i in world.instances)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds(), st.lists(st.sampled_from(["id1", "id2", "id3", "lost"]), unique=True, max_size=3))
 def test_any_world_comes_to_the_baseline_and_stays_there(world: World, ids: list[str]) -> None:
     """One move at a time, with a fresh look after each; nothing is left but what served before."""
@@ -541,7 +541,7 @@ def test_any_world_comes_to_the_baseline_and_stays_there(world: World, ids: list
         assert sum(bool(slot.instance) for slot in world.slots) == replicas
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds(), st.lists(st.sampled_from(["id1", "id2"]), unique=True, min_size=1))
 def test_no_serving_instance_leaves_before_the_baseline_serves(
     world: World, ids: list[str]
