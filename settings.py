@@ -149,6 +149,61 @@ class TicketSettings(Rules):
     """From IGNITION_TICKET__TOKEN."""
 
 
+class ApproverSettings(Rules):
+    """Who may sign at a gate."""
+
+    file: Path = Path(".ignition/approvers.json")
+    """The approvers, their roles and the secrets of their one-time codes, on the worker, mode
+    0600. `ignition approvers add NAME` writes it; the Prefect server never sees it."""
+
+    enrolled: SecretStr = SecretStr("")
+    """The content of that file, from IGNITION_APPROVERS__ENROLLED, for a worker without files of
+    its own. Where it is set, the file is not read."""
+
+
+class ForgeSettings(Rules):
+    """Where commits have check runs and issues have labels, in the shape of GitHub's API (GitHub
+    Enterprise and Gitea answer to it): evidence for "tests passing" and "no critical issues"."""
+
+    url: str = ""
+    """`https://api.github.com/repos/OWNER/NAME`; empty: no forge is asked."""
+
+    token: SecretStr = SecretStr("")
+    """From IGNITION_FORGE__TOKEN. It needs to read commit statuses, checks and issues."""
+
+    critical_label: str = "critical"
+    """An open issue with this label is a critical issue."""
+
+    tests_command: tuple[str, ...] = ()
+    """Asked instead of the forge whether the tests pass: a program and its arguments, with
+    `{revision}` for the commit. Exit code 0 says that they pass. Run on the worker."""
+
+
+class OnCallSettings(Rules):
+    """Who is on call, in the shape of PagerDuty's API: evidence for "on-call aware"."""
+
+    url: str = "https://api.pagerduty.com"
+    """The API's address."""
+
+    schedule: str = ""
+    """The schedule's id; empty: nobody is asked."""
+
+    token: SecretStr = SecretStr("")
+    """From IGNITION_ON_CALL__TOKEN: a read-only API key."""
+
+
+class NotifySettings(Rules):
+    """Who is told, through Prefect's notification blocks: Slack, Teams, e-mail, PagerDuty, …"""
+
+    blocks: tuple[str, ...] = ()
+    """Told of each gate that opens and of each ending: `slack-webhook/deployments`, as the UI
+    names the block."""
+
+    escalation: tuple[str, ...] = ()
+    """Told in addition when three quarters of a gate's time have passed, and of an ending that a
+    person has to look at: `pager-duty-webhook/on-call`."""
+
+
 class EnvironmentSettings(Rules):
     """One environment: where it is and which rules hold there."""
 
@@ -206,6 +261,10 @@ class Settings(BaseSettings):
     registry: RegistrySettings
     ledger: LedgerSettings = LedgerSettings()
     ticket: TicketSettings = TicketSettings()
+    approvers: ApproverSettings = ApproverSettings()
+    forge: ForgeSettings = ForgeSettings()
+    on_call: OnCallSettings = OnCallSettings()
+    notify: NotifySettings = NotifySettings()
     runbook: Path = Path("RUNBOOK.md")
     """The runbook whose checklist items are the gates."""
 

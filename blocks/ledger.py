@@ -284,6 +284,37 @@ class Ledger(Block):
             _note_lock(connection, lock, EventKind.LOCK_BROKEN, {"owner": owner, "reason": reason})
         return lock
 
+    # --- one-time codes ---
+
+    def use_code(self, approver: str, step: int, run_id: str, gate: str) -> bool:
+        """Say whether the code of an approver's ``step`` counts for this answer: it is the first.
+
+        ``step`` counts 30 s since 1970 (RFC 6238, T). The same answer may ask again.
+        Raises Unreachable: a code that cannot be marked as used proves nothing.
+        """
+        with self._connect() as connection, connection.transaction():
+            connection.execute(
+                "INSERT INTO used_codes (approver, step, run_id, gate) VALUES (%s, %s, %s, %s)"
+                " ON CONFLICT DO NOTHING",
+                (approver, step, run_id, gate),
+            )
+            row = connection.execute(
+                "SELECT run_id, gate FROM used_codes WHERE approver = %s AND step = %s",
+                (approver, step),
+            ).fetchone()
+        return row == {"run_id": run_id, "gate": gate}
+
+    def unproven(self, approver: str, since: datetime) -> list[datetime]:
+        """When answers in a name had no good code since then, over all runs. Raises Unreachable."""
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT at FROM ledger_events WHERE kind = %s AND at > %s"
+                " AND lower(payload ->> 'approver') = lower(%s)"
+                " AND payload ->> 'unproven' = 'true'",
+                (EventKind.ANSWER_REFUSED.value, since, approver),
+            ).fetchall()
+        return [row["at"] for row in rows]
+
     # --- what it is asked ---
 
     def log(self, environment: str | None = None, limit: int = 50) -> list[LogRow]:

@@ -1,28 +1,32 @@
 """The runbook, top to bottom. A change of the runbook is a change of this file."""
 
+from datetime import datetime
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows import outcome
-from flows.gate import sign_off
+from flows.gate import Subject, sign_off
 from flows.logs import say_unexpected
 from flows.rollback import rollback
 from flows.run import Run, begin, load_target, run_name
 from release.baseline import baseline_address
-from release.checklist import Evidence
 from release.errors import DeployError
+from release.evidence import Evidence
 from release.model import Instance, Release, Step, image_of
+from release.notice import gate_opened
 from release.outcome import Ending, ending_of_failure, explain, hint_of, one_line
 from release.plan import Plan
 from release.request import DeployRequest, RollbackRequest, checked
 from release.rollback import after_failure
 from tasks.baseline import record_baseline
+from tasks.checklist import GateRound
 from tasks.environment import hold_environment
 from tasks.evidence import collect_evidence
 from tasks.image import build_image
 from tasks.migration import apply_migrations
+from tasks.notification import notify, page_of
 from tasks.plan import make_plan
 from tasks.release import prepare_release
 from tasks.rollout import (
@@ -64,7 +68,7 @@ def deploy(request: DeployRequest, environment: str = "staging") -> State[Any]:
         if request.dry_run:
             sentence = f"{plan.version} was planned, nothing was changed"
             return end(run, request, Ending.PLANNED, sentence, plan.release)
-        sign_checklist(run, plan)
+        sign_checklist(run, request, plan)
         release = make_release(run, plan)
     except Exception as error:  # nothing that users meet was changed
         return give_up(run, request, error)
@@ -85,17 +89,37 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
         return make_plan(target, request, baseline, service, run.label)
 
 
-def sign_checklist(run: Run, plan: Plan) -> None:
+def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:
     """Pre-Deployment Checklist: the run is suspended until every item is signed."""
     items = run.runbook.gates(Step.CHECKLIST)
     staging = load_target(run.rules.staging) if run.rules.staging else None
 
     def collect(round: int) -> tuple[Evidence, ...]:
-        return collect_evidence(run.target, staging, plan, items, run.label, key=f"round-{round}")
+        return collect_evidence(
+            run.target,
+            staging,
+            plan,
+            items,
+            run.label,
+            key=f"round-{round}",
+            valid_for=run.rules.gate.evidence_valid_for,
+        )
+
+    def tell(gate: GateRound, until: datetime) -> tuple[str, ...]:
+        open_ids = [item.id for item in gate.waiting]
+        where = page_of(run.id)
+        notice = gate_opened(run.environment, plan.lines(), open_ids, gate.evidence, until, where)
+        names = run.settings.notify.blocks
+        return notify(run.target, names, notice, run.id, run.label, key="gate")
 
     with run.step(Step.CHECKLIST):
-        sign_off(run.target, run, plan.lines(), items, run.rules.gate, collect)
+        sign_off(run, subject(plan, request), items, run.rules.gate, collect, tell)
         run.confirm_hold()
+
+
+def subject(plan: Plan, request: DeployRequest) -> Subject:
+    """What is signed at a gate of this run."""
+    return Subject(plan.lines(), plan.fingerprint, request.started_by)
 
 
 def make_release(run: Run, plan: Plan) -> Release:
@@ -161,7 +185,7 @@ def finish(
         if plan.contract:
             apply_migrations(target, plan.contract, release, run.id, label, key="contract")
         later = run.runbook.gates(Step.POST)  # items that the pipeline does not do itself
-        sign_off(target, run, plan.lines(), later, run.rules.gate, lambda round: ())
+        sign_off(run, subject(plan, request), later, run.rules.gate, lambda round: ())
         close_ticket(target, request.ticket, f"{release.version} is deployed ({label})", label)
     except Exception as error:  # the release stays: it has passed its watch
         say_unexpected(run.label, error)

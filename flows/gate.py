@@ -1,12 +1,13 @@
 """A gate: the run waits, as long as it takes, until people have signed each item of a checklist.
 
 No process waits. The run is suspended; after the answer the flow's body runs again from the top,
-earlier rounds give back their stored answers, and what they did is skipped.
+earlier rounds give back their stored answers, and what they did is skipped. What an answer is worth
+is decided on the worker (``tasks/checklist.py``), and once more before anything acts on it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Literal, Protocol
 
@@ -16,31 +17,45 @@ from prefect.input import RunInput
 from prefect.runtime import deployment
 from pydantic import Field, ValidationError, create_model
 
+from blocks.approvers import Approvers
 from blocks.target import Target
 from release.checklist import (
     ALL_OPEN,
     APPROVER_LENGTH,
     COMMENT_LENGTH,
     Answer,
-    Evidence,
     Item,
+    Quorum,
     Signature,
-    gate_text,
     open_items,
-    record,
     refuse_rejected,
-    signed_by,
     signed_by_evidence,
     standing,
 )
-from release.duration import say_duration
-from release.errors import BadRequest, NothingChanged
+from release.checklist_text import gate_text, record
+from release.errors import BadConfiguration, GateExpired, Rejected
+from release.evidence import Evidence
 from release.rules import GateRules
 from release.runbook import slug
-from tasks.checklist import open_gate, record_signatures, show_checklist
+from release.signatures import unsignable
+from tasks.checklist import (
+    GateRound,
+    Judged,
+    check_answer,
+    close_gate,
+    confirm_signatures,
+    gate_deadline,
+    open_gate,
+    record_signatures,
+    show_checklist,
+)
 
 # How often an in-process pause looks for its answer. Runs of a deployment never wait like that.
 _POLL_SECONDS = 2
+
+
+Collect = Callable[[int], tuple[Evidence, ...]]
+Opened = Callable[[GateRound, datetime], Sequence[str]]
 
 
 class SigningRun(Protocol):
@@ -52,6 +67,19 @@ class SigningRun(Protocol):
     def label(self) -> str: ...
     @property
     def environment(self) -> str: ...
+    @property
+    def target(self) -> Target: ...
+    @property
+    def approvers(self) -> Approvers: ...
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is signed: the plan, as a person reads it and as a fingerprint."""
+
+    lines: Sequence[str]
+    fingerprint: str
+    started_by: str  # a claim; never the only one who signs
 
 
 class ChecklistForm(RunInput):
@@ -59,123 +87,199 @@ class ChecklistForm(RunInput):
 
     Pattern and lengths stand in the JSON schema, which the server checks, and not in the model:
     the stored answer is read again on every resume, where a second, slightly different check of
-    it would break the run instead of asking again. What counts is judged by ``signed_by``.
+    it would break the run instead of asking again. What counts is judged by ``check_answer``.
     """
 
     decision: Literal["approve", "reject"] = Field(
-        title="Decision", description="reject ends the run; what serves, stays."
+        title="Decision",
+        description="reject ends the run; what serves, stays. It needs no code.",
+        json_schema_extra={"position": 0},
     )
     signs: str
     approver: str = Field(
         title="Your name",
-        description=f"One line, a letter first, {APPROVER_LENGTH} characters at most. "
-        "It is recorded as a claim: the server cannot prove it.",
-        json_schema_extra={"pattern": r"^\S.*$", "minLength": 1, "maxLength": APPROVER_LENGTH},
+        description=f"As you were enrolled, {APPROVER_LENGTH} characters at most.",
+        json_schema_extra={
+            "position": 2,
+            "pattern": r"^\S.*$",
+            "minLength": 1,
+            "maxLength": APPROVER_LENGTH,
+        },
+    )
+    code: str = Field(
+        default="",
+        title="One-time code",
+        description="The six digits that your authenticator shows now. Each counts once.",
+        json_schema_extra={"position": 3, "pattern": r"^([0-9]{3} ?[0-9]{3})?\s*$"},
     )
     comment: str = Field(
         default="",
         title="Comment",
         description="One line for the record. Say why, if you reject.",
-        json_schema_extra={"maxLength": COMMENT_LENGTH},
+        json_schema_extra={"position": 4, "maxLength": COMMENT_LENGTH},
     )
 
 
-@dataclass(frozen=True)
-class _Round:
-    """One state of the checklist: what was known and signed when the gate opened."""
-
-    key: str
-    evidence: tuple[Evidence, ...]
-    signatures: tuple[Signature, ...]
-    waiting: tuple[Item, ...]
-
-
 def sign_off(
-    target: Target,
     run: SigningRun,
-    plan_lines: Sequence[str],
+    subject: Subject,
     items: Sequence[Item],
     rules: GateRules,
-    collect: Callable[[int], tuple[Evidence, ...]],
+    collect: Collect,
+    opened: Opened = lambda round, until: (),
 ) -> tuple[Signature, ...]:
     """Return when each item is signed. To be called from the body of the run's own flow.
 
     ``items`` are those of one section. ``collect`` gives the evidence of a round, from 1 on; it
     has to be a step, keyed by the round, so that a resumed run sees what the approver saw.
+    ``opened`` is called with the first round and the deadline before anybody can answer, tells
+    people, and returns a sentence for each who was not told; it has to be a step as well.
 
-    Raises Rejected when an item is rejected, by a person or by its evidence. In a run of a
-    deployment the server ends the run when ``rules.deadline`` passes; otherwise NothingChanged.
+    Raises Rejected when an item is rejected, by a person or by its evidence, and after too many
+    wrong codes; SignaturesInvalid when the ledger does not bear out what was signed;
+    BadConfiguration when too few approvers are enrolled. When ``rules.deadline`` passes, the
+    server ends a run of a deployment; otherwise GateExpired.
     """
     if not items:
         return ()
-    section = slug(items[0].section)
+    section = items[0].section
     if rules.approval == "evidence":
-        return _by_evidence(target, run, items, collect(1), f"{section}-1")
-    signatures: tuple[Signature, ...] = ()
-    note = ""
-    for number in count(1):
-        evidence = collect(number)
-        signatures, fallen = standing(signatures, evidence)
-        waiting = open_items(items, signatures)
-        round = _Round(f"{section}-{number}", evidence, signatures, waiting)
-        show_checklist(
-            run.environment, record(run.environment, items, evidence, signatures), key=round.key
-        )
-        if not waiting:
-            break
-        text = gate_text(
-            plan_lines,
-            items,
-            evidence,
-            signatures,
-            deadline=rules.deadline,
-            note="; ".join(part for part in (note, fallen) if part),
-        )
-        new, note = _ask(target, run, round, text, rules.deadline)
-        signatures += new
+        return _by_evidence(run, items, collect(1), f"{slug(section)}-1")
+    quorum = Quorum(rules.signers, subject.started_by)
+    _refuse_unsignable(run, items, quorum)
+    until = gate_deadline(rules.deadline, key=slug(section))
+    gate = _Gate(run, subject, tuple(items), rules, quorum, until, collect, opened)
+    try:
+        signatures = gate.wait_until_signed()
+        gate.confirm()
+    except Exception:  # a run that is suspended leaves by another way
+        close_gate(run.target, run.id, section, key=slug(section))
+        raise
+    close_gate(run.target, run.id, section, key=slug(section))
     return signatures
 
 
+@dataclass(frozen=True)
+class _Gate:
+    """A gate that people sign, round by round."""
+
+    run: SigningRun
+    subject: Subject
+    items: tuple[Item, ...]
+    rules: GateRules
+    quorum: Quorum
+    until: datetime
+    collect: Collect
+    opened: Opened
+
+    def wait_until_signed(self) -> tuple[Signature, ...]:
+        """Ask until nothing is open."""
+        signatures: tuple[Signature, ...] = ()
+        note, unproven = "", 0
+        for number in count(1):
+            round, fallen = self.round(number, signatures)
+            if not round.waiting:
+                break
+            judged = self.ask(round, first=number == 1, note=_joined(note, fallen))
+            signatures, note = round.signatures + judged.signatures, judged.refusal
+            unproven += judged.unproven
+            if unproven >= self.rules.wrong_codes:
+                raise Rejected(
+                    f"{unproven} answers had no good code, {self.rules.wrong_codes} end a gate: "
+                    f"{note}",
+                    "find out who answered, then start the deployment again",
+                )
+        return round.signatures
+
+    def round(self, number: int, signatures: tuple[Signature, ...]) -> tuple[GateRound, str]:
+        """What is known and open now, shown as an artifact; and why signatures fell."""
+        evidence = self.collect(number)
+        signatures, fallen = standing(signatures, evidence)
+        round = GateRound(
+            run_id=self.run.id,
+            label=self.run.label,
+            section=self.items[0].section,
+            key=f"{slug(self.items[0].section)}-{number}",
+            plan=self.subject.fingerprint,
+            waiting=open_items(self.items, signatures, self.quorum),
+            evidence=evidence,
+            signatures=signatures,
+            lacks=self.quorum.lacks(signatures),
+        )
+        where = self.run.environment
+        artifact = record(where, self.items, evidence, signatures, self.quorum)
+        show_checklist(where, artifact, key=round.key)
+        return round, fallen
+
+    def ask(self, round: GateRound, *, first: bool, note: str) -> Judged:
+        """Open the form, leave until it is sent, and say what the answer came to.
+
+        Raises Rejected for a no.
+        """
+        open_gate(self.run.target, round, self.until, key=round.key)
+        not_told = self.opened(round, self.until) if first else ()
+        text = gate_text(
+            self.subject.lines,
+            self.items,
+            round.evidence,
+            round.signatures,
+            self.quorum,
+            until=self.until,
+            note=_joined(note, *not_told),
+        )
+        answer = _wait(_form(round.waiting, text), round, self.until)
+        judged = check_answer(self.run.target, self.run.approvers, round, answer, key=round.key)
+        refuse_rejected(judged.signatures)
+        return judged
+
+    def confirm(self) -> None:
+        """Verify what was signed from the ledger, before anything acts on it."""
+        confirm_signatures(
+            self.run.target,
+            self.run.approvers,
+            self.run.id,
+            self.subject.fingerprint,
+            self.items,
+            self.quorum,
+            self.run.label,
+            key=slug(self.items[0].section),
+        )
+
+
+def _joined(*sentences: str) -> str:
+    return "; ".join(filter(None, sentences))
+
+
+def _refuse_unsignable(run: SigningRun, items: Sequence[Item], quorum: Quorum) -> None:
+    """Raise BadConfiguration where nobody could ever get past the gate."""
+    problem = unsignable(items, run.approvers.known(), quorum)
+    if problem:
+        raise BadConfiguration(
+            f"this checklist cannot be signed: {problem}", "ignition approvers add NAME --role ROLE"
+        )
+
+
 def _by_evidence(
-    target: Target,
-    run: SigningRun,
-    items: Sequence[Item],
-    evidence: tuple[Evidence, ...],
-    key: str,
+    run: SigningRun, items: Sequence[Item], evidence: tuple[Evidence, ...], key: str
 ) -> tuple[Signature, ...]:
     signatures = record_signatures(
-        target,
+        run.target,
         run.id,
         items[0].section,
         signed_by_evidence(items, evidence, run.environment),
         run.label,
         key=key,
     )
-    show_checklist(run.environment, record(run.environment, items, evidence, signatures), key=key)
+    artifact = record(run.environment, items, evidence, signatures, Quorum())
+    show_checklist(run.environment, artifact, key=key)
     refuse_rejected(signatures)
     return signatures
 
 
-def _ask(
-    target: Target, run: SigningRun, round: _Round, text: str, deadline: timedelta
-) -> tuple[tuple[Signature, ...], str]:
-    """The signatures of one answer; or none, and why the answer did not count."""
-    open_gate(target, run.id, round.waiting, deadline, run.label, key=round.key)
-    answer = _wait(_form(round.waiting, text), round, deadline)
-    try:
-        signatures = signed_by(answer, round.waiting, round.evidence)
-    except BadRequest as error:
-        return (), error.what
-    signatures = record_signatures(
-        target, run.id, round.waiting[0].section, signatures, run.label, key=round.key
-    )
-    refuse_rejected(signatures)
-    return signatures, ""
-
-
-def _wait(form: type[RunInput], round: _Round, deadline: timedelta) -> Answer | None:
+def _wait(form: type[RunInput], round: GateRound, until: datetime) -> Answer | None:
     """Leave the process until the form is sent; None where the run was resumed without it."""
-    seconds = int(deadline.total_seconds())
+    left = until - datetime.now(UTC)
+    seconds = max(int(left.total_seconds()), 1)  # a round that was answered waits no more
     try:
         if deployment.id is None:
             sent = pause_flow_run(form, timeout=seconds, poll_interval=_POLL_SECONDS, key=round.key)
@@ -185,8 +289,8 @@ def _wait(form: type[RunInput], round: _Round, deadline: timedelta) -> Answer | 
         return None
     except FlowPauseTimeout:
         items = ", ".join(item.id for item in round.waiting)
-        raise NothingChanged(
-            f"nobody answered within {say_duration(deadline)}; still open: {items}",
+        raise GateExpired(
+            f"not all have signed until {until:%H:%M:%S} UTC; still open: {items}",
             "start the deployment again",
         ) from None
     return Answer(**sent.model_dump())
@@ -195,7 +299,12 @@ def _wait(form: type[RunInput], round: _Round, deadline: timedelta) -> Answer | 
 def _form(waiting: Sequence[Item], text: str) -> type[RunInput]:
     """The form of a round, with its open items to choose from and ``text`` above it."""
     choices: Any = Literal[(ALL_OPEN, *(item.id for item in waiting))]
-    signs = Field(title="What you sign", description="One item, or all that are open.")
+    signs = Field(
+        default=ALL_OPEN,
+        title="What you sign",
+        description="Everything that is open and yours to sign, or one item.",
+        json_schema_extra={"position": 1},
+    )
     form = create_model("ChecklistForm", __base__=ChecklistForm, signs=(choices, signs))
     # Only the description is prefilled: a prefilled field would lose its title and pattern.
     return form.with_initial_data(description=text)

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from prefect import get_run_logger
+from prefect.client.orchestration import get_client
 from prefect.runtime import deployment, flow_run
 
+from blocks.approvers import Approvers
 from blocks.target import Target
 from flows.logs import say_decisions_in_a_line
+from release.conformance import conforming
 from release.errors import BadConfiguration, BadRequest, DeployError, EnvironmentLocked
 from release.ledger import EventKind
 from release.model import Step
 from release.request import checked_name, name_of
-from release.runbook import Runbook, conforming
+from release.runbook import Runbook
 from settings import EnvironmentSettings, Settings, load_settings
 
 
@@ -30,6 +33,7 @@ class Run:
     rules: EnvironmentSettings
     runbook: Runbook
     target: Target
+    approvers: Approvers
 
     @contextlib.contextmanager
     def step(self, step: Step) -> Iterator[None]:
@@ -77,6 +81,7 @@ class Run:
 def begin(environment: str) -> Run:
     """Load what the run needs. Raises BadRequest or BadConfiguration, with nothing changed."""
     say_decisions_in_a_line()
+    _refuse_job_variables()
     settings = load_settings()
     _refuse_another_environment(settings, environment)
     rules = settings.environment(checked_name(environment, "environment name"))
@@ -91,7 +96,26 @@ def begin(environment: str) -> Run:
         rules=rules,
         runbook=_read_runbook(settings),
         target=load_target(environment),
+        approvers=Approvers(settings.located(settings.approvers.file), settings.approvers.enrolled),
     )
+
+
+_HARMLESS = {"stream_output"}  # prefect.yaml sets it, and the form sends it along
+
+
+def _refuse_job_variables() -> None:
+    """Variables of the process could switch off a gate, and anybody can set them in the form."""
+    if deployment.id is None:
+        return
+    with get_client(sync_client=True) as client:
+        variables = client.read_flow_run(flow_run.id).job_variables or {}
+    given = variables.keys() - _HARMLESS
+    if given:
+        raise BadRequest(
+            f"this run was started with job variables of its own ({', '.join(sorted(given))}), "
+            "and none is allowed",
+            "start it without; what a run does is configured in ignition.toml",
+        )
 
 
 def _refuse_another_environment(settings: Settings, environment: str) -> None:

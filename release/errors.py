@@ -10,7 +10,10 @@ DeployError
 │   ├── BuildFailed           no image, or not the one that was asked for
 │   ├── MigrationRefused      the migration files cannot be applied as they are
 │   ├── MigrationFailed       a file failed and left nothing of itself behind
-│   └── Rejected              a person said no at a gate
+│   ├── Rejected              a person said no at a gate
+│   ├── Unproven              an answer at a gate without a good one-time code
+│   ├── GateExpired           a gate's time passed without all its signatures
+│   └── SignaturesInvalid     what was signed does not hold, or was never signed
 ├── ReleaseUnfit              the release must not stay: the baseline is restored
 │   ├── RolloutFailed         it did not come up, or not in time
 │   ├── VerificationFailed    health, version or smoke said no
@@ -80,6 +83,18 @@ class MigrationFailed(NothingChanged):
 
 class Rejected(NothingChanged):
     """A person said no at a gate."""
+
+
+class Unproven(NothingChanged):
+    """Nobody proved to have given this answer."""
+
+
+class GateExpired(NothingChanged):
+    """A gate's time passed without all its signatures."""
+
+
+class SignaturesInvalid(NothingChanged):
+    """The signatures do not hold, or are not those of this run and plan."""
 
 
 class ReleaseUnfit(DeployError):

@@ -26,6 +26,9 @@ class EventKind(StrEnum):
     GATE_OPENED = "gate_opened"
     ITEM_SIGNED = "item_signed"
     REJECTED = "rejected"
+    ANSWER_REFUSED = "answer_refused"  # it signed nothing: a wrong code, a role that is missing
+    GATE_CLOSED = "gate_closed"
+    NOTIFIED = "notified"
     VERDICT = "verdict"
     P0_DECLARED = "p0_declared"
     ROLLBACK_STARTED = "rollback_started"

@@ -1,5 +1,7 @@
 """What a deployment is going to do, computed before it does anything."""
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,6 +74,23 @@ class Plan:
             f"{self.environment} serves {serving.version} ({self.revision[:12]}) already "
             "and no migration is pending"
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """What is signed when the plan is: SHA-256 in hex over everything that it would do.
+
+        Two plans that differ in the version, commit, baseline or a migration's content differ.
+        """
+        parts = [
+            self.environment,
+            self.kind.value,
+            self.version,
+            self.revision,
+            str(self.image or ""),
+            str(self.baseline.image or self.baseline.version),
+            *(f"{file.version} {file.checksum}" for file in (*self.expand, *self.contract)),
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def lines(self) -> list[str]:
         """The plan in five lines, as the gate shows it."""

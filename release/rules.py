@@ -104,4 +104,16 @@ class GateRules(Rules):
     one that has none is recorded as not required here."""
 
     deadline: Duration = Field(default=timedelta(hours=8), ge=timedelta(seconds=1))
-    """How long a gate waits for its signature before the run expires."""
+    """How long a gate waits for all its signatures before the run expires. At half of it
+    `notify.blocks` are reminded, at three quarters `notify.escalation` are told."""
+
+    signers: int = Field(default=2, ge=1, le=9)
+    """Different people who must have signed before the run goes on, each with a one-time code of
+    their own. Whoever is named as having started the run is never the only one."""
+
+    wrong_codes: int = Field(default=5, ge=1, le=20)
+    """Wrong one-time codes that a gate takes before it ends the run."""
+
+    evidence_valid_for: Duration = Field(default=timedelta(minutes=15), gt=timedelta())
+    """How old evidence may be before the gate calls it stale. It is collected again whenever the
+    run resumes, however old it is."""

@@ -1,6 +1,7 @@
 """A checklist in the world: shown in the UI, announced while it waits, written to the ledger."""
 
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,10 +12,24 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
+from blocks.approvers import Approvers
 from blocks.target import Target
-from release.checklist import Decision, Item, Signature
-from release.duration import say_duration
+from release.approvers import Approver, find, sealed_text
+from release.checklist import (
+    Answer,
+    Decision,
+    Item,
+    Quorum,
+    Signature,
+    checked_answer,
+    covered,
+    rejected_by,
+)
+from release.errors import BadRequest, DeployError, SignaturesInvalid, Unproven, Unreachable
+from release.evidence import Evidence
 from release.ledger import EventKind
+from release.signatures import LOCKOUT, locked_until, verify_signatures
+from tasks.gate_events import CLOSED, OPENED, tell_server
 from tasks.step import step
 
 WAITING_TAG = "awaiting-approval"
@@ -25,6 +40,30 @@ _EVENTS = {
     Decision.NOT_REQUIRED: EventKind.ITEM_SIGNED,
     Decision.REJECT: EventKind.REJECTED,
 }
+
+
+@dataclass(frozen=True)
+class GateRound:
+    """One opening of a gate: what was known and signed when the form was shown."""
+
+    run_id: str
+    label: str
+    section: str
+    key: str  # the section and the round's number
+    plan: str  # the fingerprint of the plan that is signed
+    waiting: tuple[Item, ...]
+    evidence: tuple[Evidence, ...]
+    signatures: tuple[Signature, ...]
+    lacks: str = ""  # who is missing, in a sentence
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What an answer came to: its signatures, or why it has none."""
+
+    signatures: tuple[Signature, ...] = ()
+    refusal: str = ""
+    unproven: bool = False  # it had no good code, so it may have been somebody else
 
 
 @step("Show checklist", timeout=timedelta(seconds=30), retries=2)
@@ -38,33 +77,138 @@ def show_checklist(environment: str, markdown: str, *, key: str) -> None:
 
 
 @step("Open gate", timeout=timedelta(seconds=30), retries=2)
-def open_gate(
-    target: Target,
-    run_id: str,
-    waiting: tuple[Item, ...],
-    deadline: timedelta,
-    run: str,
-    *,
-    key: str,
-) -> None:
-    """Write down what is waited for, and mark the run as waiting. ``key`` names the round."""
-    items = [item.id for item in waiting]
+def open_gate(target: Target, gate: GateRound, until: datetime | None, *, key: str) -> None:
+    """Write down what is waited for, and until when; mark the run as waiting.
+
+    ``key`` names the round. None: it waits for ever.
+    """
+    items = [item.id for item in gate.waiting]
+    roles = {item.id: item.role for item in gate.waiting if item.role}
+    payload: dict[str, Any] = {"items": items, "roles": roles, "lacks": gate.lacks}
+    if until:
+        left = until - datetime.now(UTC)
+        payload |= {"deadline_s": int(left.total_seconds()), "until": until.isoformat()}
     target.ledger.record(
         target.environment,
-        run_id,
+        gate.run_id,
         EventKind.GATE_OPENED,
-        step=waiting[0].section,
+        step=gate.section,
         key=key,
-        payload={"items": items, "deadline_s": int(deadline.total_seconds())},
+        payload=payload,
     )
     tag_run(add=WAITING_TAG)
+    if key.endswith("-1"):  # its reminders are counted from the first opening
+        tell_server(OPENED, target.environment, gate.run_id)
     get_run_logger().info(
-        "[%s] Checklist %s open, up to %s: %s",
-        run,
+        "[%s] Checklist %s open%s: %s",
+        gate.label,
         len(items),
-        say_duration(deadline),
+        f" until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "",
         ", ".join(items),
     )
+
+
+@step("Close gate", timeout=timedelta(seconds=30), retries=2)
+def close_gate(target: Target, run_id: str, section: str, *, key: str) -> None:
+    """Write down that a gate waits no more, whatever came of it. ``key`` names the gate."""
+    target.ledger.record(target.environment, run_id, EventKind.GATE_CLOSED, step=section, key=key)
+    tell_server(CLOSED, target.environment, run_id)
+    tag_run(remove=WAITING_TAG)
+
+
+@step("Gate deadline", timeout=timedelta(seconds=30))
+def gate_deadline(deadline: timedelta, *, key: str) -> datetime:
+    """Until when a gate may wait: counted from its first opening, however often it reopens."""
+    return datetime.now(UTC) + deadline
+
+
+@step("Check answer", timeout=timedelta(minutes=1), retries=2)
+def check_answer(
+    target: Target, approvers: Approvers, gate: GateRound, answer: Answer | None, *, key: str
+) -> Judged:
+    """Turn an answer into signatures and write them down; or write down why it signs nothing.
+
+    Every name and code is checked here, on the worker: the server can prove neither. ``key`` names
+    the round. Never raises for what a person typed.
+    """
+    log = get_run_logger()
+    try:
+        given = checked_answer(answer)
+        if given.decision == Decision.REJECT:
+            signatures = rejected_by(given, gate.waiting, gate.evidence)
+        else:
+            signatures = _signed(target, approvers, gate, given)
+    except DeployError as error:
+        said_by = answer.approver if answer else ""
+        unproven = isinstance(error, Unproven)
+        log.warning("[%s] Checklist an answer signs nothing: %s", gate.label, error.what)
+        target.ledger.record(
+            target.environment,
+            gate.run_id,
+            EventKind.ANSWER_REFUSED,
+            step=gate.section,
+            key=key,
+            payload={"approver": said_by, "why": error.what, "unproven": unproven},
+        )
+        return Judged(refusal=error.what, unproven=unproven)
+    return Judged(_record(target, gate.run_id, gate.section, signatures, gate.label, key))
+
+
+def _signed(
+    target: Target, approvers: Approvers, gate: GateRound, answer: Answer
+) -> tuple[Signature, ...]:
+    """The sealed signatures of an approval. Raises DeployError, Unproven for a code."""
+    now = datetime.now(UTC)
+    approver = find(approvers.known(), answer.approver)
+    if approver is None:
+        raise Unproven(f"{answer.approver!r} is not enrolled as an approver")
+    items = covered(answer, approver, gate.waiting, gate.signatures)
+    _prove(target, approvers, gate, approver, answer.code, now)
+    shown = {one.item: one for one in gate.evidence}
+    return tuple(
+        Signature(
+            item.id,
+            approver.name,
+            Decision.APPROVE,
+            answer.comment,
+            rests_on=shown.get(item.id),
+            gate=gate.key,
+            seal=approvers.seal(
+                approver.name,
+                sealed_text(
+                    gate.run_id, gate.key, item.id, Decision.APPROVE, approver.name, gate.plan
+                ),
+            ),
+        )
+        for item in items
+    )
+
+
+def _prove(
+    target: Target,
+    approvers: Approvers,
+    gate: GateRound,
+    approver: Approver,
+    code: str,
+    now: datetime,
+) -> None:
+    """Raise Unproven unless ``code`` is the approver's own and is used for the first time."""
+    name = approver.name
+    step = approvers.step_of(name, code, now)
+    try:
+        until = locked_until(target.ledger.unproven(name, now - LOCKOUT), now)
+        first = step is not None and target.ledger.use_code(name, step, gate.run_id, gate.key)
+    except Unreachable as error:
+        raise BadRequest(f"no code can be checked while the ledger is away: {error.what}") from None
+    if until:
+        raise Unproven(
+            f"too many wrong codes for {name} within an hour, so none is taken until "
+            f"{until:%H:%M} UTC; another approver can sign"
+        )
+    if step is None:
+        raise Unproven(f"the code for {name} is wrong or too old: send the one that is shown now")
+    if not first:
+        raise Unproven(f"that code of {name} was used before: wait up to 30 s for the next one")
 
 
 @step("Record signatures", timeout=timedelta(minutes=1), retries=2)
@@ -77,7 +221,52 @@ def record_signatures(
     *,
     key: str,
 ) -> tuple[Signature, ...]:
-    """Write each signature to the ledger and return them with the time. ``key`` names the round."""
+    """Write what evidence signed to the ledger. ``key`` names the round."""
+    return _record(target, run_id, section, signatures, run, key)
+
+
+@step("Verify signatures", timeout=timedelta(minutes=2), retries=2)
+def confirm_signatures(
+    target: Target,
+    approvers: Approvers,
+    run_id: str,
+    plan: str,
+    items: tuple[Item, ...],
+    quorum: Quorum,
+    run: str,
+    *,
+    key: str,
+) -> int:
+    """Read the signatures of a checklist back from the ledger and verify each; return how many.
+
+    Raises SignaturesInvalid where one does not hold, where one is missing, and where the ledger
+    was changed since this run began; Unreachable where it does not answer.
+    """
+    events = target.ledger.events(run_id=run_id)
+    first = min((event.seq for event in events), default=0)
+    broken = [found for found in target.ledger.verify() if found.seq >= first]
+    if broken:
+        raise SignaturesInvalid(
+            f"the ledger was changed since this run began: {broken[0].sentence}",
+            "ignition verify, then start the deployment again",
+        )
+    signing = [event for event in events if event.kind == EventKind.ITEM_SIGNED]
+    found = verify_signatures(run_id, plan, items, signing, quorum, approvers.seal)
+    people = sorted({one.approver for one in found})
+    get_run_logger().info(
+        "[%s] Checklist %s signatures of %s verified", run, len(found), ", ".join(people)
+    )
+    return len(found)
+
+
+def _record(
+    target: Target,
+    run_id: str,
+    section: str,
+    signatures: Sequence[Signature],
+    run: str,
+    key: str,
+) -> tuple[Signature, ...]:
     at = datetime.now(UTC)
     recorded = tuple(replace(signature, at=at) for signature in signatures)
     for signature in recorded:
@@ -105,8 +294,11 @@ def _payload(signature: Signature) -> dict[str, Any]:
     """A signature as JSON."""
     payload = asdict(signature)
     payload["at"] = signature.at.isoformat() if signature.at else None
-    if signature.rests_on:
-        payload["rests_on"]["at"] = signature.rests_on.at.isoformat()
+    rests_on = signature.rests_on
+    if rests_on:
+        payload["rests_on"]["at"] = rests_on.at.isoformat()
+        expires = rests_on.expires_at
+        payload["rests_on"]["expires_at"] = expires.isoformat() if expires else None
     return payload
 
 

@@ -1,44 +1,47 @@
-"""Who signed what, on which evidence, and what the approver is shown."""
+"""Who signed what, on which evidence, who is still missing, and what the approver is shown."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from release.approvers import Approver, find
 from release.checklist import (
     ALL_OPEN,
     BY_EVIDENCE,
     Answer,
     Decision,
-    Evidence,
-    EvidenceSource,
-    EvidenceVerdict,
-    Finding,
     Item,
+    Quorum,
     Signature,
+    checked_answer,
     checked_approver,
     checked_comment,
-    gate_text,
-    judge_migrations_in_staging,
-    judge_rollback_plan,
-    judge_staging_health,
-    no_answer,
-    nobody_to_ask,
+    covered,
+    missing,
     open_items,
-    record,
     refuse_rejected,
-    signed_by,
+    rejected_by,
     signed_by_evidence,
     standing,
 )
+from release.checklist_text import gate_text, record
 from release.errors import BadRequest, NothingChanged, Rejected
-from release.model import Baseline, ImageRef, Probe, Release
+from release.evidence import Evidence, EvidenceSource, EvidenceVerdict
 
 AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
 TESTS = Item("tests", "Tests pass on `main`", "Pre", EvidenceSource.TESTS)
 MIGRATIONS = Item("migrations", "Migrations tested", "Pre", EvidenceSource.MIGRATIONS_IN_STAGING)
 ON_CALL = Item("on-call", "On-call aware", "Pre")
 ITEMS = (TESTS, MIGRATIONS, ON_CALL)
+PAGER = replace(ON_CALL, role="on-call")
+TWICE = replace(TESTS, approvals=2)
+
+ANN = Approver("Ann", ("release-manager",))
+BOB = Approver("Bob", ("on-call",))
 
 PASSED = Evidence(
     "migrations", EvidenceVerdict.PASSED, "1 pending migration applied", "staging", AT
@@ -48,40 +51,52 @@ UNKNOWN = replace(PASSED, verdict=EvidenceVerdict.UNKNOWN, value="no answer with
 NOBODY = Evidence("tests", EvidenceVerdict.UNKNOWN, "no CI source configured", "", AT)
 
 
-def approved(item: Item, rests_on: Evidence | None = None) -> Signature:
-    return Signature(item.id, "Ann", Decision.APPROVE, at=AT, rests_on=rests_on)
+def approved(item: Item, rests_on: Evidence | None = None, by: str = "Ann") -> Signature:
+    return Signature(item.id, by, Decision.APPROVE, at=AT, rests_on=rests_on)
 
 
 def answer(decision: str = "approve", signs: str = ALL_OPEN, approver: str = "Ann") -> Answer:
     return Answer(decision, signs, approver)
 
 
-def items_of(signatures: tuple[Signature, ...]) -> list[str]:
-    return [signature.item for signature in signatures]
+def items_of(found: Sequence[Signature]) -> list[str]:
+    return [signature.item for signature in found]
 
 
-# --- signing ---
+# --- which items an answer signs ---
 
 
 def test_one_answer_can_sign_all_open_items() -> None:
-    assert items_of(signed_by(answer(), ITEMS)) == ["tests", "migrations", "on-call"]
+    assert covered(answer(), ANN, ITEMS, ()) == ITEMS
 
 
 def test_one_answer_can_sign_one_item_and_the_others_stay_open() -> None:
-    signatures = signed_by(answer(signs="migrations"), ITEMS)
-    assert items_of(signatures) == ["migrations"]
-    assert open_items(ITEMS, signatures) == (TESTS, ON_CALL)
+    assert covered(answer(signs="migrations"), ANN, ITEMS, ()) == (MIGRATIONS,)
+    assert open_items(ITEMS, [approved(MIGRATIONS)]) == (TESTS, ON_CALL)
 
 
-def test_all_open_items_means_those_that_are_still_open() -> None:
-    waiting = open_items(ITEMS, [approved(TESTS)])
-    assert items_of(signed_by(answer(), waiting)) == ["migrations", "on-call"]
+def test_all_that_i_may_sign_leaves_out_other_roles_and_what_i_signed_before() -> None:
+    waiting = (TWICE, MIGRATIONS, PAGER)
+    assert covered(answer(), ANN, waiting, [approved(TESTS)]) == (MIGRATIONS,)
+    assert covered(answer(), BOB, waiting, [approved(TESTS)]) == waiting
 
 
-def test_a_signature_keeps_the_evidence_that_its_approver_was_shown() -> None:
-    by_item = {s.item: s for s in signed_by(answer(), ITEMS, [FAILED])}
-    assert by_item["migrations"].rests_on == FAILED
-    assert by_item["on-call"].rests_on is None
+@pytest.mark.parametrize(
+    ("asked", "waiting", "signed", "says"),
+    [
+        ("coffee", ITEMS, [], "'coffee' is no open item"),
+        ("on-call", (PAGER,), [], "on-call is signed by the role on-call; Ann has: release-man"),
+        (ALL_OPEN, (PAGER,), [], "on-call is signed by the role on-call; Ann has: release-man"),
+        ("tests", (TWICE,), [approved(TESTS)], "Ann has signed tests already, and somebody else"),
+        (ALL_OPEN, ITEMS, [approved(i) for i in ITEMS], "Ann has signed tests, migrations, on-ca"),
+    ],
+)
+def test_an_answer_that_signs_nothing_is_told_why(
+    asked: str, waiting: tuple[Item, ...], signed: list[Signature], says: str
+) -> None:
+    with pytest.raises(BadRequest) as refused:
+        covered(answer(signs=asked), ANN, waiting, signed)
+    assert refused.value.what.startswith(says)
 
 
 @pytest.mark.parametrize(
@@ -90,17 +105,97 @@ def test_a_signature_keeps_the_evidence_that_its_approver_was_shown() -> None:
         (None, "without an answer"),
         (answer(decision="perhaps"), "neither approve nor reject"),
         (answer(decision="not required"), "neither approve nor reject"),
-        (answer(signs="coffee"), "'coffee' is no open item"),
         (answer(approver="007"), "starts with a letter"),
-        (Answer("approve", ALL_OPEN, "Ann", "x" * 501), "501 characters, 500 are allowed"),
+        (Answer("approve", ALL_OPEN, "Ann", "", "x" * 501), "501 characters, 500 are allowed"),
     ],
 )
-def test_an_answer_that_cannot_count_signs_nothing_and_says_why(
-    given: Answer | None, says: str
-) -> None:
+def test_what_no_form_sends_is_refused(given: Answer | None, says: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        signed_by(given, ITEMS)
+        checked_answer(given)
     assert says in refused.value.what
+
+
+def test_a_code_stands_in_no_representation() -> None:
+    assert "123456" not in repr(Answer("approve", ALL_OPEN, "Ann", "123456"))
+
+
+@pytest.mark.parametrize("typed", ["Ann", " ann ", "ANN"])
+def test_a_name_is_found_as_people_type_it(typed: str) -> None:
+    assert find([BOB, ANN], typed) == ANN
+
+
+# --- how many people ---
+
+
+@pytest.mark.parametrize(
+    ("signed", "left"),
+    [
+        ([], 2),
+        (["Ann"], 1),
+        (["Ann", "ann"], 1),
+        (["Ann", "Bob"], 0),
+        (["Ann", "Bob", "Cleo"], 0),
+        ([BY_EVIDENCE], 0),
+    ],
+)
+def test_an_item_counts_different_people(signed: list[str], left: int) -> None:
+    assert missing(TWICE, [approved(TESTS, by=name) for name in signed]) == left
+
+
+@pytest.mark.parametrize(
+    ("signers", "started_by", "signed", "lacks"),
+    [
+        (1, "", [], "1 person must sign, nobody has: 1 to go"),
+        (1, "", ["Ann"], ""),
+        (1, " ANN ", ["Ann"], "Ann started this run, so somebody else must sign as well"),
+        (1, "Bob", ["Ann"], ""),
+        (2, "", ["Ann"], "2 different people must sign, Ann has: 1 to go"),
+        (2, "", ["Ann", "ann"], "2 different people must sign, ann has: 1 to go"),
+        (2, "Ann", ["Ann", "Bob"], ""),
+        (3, "", ["Bob", "Ann"], "3 different people must sign, Ann, Bob have: 1 to go"),
+        (2, "", [BY_EVIDENCE], ""),
+    ],
+)
+def test_enough_different_people_stand_behind_a_checklist(
+    signers: int, started_by: str, signed: list[str], lacks: str
+) -> None:
+    assert Quorum(signers, started_by).lacks([approved(TESTS, by=n) for n in signed]) == lacks
+
+
+def test_a_no_is_nobody_who_signed() -> None:
+    no = replace(approved(TESTS), decision=Decision.REJECT)
+    assert missing(TESTS, [no]) == 1
+    assert Quorum(1).lacks([no])
+
+
+def test_where_each_item_is_signed_and_a_person_is_missing_all_are_open_for_another() -> None:
+    signed = [approved(item) for item in ITEMS]
+    assert open_items(ITEMS, signed, Quorum(2)) == ITEMS
+    assert open_items(ITEMS, [*signed, approved(ON_CALL, by="Bob")], Quorum(2)) == ()
+
+
+PEOPLE = st.sampled_from(["Ann", "ann", "Bob", "Cleo"])
+SIGNED = st.lists(st.tuples(st.sampled_from(["tests", "on-call"]), PEOPLE), max_size=8)
+
+
+@given(SIGNED, st.integers(1, 3), st.sampled_from(["", "Ann", "bob"]))
+def test_a_checklist_is_done_exactly_when_enough_people_signed_enough(
+    signed: list[tuple[str, str]], signers: int, started_by: str
+) -> None:
+    items = (TWICE, ON_CALL)
+    signatures = [Signature(item, name, Decision.APPROVE) for item, name in signed]
+    people = {name.casefold() for _, name in signed}
+    of_tests = {name.casefold() for item, name in signed if item == "tests"}
+    done = (
+        len(of_tests) >= 2
+        and any(item == "on-call" for item, _ in signed)
+        and len(people) >= signers
+        and people != {started_by.casefold()}
+    )
+    assert (open_items(items, signatures, Quorum(signers, started_by)) == ()) is done
+
+
+# --- names, comments, a no ---
 
 
 @pytest.mark.parametrize("name", ["A", " Ann ", "Łucja Nowak", "陳大文", "x" * 64, "O'Neil (SRE)"])
@@ -119,7 +214,7 @@ def test_a_comment_is_kept_as_one_line() -> None:
 
 
 def test_a_rejection_names_the_items_who_and_why() -> None:
-    rejected = signed_by(Answer("reject", "tests", "Ann", "p99 is up"), ITEMS)
+    rejected = rejected_by(Answer("reject", "tests", "Ann", comment="p99 is up"), ITEMS)
     with pytest.raises(Rejected) as ended:
         refuse_rejected(rejected)
     assert ended.value.what == "tests: rejected by Ann: p99 is up"
@@ -128,12 +223,16 @@ def test_a_rejection_names_the_items_who_and_why() -> None:
 
 def test_a_rejection_of_everything_without_a_comment_says_so() -> None:
     with pytest.raises(Rejected) as ended:
-        refuse_rejected(signed_by(answer("reject"), ITEMS))
+        refuse_rejected(rejected_by(answer("reject"), ITEMS))
     assert ended.value.what == "tests, migrations, on-call: rejected by Ann: no reason given"
 
 
+def test_a_rejection_of_what_is_not_open_is_a_no_all_the_same() -> None:
+    assert items_of(rejected_by(answer("reject", "coffee"), ITEMS)) == [i.id for i in ITEMS]
+
+
 def test_approvals_refuse_nothing() -> None:
-    refuse_rejected(signed_by(answer(), ITEMS))
+    refuse_rejected([approved(item) for item in ITEMS])
 
 
 # --- evidence that changes while the gate waits ---
@@ -163,6 +262,13 @@ def test_a_signature_falls_when_its_evidence_has_failed_since(
     )
 
 
+def test_all_signatures_of_an_item_fall_together() -> None:
+    both = [approved(MIGRATIONS, PASSED), approved(MIGRATIONS, PASSED, by="Bob")]
+    kept, note = standing(both, [FAILED])
+    assert kept == ()
+    assert note.startswith("migrations is open again: since Ann, Bob signed it")
+
+
 # --- a checklist without a person ---
 
 
@@ -190,113 +296,35 @@ def test_an_item_with_nobody_to_ask_is_recorded_as_not_required() -> None:
     refuse_rejected(signatures)
 
 
-# --- what the sources' answers mean ---
-
-IMAGE = ImageRef("registry/api", "sha256:" + "9" * 64)
-BASELINE = Baseline("production", Release("v1.0.0", "a" * 40, IMAGE), (), "15", None, None, AT)
-
-
-def probe(status: int, detail: str = "") -> Probe:
-    return Probe(AT, status, timedelta(), detail)
-
-
-@pytest.mark.parametrize(
-    ("health", "version", "verdict", "value"),
-    [
-        (probe(200), "v1.1.0", EvidenceVerdict.PASSED, "healthy, serves v1.1.0"),
-        (probe(200), "", EvidenceVerdict.FAILED, "healthy, but it names no version"),
-        (probe(503), "v1.1.0", EvidenceVerdict.FAILED, "health check: 503"),
-        (probe(0, "refused"), "", EvidenceVerdict.FAILED, "health check: no answer, refused"),
-    ],
-)
-def test_staging_has_to_be_healthy_and_name_its_version(
-    health: Probe, version: str, verdict: EvidenceVerdict, value: str
-) -> None:
-    assert judge_staging_health(health, version, "url") == Finding(verdict, value, "url")
-
-
-@pytest.mark.parametrize(
-    ("pending", "applied", "verdict", "value"),
-    [
-        ({}, {"15": "aa"}, EvidenceVerdict.PASSED, "no migration is pending"),
-        ({"16": "bb"}, {"15": "aa", "16": "bb"}, EvidenceVerdict.PASSED, "1 pending migration ap"),
-        ({"16": "b", "17": "c"}, {"16": "b", "17": "c"}, EvidenceVerdict.PASSED, "2 pending mig"),
-        ({"16": "bb"}, {"15": "aa"}, EvidenceVerdict.FAILED, "16 is not applied in staging"),
-        ({"16": "bb"}, {"16": "xx"}, EvidenceVerdict.FAILED, "16 ran in staging with another"),
-        ({"16": "bb"}, {"16": ""}, EvidenceVerdict.FAILED, "16 was applied in staging by another"),
-    ],
-)
-def test_migrations_are_tested_when_staging_ran_the_same_files(
-    pending: dict[str, str], applied: dict[str, str], verdict: EvidenceVerdict, value: str
-) -> None:
-    finding = judge_migrations_in_staging(pending, applied, "schema_migrations")
-    assert finding.verdict is verdict
-    assert finding.value.startswith(value)
-
-
-@pytest.mark.parametrize(
-    ("baseline", "on_host", "contract", "verdict", "says"),
-    [
-        (BASELINE, True, [], EvidenceVerdict.PASSED, "is on the host"),
-        (BASELINE, False, [], EvidenceVerdict.FAILED, "is not on the host"),
-        (
-            BASELINE,
-            True,
-            ["0016_drop.sql"],
-            EvidenceVerdict.PASSED,
-            "after the watch 0016_drop.sql",
-        ),
-        (
-            replace(BASELINE, release=Release("v1.0.0", "a" * 40)),
-            True,
-            [],
-            EvidenceVerdict.FAILED,
-            "without a digest",
-        ),
-    ],
-)
-def test_a_rollback_plan_needs_a_baseline_that_can_come_back(
-    baseline: Baseline, on_host: bool, contract: list[str], verdict: EvidenceVerdict, says: str
-) -> None:
-    finding = judge_rollback_plan(baseline, on_host, contract, "engine")
-    assert finding.verdict is verdict
-    assert says in finding.value
-
-
-def test_a_first_deployment_has_nothing_to_return_to_and_nobody_to_ask() -> None:
-    finding = judge_rollback_plan(replace(BASELINE, release=None), False, [], "engine")
-    assert (finding.verdict, finding.source) == (EvidenceVerdict.UNKNOWN, "")
-
-
-def test_no_source_and_no_answer_are_both_unknown_and_never_green() -> None:
-    assert nobody_to_ask("none").verdict is EvidenceVerdict.UNKNOWN
-    assert no_answer("late", "x").verdict is EvidenceVerdict.UNKNOWN
-
-
 # --- what the approver reads ---
 
 
 def test_the_gate_shows_plan_evidence_signatures_and_what_is_open() -> None:
+    linked = replace(
+        PASSED, link="https://staging.example.com/", expires_at=AT + timedelta(minutes=15)
+    )
     text = gate_text(
         ["v1.0.0 → v1.1.0", "migrations: none"],
-        ITEMS,
-        [NOBODY, PASSED],
+        (TWICE, MIGRATIONS, PAGER),
+        [NOBODY, linked],
         [replace(approved(TESTS), comment="looked at CI")],
-        deadline=timedelta(hours=8),
+        Quorum(2, "Ann"),
+        until=AT + timedelta(hours=8),
     )
     assert text.splitlines() == [
         "- v1.0.0 → v1.1.0",
         "- migrations: none",
         "",
-        "**2 of 3 items open.** Without an answer within 8 h the run ends; what serves, stays.",
+        "**0 of 3 items signed. 2 different people must sign, Ann has: 1 to go.** Unless all is "
+        "signed until **2026-11-03 22:02 UTC** the run ends; what serves, stays.",
         "",
         "| Item | Evidence | Signed |",
         "|---|---|---|",
         "| Tests pass on `main` (`tests`) | **unknown**: no CI source configured (14:02:11 UTC) "
-        "| approved by Ann, 14:02:11 UTC: looked at CI |",
+        "| approved by Ann, 14:02:11 UTC: looked at CI<br>**open** |",
         "| Migrations tested (`migrations`) | **passed**: 1 pending migration applied "
-        "(staging, 14:02:11 UTC) | **open** |",
-        "| On-call aware (`on-call`) | none: your own judgement | **open** |",
+        "([staging](https://staging.example.com/), 14:02:11 UTC, stale from 14:17) | **open** |",
+        "| On-call aware (`on-call`) | none: your own judgement | **open** by on-call |",
     ]
 
 
@@ -305,12 +333,23 @@ def test_a_gate_that_opens_again_says_why_in_its_first_line() -> None:
     assert text.splitlines()[0] == "> **'007' is no name**"
 
 
-def test_a_record_says_its_state_in_line_1_and_how_old_the_evidence_was() -> None:
+@pytest.mark.parametrize(
+    ("signatures", "state"),
+    [
+        ([], "0 of 3 items signed. 1 person must sign, nobody has: 1 to go."),
+        ([approved(MIGRATIONS)], "1 of 3 items signed."),
+        ([approved(item) for item in ITEMS], "All 3 items are signed."),
+        ([replace(approved(TESTS), decision=Decision.REJECT)], "1 rejected"),
+    ],
+)
+def test_a_record_says_its_state_in_line_1(signatures: list[Signature], state: str) -> None:
+    lines = record("production", ITEMS, [], signatures).splitlines()
+    assert lines[0] == f"**production**: {state}"
+
+
+def test_a_record_says_how_old_the_evidence_was() -> None:
     late = replace(approved(MIGRATIONS, PASSED), at=AT + timedelta(hours=2))
     lines = record("production", ITEMS, [PASSED], [late]).splitlines()
-    assert lines[0] == (
-        "**production**: 1 of 3 items signed, 0 rejected; open: `tests`, `on-call`."
-    )
     assert "approved by Ann, 16:02:11 UTC, on evidence 2 h old" in lines[5]
 
 
@@ -319,3 +358,15 @@ def test_words_from_outside_are_shown_as_they_are_and_never_as_markup() -> None:
     row = record("production", [MIGRATIONS], [evil], []).splitlines()[-1]
     assert row.count("|") - row.count("\\|") == 4
     assert "\\<img src=x\\> \\[click\\](http://x) \\*\\*bold\\*\\*" in row
+
+
+@pytest.mark.parametrize("link", ["javascript:alert(1)", "", "file:///etc/passwd"])
+def test_only_addresses_of_the_web_become_links(link: str) -> None:
+    row = record("production", [MIGRATIONS], [replace(PASSED, link=link)], []).splitlines()[-1]
+    assert "](" not in row
+
+
+def test_an_address_cannot_end_its_link() -> None:
+    evil = replace(PASSED, link="https://x/) | <b>[y](z")
+    row = record("production", [MIGRATIONS], [evil], []).splitlines()[-1]
+    assert "(https://x/%29%20%7C%20%3Cb%3E[y]%28z)" in row

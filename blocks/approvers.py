@@ -1,0 +1,186 @@
+"""Approvers and the secrets of their one-time codes, in a file that only the worker's user reads.
+
+No Prefect block: the server keeps nothing of it, because whoever reaches the server's API could
+read it there. Codes are those of RFC 6238 (TOTP): six digits, a new one every 30 s.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import stat
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyotp
+from pydantic import SecretStr
+
+from release.approvers import Approver, find
+from release.checklist import checked_approver
+from release.errors import BadConfiguration, BadRequest
+from release.request import checked_name
+
+STEP = timedelta(seconds=30)
+"""How long one code is shown (RFC 6238, section 4.1: X)."""
+
+_STEPS_BACK = 4
+"""Codes before the current one that are taken. A form that was sent is read by the next free
+worker: seconds when it is idle, a minute when it is busy. Each code counts once, whatever its age.
+"""
+_STEPS_AHEAD = 1  # a telephone's clock may run ahead (RFC 6238, section 6)
+_ISSUER = "ignition-deploy"
+_ADD = "ignition approvers add NAME --role ROLE"
+
+
+@dataclass(frozen=True)
+class Approvers:
+    """The approvers of this worker. It holds where they are, never a secret."""
+
+    file: Path
+    enrolled: SecretStr = field(default=SecretStr(""), repr=False)
+
+    def known(self) -> tuple[Approver, ...]:
+        """The approvers in order of their names. Raises BadConfiguration."""
+        return tuple(
+            Approver(name, tuple(entry["roles"])) for name, entry in sorted(self._read().items())
+        )
+
+    def step_of(self, name: str, code: str, at: datetime) -> int | None:
+        """Which 30 s since 1970 a code belongs to; None if it is not one of the approver's.
+
+        Codes from 2 min before ``at`` to 30 s after it are known. Raises BadConfiguration.
+        """
+        totp = pyotp.TOTP(self._entry(name)["secret"])
+        now = totp.timecode(at)
+        given = code.strip().replace(" ", "")
+        steps = range(now + _STEPS_AHEAD, now - _STEPS_BACK - 1, -1)
+        return next(
+            (
+                s
+                for s in steps
+                if hmac.compare_digest(totp.generate_otp(s).encode(), given.encode())
+            ),
+            None,
+        )
+
+    def seal(self, name: str, text: str) -> str:
+        """A seal over ``text`` that only this worker can make: HMAC-SHA-256, in hex.
+
+        Raises BadConfiguration where ``name`` is not enrolled (any more).
+        """
+        # Not the secret itself: what a seal gives away must not lead to a code.
+        key = hashlib.sha256(
+            b"seal of a signature\0" + self._entry(name)["secret"].encode()
+        ).digest()
+        return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+    def add(self, name: str, roles: tuple[str, ...]) -> str:
+        """Enrol somebody and return the `otpauth://` address that their device reads.
+
+        Raises BadRequest for a name that is taken or cannot be one, BadConfiguration where the
+        file cannot be written.
+        """
+        name = checked_approver(name)
+        for role in roles:
+            checked_name(role, "role")
+        entries = self._read() if self._is_there() else {}
+        if find([Approver(taken) for taken in entries], name):
+            raise BadRequest(
+                f"{name} is enrolled already", f"ignition approvers remove {name}, then add again"
+            )
+        secret = pyotp.random_base32()
+        self._write(entries | {name: {"secret": secret, "roles": sorted(set(roles))}})
+        return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=_ISSUER)
+
+    def remove(self, name: str) -> None:
+        """Forget somebody: what they signed in runs that still wait counts no more.
+
+        Raises BadRequest for a name that is not enrolled.
+        """
+        entries = self._read()
+        found = find(self.known(), name)
+        if found is None:
+            raise BadRequest(_nobody(name, entries), "ignition approvers list")
+        self._write({key: entry for key, entry in entries.items() if key != found.name})
+
+    def _is_there(self) -> bool:
+        return bool(self.enrolled.get_secret_value()) or self.file.exists()
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        entries = self._read()
+        found = find([Approver(key) for key in entries], name)
+        if found is None:
+            raise BadConfiguration(_nobody(name, entries), _ADD)
+        return entries[found.name]
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        text = self.enrolled.get_secret_value() or self._read_file()
+        try:
+            entries = json.loads(text)
+            for name, entry in entries.items():
+                checked_approver(name)
+                pyotp.TOTP(entry["secret"]).at(0)
+                entry["roles"] = [checked_name(role, "role") for role in entry.get("roles", ())]
+        except (ValueError, TypeError, KeyError, AttributeError, BadRequest):
+            # Nothing of what was found: it is a secret.
+            raise BadConfiguration(
+                f"the approvers in {self._where} cannot be read: expected JSON, a name with "
+                '{"secret": …, "roles": […]} for each',
+                f"move it away, then: {_ADD}",
+            ) from None
+        return dict(entries)
+
+    def _read_file(self) -> str:
+        try:
+            mode = stat.S_IMODE(self.file.stat().st_mode)
+            if mode & 0o077:
+                raise BadConfiguration(
+                    f"{self.file} can be read by others (mode {mode:04o}), so its codes prove "
+                    "nothing; 0600 is allowed",
+                    f"chmod 600 {self.file}, and enrol everybody again if others could read it",
+                )
+            return self.file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise BadConfiguration(
+                f"nobody is enrolled as an approver: there is no {self.file}", _ADD
+            ) from None
+        except (OSError, UnicodeError) as error:
+            raise BadConfiguration(
+                f"the approvers in {self.file} cannot be read: {type(error).__name__}",
+                "run it as the worker's user",
+            ) from None
+
+    def _write(self, entries: dict[str, dict[str, Any]]) -> None:
+        if self.enrolled.get_secret_value():
+            raise BadConfiguration(
+                "the approvers come from IGNITION_APPROVERS__ENROLLED, so no file is written",
+                "unset IGNITION_APPROVERS__ENROLLED",
+            )
+        draft = self.file.with_name(f"{self.file.name}.new")
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            draft.unlink(missing_ok=True)
+            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(entries, file, indent=2, ensure_ascii=False)
+            draft.replace(self.file)
+        except OSError as error:
+            raise BadConfiguration(
+                f"{self.file} cannot be written: {error.strerror}", "run it as the worker's user"
+            ) from None
+
+    @property
+    def _where(self) -> str:
+        there = self.enrolled.get_secret_value()
+        return "IGNITION_APPROVERS__ENROLLED" if there else str(self.file)
+
+
+def _nobody(name: str, entries: dict[str, Any]) -> str:
+    there = ", ".join(sorted(entries)) or "nobody"
+    return f"{name!r} is not enrolled as an approver; there is: {there}"
+
+
+def _same(code: str, given: str) -> bool:
+    return hmac.compare_digest(code.encode(), given.encode())
