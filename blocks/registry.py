@@ -63,6 +63,16 @@ class Registry(Block):
             raise Unreachable(f"registry {self.address} refuses {name}:{tag}: {error}") from None
         return ImageRef(self.repository(name), str(data.id))
 
+    def holds(self, image: ImageRef) -> bool:
+        """Whether the registry still has an image. Raises Unreachable."""
+        try:
+            self._client().images.get_registry_data(str(image), auth_config=self._login())
+        except docker.errors.NotFound:
+            return False
+        except docker.errors.DockerException as error:
+            raise Unreachable(f"registry {self.address} does not say: {error}") from None
+        return True
+
     def labels(self, image: ImageRef) -> dict[str, str]:
         """The labels of an image; it is pulled to this engine. Raises Unreachable."""
         try:

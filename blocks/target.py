@@ -6,8 +6,10 @@ from pydantic import Field
 from blocks.builder import Builder
 from blocks.compose import ComposeOrchestrator
 from blocks.database import Database
+from blocks.forge import Forge
 from blocks.ledger import Ledger
 from blocks.metrics import Metrics
+from blocks.on_call import OnCall
 from blocks.registry import Registry
 from blocks.repository import Repository
 from blocks.router import HaproxyRouter
@@ -36,3 +38,5 @@ class Target(Block):
     metrics: Metrics
     ledger: Ledger
     ticketing: Ticketing
+    forge: Forge = Field(default_factory=Forge)
+    on_call: OnCall = Field(default_factory=OnCall)

@@ -14,14 +14,17 @@ from pydantic import SecretStr
 from blocks.builder import Builder
 from blocks.compose import ComposeOrchestrator
 from blocks.database import Database
+from blocks.forge import Forge
 from blocks.ledger import Ledger
 from blocks.metrics import Metrics
+from blocks.on_call import OnCall
 from blocks.registry import Registry
 from blocks.repository import Repository
 from blocks.router import HaproxyRouter
 from blocks.service import Service
 from blocks.target import Target
 from blocks.ticketing import Ticketing
+from cli.automations import apply as apply_automations
 from cli.runs import prefect
 from release.errors import BadConfiguration
 from settings import EnvironmentSettings, Settings, config_path, variable_of
@@ -77,6 +80,17 @@ def build_target(settings: Settings, name: str) -> Target:
             spool=settings.located(Path(".ignition/ledger-spool")),
         ),
         ticketing=Ticketing(url=settings.ticket.url, token=settings.ticket.token),
+        forge=Forge(
+            url=settings.forge.url,
+            token=settings.forge.token,
+            critical_label=settings.forge.critical_label,
+            tests_command=settings.forge.tests_command,
+        ),
+        on_call=OnCall(
+            url=settings.on_call.url,
+            schedule=settings.on_call.schedule,
+            token=settings.on_call.token,
+        ),
     )
 
 
@@ -93,6 +107,9 @@ def install(settings: Settings) -> Iterator[str]:
     yield f"work pool: {_ensure_work_pool()}"
     _apply_prefect_yaml()
     yield "deployments: prefect.yaml applied"
+    with prefect() as client:
+        names = apply_automations(client, settings)
+    yield f"automations: {len(names)} for gates and for runs that did not end themselves"
 
 
 def _router(settings: Settings, rules: EnvironmentSettings) -> HaproxyRouter | None:
@@ -130,6 +147,8 @@ def _save(target: Target) -> None:
         target.registry,
         target.ledger,
         target.ticketing,
+        target.forge,
+        target.on_call,
     )
     own = (target.database, target.orchestrator, target.router, target.service, target.metrics)
     for block in shared:

@@ -7,8 +7,19 @@ from typing import Any
 
 import pytest
 
-from release.checklist import EvidenceSource, EvidenceVerdict, Finding, no_answer
+from blocks.forge import Forge
+from blocks.metrics import Metrics
 from release.errors import Unreachable
+from release.evidence import (
+    CheckResult,
+    Duty,
+    EvidenceSource,
+    EvidenceVerdict,
+    Finding,
+    Issue,
+    no_answer,
+)
+from release.ledger import Event, EventKind, LogRow
 from release.migration import AppliedMigration, MigrationFile, Phase
 from release.model import Baseline, ImageRef, Probe, Release
 from tasks.evidence import SOURCES, ask_side_by_side
@@ -26,13 +37,31 @@ def plan(*files: MigrationFile) -> Any:
         baseline=baseline,
         expand=tuple(file for file in files if file.phase is Phase.EXPAND),
         contract=tuple(file for file in files if file.phase is Phase.CONTRACT),
+        revision="a" * 40,
     )
 
 
-def production(*images: ImageRef) -> Any:
+class Ledger:
+    """A rollback in staging that took 9 s."""
+
+    def log(self, environment: str) -> list[LogRow]:
+        rolled = LogRow(AT, "v1.1.0", "Ada", "", "staging", "RolledBack", "run-1")
+        good = LogRow(AT, "v1.0.0", "Ada", "", "staging", "Deployed", "run-0")
+        return [rolled, good] if environment == "staging" else []
+
+    def events(self, **wanted: Any) -> list[Event]:
+        began = AT - timedelta(seconds=9)
+        return [Event(1, began, "staging", "run-1", EventKind.ROLLBACK_STARTED)]
+
+
+def production(*images: ImageRef, forge: Any = None, on_call: Any = None) -> Any:
     return SimpleNamespace(
         environment="production",
         orchestrator=SimpleNamespace(has_image=lambda image: image in images),
+        registry=SimpleNamespace(holds=lambda image: True),
+        ledger=Ledger(),
+        forge=forge or SimpleNamespace(url="", tests_command=()),
+        on_call=on_call or SimpleNamespace(schedule=""),
     )
 
 
@@ -41,7 +70,16 @@ def staging(status: int = 200, *applied: AppliedMigration) -> Any:
     return SimpleNamespace(
         environment="staging",
         url="staging.example.com",
-        service=SimpleNamespace(health=lambda: probe, version=lambda: ("v1.1.0", probe)),
+        service=SimpleNamespace(
+            health=lambda: probe,
+            version=lambda: ("v1.1.0", probe),
+            probe=lambda count, **how: (probe,) * count,
+            auth_flow=lambda: None,
+            version_path="/api/",
+            request_timeout_s=1.0,
+        ),
+        router=None,
+        metrics=Metrics(),
         database=SimpleNamespace(applied=lambda: applied),
     )
 
@@ -72,7 +110,8 @@ def test_a_source_that_is_not_there_is_unknown_and_asks_nobody(source: EvidenceS
 @pytest.mark.parametrize(("status", "verdict"), [(200, "passed"), (503, "failed"), (0, "failed")])
 def test_stagings_health_is_asked_at_its_public_address(status: int, verdict: str) -> None:
     finding = ask(EvidenceSource.STAGING_HEALTH, staging=staging(status))
-    assert (finding.verdict, finding.source) == (verdict, "staging.example.com")
+    assert (finding.verdict, finding.source) == (verdict, "staging")
+    assert finding.link == "staging.example.com"
 
 
 @pytest.mark.parametrize(
@@ -98,6 +137,45 @@ def test_the_way_back_needs_the_baselines_image_and_names_what_will_end_it() -> 
     assert source(production(IMAGE), None, plan(ADD)).verdict == "passed"
     assert source(production(), None, plan(ADD)).verdict == "failed"
     assert "0017_drop.sql" in source(production(IMAGE), None, plan(DROP)).value
+
+
+def test_the_way_back_says_when_it_was_last_gone() -> None:
+    found = SOURCES[EvidenceSource.ROLLBACK_PLAN](production(IMAGE), staging(), plan(ADD))
+    assert "on staging in 9 s" in found.value
+
+
+def test_the_forge_is_asked_about_the_commit_that_is_deployed() -> None:
+    asked: list[str] = []
+
+    def checks(revision: str) -> tuple[CheckResult, ...]:
+        asked.append(revision)
+        return (CheckResult("unit", "success"),)
+
+    forge = SimpleNamespace(url="https://forge", tests_command=(), checks=checks)
+    found = SOURCES[EvidenceSource.TESTS](production(forge=forge), None, plan())
+
+    assert (found.verdict, asked) == ("passed", ["a" * 40])
+
+
+def test_a_command_is_asked_instead_of_the_forge() -> None:
+    forge = Forge(url="https://forge", tests_command=("sh", "-c", "echo $0; exit 3", "{revision}"))
+    found = SOURCES[EvidenceSource.TESTS](production(forge=forge), None, plan())
+
+    assert (found.verdict, found.value) == ("failed", f"exit code 3: {'a' * 40}")
+
+
+def test_a_critical_issue_fails_staging_however_healthy_it_is() -> None:
+    forge = SimpleNamespace(url="https://forge", critical_issues=lambda: (Issue("7", "lost"),))
+    found = SOURCES[EvidenceSource.STAGING_HEALTH](production(forge=forge), staging(), plan())
+
+    assert (found.verdict, found.value) == ("failed", "1 critical issue open: #7 lost")
+
+
+def test_the_schedule_names_who_is_on_call() -> None:
+    on_call = SimpleNamespace(schedule="P1", now=lambda: Duty("Grace"))
+    found = SOURCES[EvidenceSource.ON_CALL](production(on_call=on_call), None, plan())
+
+    assert (found.verdict, found.value) == ("passed", "Grace is on call")
 
 
 def test_answers_keep_the_order_of_the_questions() -> None:

@@ -1,0 +1,153 @@
+"""A forge over HTTP: pages, other shapes, no answer; and the token, which is never said."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from pytest_httpserver import HTTPServer
+
+from blocks.forge import Forge
+from release.errors import Unreachable
+from release.evidence import CheckResult, Issue
+
+TOKEN = "ghp_Tr0ub4dor"
+SHA = "0123456789abcdef0123456789abcdef01234567"
+STATUS = f"/repos/team/backend/commits/{SHA}/status"
+RUNS = f"/repos/team/backend/commits/{SHA}/check-runs"
+ISSUES = "/repos/team/backend/issues"
+
+
+@pytest.fixture
+def forge(httpserver: HTTPServer) -> Forge:
+    return Forge(url=httpserver.url_for("/repos/team/backend"), token=SecretStr(f"{TOKEN}\n"))
+
+
+def status(context: str, state: str = "success") -> dict[str, str]:
+    return {"context": context, "state": state, "target_url": f"https://ci/{context}"}
+
+
+def run(name: str, conclusion: str | None = "success") -> dict[str, Any]:
+    done = "completed" if conclusion else "in_progress"
+    return {
+        "name": name,
+        "status": done,
+        "conclusion": conclusion,
+        "html_url": f"https://ci/{name}",
+    }
+
+
+def test_statuses_and_check_runs_of_a_commit_are_read_with_the_token(
+    httpserver: HTTPServer, forge: Forge
+) -> None:
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    statuses = {"statuses": [status("lint"), status("lint", "failure"), status("unit", "pending")]}
+    httpserver.expect_request(STATUS, headers=bearer).respond_with_json(statuses)
+    runs = {"check_runs": [run("build"), run("slow", None), run("scan", "neutral")]}
+    httpserver.expect_request(RUNS, headers=bearer).respond_with_json(runs)
+
+    assert forge.checks(SHA) == (
+        CheckResult("lint", "success", "https://ci/lint"),  # the newest of a context comes first
+        CheckResult("unit", "pending", "https://ci/unit"),
+        CheckResult("build", "success", "https://ci/build"),
+        CheckResult("slow", "pending", "https://ci/slow"),
+        CheckResult("scan", "neutral", "https://ci/scan"),
+    )
+
+
+def test_gitea_has_no_check_runs_and_another_word_for_a_state(
+    httpserver: HTTPServer, forge: Forge
+) -> None:
+    statuses = {"statuses": [{"context": "ci", "status": "success", "target_url": ""}]}
+    httpserver.expect_request(STATUS).respond_with_json(statuses)
+    httpserver.expect_request(RUNS).respond_with_json({"message": "Not Found"}, status=404)
+
+    assert forge.checks(SHA) == (CheckResult("ci", "success"),)
+
+
+def test_all_pages_are_read(httpserver: HTTPServer, forge: Forge) -> None:
+    httpserver.expect_request(STATUS).respond_with_json({"statuses": []})
+    for page, count in ((1, 100), (2, 100), (3, 7)):
+        runs = {"check_runs": [run(f"r{page}-{n}") for n in range(count)]}
+        query = {"per_page": "100", "page": str(page)}
+        httpserver.expect_request(RUNS, query_string=query).respond_with_json(runs)
+
+    assert len(forge.checks(SHA)) == 207
+
+
+def test_open_issues_with_the_label_are_critical_and_pull_requests_are_none(
+    httpserver: HTTPServer, forge: Forge
+) -> None:
+    query = {"state": "open", "labels": "critical", "per_page": "100", "page": "1"}
+    issue = {"number": 7, "title": "orders are lost", "html_url": "https://forge/7"}
+    pull = {"number": 8, "title": "mend it", "pull_request": {}}
+    pull["pull_request"] = {"url": "https://forge/8"}
+    httpserver.expect_request(ISSUES, query_string=query).respond_with_json([issue, pull])
+
+    assert forge.critical_issues() == (Issue("7", "orders are lost", "https://forge/7"),)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "says"),
+    [
+        ("{}", 200, "another shape"),
+        ("[]", 200, "another shape"),
+        ('{"statuses": [{}]}', 200, "another shape"),
+        ('{"statuses": 1}', 200, "another shape"),
+        ("<html>", 200, "answers no JSON"),
+        ("{}", 500, "answers 500"),
+        ("{}", 401, "answers 401"),
+        ("{}", 404, "answers 404"),
+    ],
+)
+def test_an_answer_that_cannot_be_trusted_is_none(
+    httpserver: HTTPServer, forge: Forge, body: str, code: int, says: str
+) -> None:
+    httpserver.expect_request(STATUS).respond_with_data(body, status=code)
+    httpserver.expect_request(RUNS).respond_with_json({"check_runs": []})
+
+    with pytest.raises(Unreachable, match=says) as refused:
+        forge.checks(SHA)
+    assert TOKEN not in str(refused.value)
+
+
+def test_the_token_is_carried_to_no_other_host(httpserver: HTTPServer, forge: Forge) -> None:
+    elsewhere = httpserver.url_for("/elsewhere")
+    moved = {"Location": elsewhere}
+    httpserver.expect_request(STATUS).respond_with_data("", status=302, headers=moved)
+
+    with pytest.raises(Unreachable, match="answers 302"):
+        forge.checks(SHA)
+    assert [request.path for request, _ in httpserver.log] == [STATUS]
+
+
+def test_a_forge_that_is_away_is_named_without_the_token() -> None:
+    forge = Forge(url="http://127.0.0.1:9/repos/a/b", token=SecretStr(TOKEN))
+
+    with pytest.raises(Unreachable) as away:
+        forge.critical_issues()
+    assert away.value.what == "http://127.0.0.1:9/repos/a/b/issues does not answer: ConnectError"
+    assert TOKEN not in repr(forge)
+
+
+@pytest.mark.parametrize(("code", "last"), [(0, "all green"), (3, "2 failed")])
+def test_a_command_is_asked_about_the_commit(code: int, last: str) -> None:
+    forge = Forge(tests_command=("sh", "-c", f"echo $0; echo '{last}'; exit {code}", "{revision}"))
+    result = forge.run_tests_command(SHA, timedelta(seconds=10))
+
+    assert (result.program, result.code, result.last_line) == ("sh", code, last)
+
+
+def test_a_command_that_hangs_is_killed_with_what_it_started() -> None:
+    forge = Forge(tests_command=("sh", "-c", "sleep 60 & sleep 60"))
+
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match="sh was not done within 0 s"):
+        forge.run_tests_command(SHA, timedelta(seconds=0.3))
+    assert time.monotonic() - began < 10
+
+
+def test_a_command_that_is_not_there_is_named() -> None:
+    with pytest.raises(Unreachable, match="no-such-program cannot be run"):
+        Forge(tests_command=("no-such-program",)).run_tests_command(SHA, timedelta(seconds=1))

@@ -1,0 +1,73 @@
+"""A schedule over HTTP: who is on call, and what is no answer."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from pytest_httpserver import HTTPServer
+
+from blocks.on_call import OnCall
+from release.errors import Unreachable
+from release.evidence import Duty
+
+TOKEN = "u+Tr0ub4dor"
+
+
+@pytest.fixture
+def on_call(httpserver: HTTPServer) -> OnCall:
+    return OnCall(url=httpserver.url_for("/"), schedule="PI7DH85", token=SecretStr(TOKEN))
+
+
+def duty(end: str | None, **user: str) -> dict[str, Any]:
+    return {"user": {"summary": "Grace H.", **user}, "end": end, "start": None}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([], None),
+        ([duty(None)], Duty("Grace H.")),
+        (
+            [duty("2026-11-03T18:00:00Z", name="Grace", html_url="https://pager/1"), duty(None)],
+            Duty("Grace", datetime(2026, 11, 3, 18, tzinfo=UTC), "https://pager/1"),
+        ),
+    ],
+)
+def test_the_schedule_names_who_is_on_call(
+    httpserver: HTTPServer, on_call: OnCall, found: list[Any], expected: Duty | None
+) -> None:
+    wanted = {"schedule_ids[]": "PI7DH85", "include[]": "users", "earliest": "true"}
+    headers = {"Authorization": f"Token token={TOKEN}"}
+    httpserver.expect_request("/oncalls", query_string=wanted, headers=headers).respond_with_json(
+        {"oncalls": found}
+    )
+
+    assert on_call.now() == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "says"),
+    [
+        ("{}", 200, "another shape"),
+        ("no", 200, "another shape"),
+        ('{"oncalls": [{"user": null}]}', 200, "another shape"),
+        ('{"oncalls": [{"user": {"name": "A"}, "end": "soon"}]}', 200, "another shape"),
+        ("{}", 401, "answers 401"),
+        ("", 302, "answers 302"),
+    ],
+)
+def test_what_is_no_answer_is_not_taken_for_one(
+    httpserver: HTTPServer, on_call: OnCall, body: str, code: int, says: str
+) -> None:
+    httpserver.expect_request("/oncalls").respond_with_data(body, status=code)
+
+    with pytest.raises(Unreachable, match=says) as refused:
+        on_call.now()
+    assert TOKEN not in str(refused.value)
+
+
+def test_a_schedule_that_is_away_is_named_without_the_token() -> None:
+    with pytest.raises(Unreachable, match="does not answer: ConnectError") as away:
+        OnCall(url="http://127.0.0.1:9", schedule="P", token=SecretStr(TOKEN)).now()
+    assert TOKEN not in str(away.value)
