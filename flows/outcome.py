@@ -10,10 +10,12 @@ from prefect.states import Completed, Failed
 from flows.run import Run
 from release.errors import DeployError
 from release.model import Release
+from release.notice import run_ended
 from release.outcome import Ending, Report, log_notes, what_to_do
 from release.steps import approvals, step_lines
 from tasks.deployment_log import say_ending, write_ending
 from tasks.environment import release_environment
+from tasks.notification import notify, page_of
 from tasks.serving import what_serves
 
 
@@ -64,9 +66,21 @@ def close(
     write_ending(run.target, run.id, report, payload, return_state=True)
     if ending is not Ending.ROLLBACK_FAILED:  # nobody deploys onto a state that nobody knows
         release_environment(run.target, run.id, run.label, return_state=True)
+    _tell(run, ending, report, release)
     say_ending(report)
     glue = "\n" if "\n" in sentence else "; "  # below the log lines that a sentence may end with
     return state(ending, f"{sentence}{glue}{run.environment} serves {serves}", hint)
+
+
+def _tell(run: Run, ending: Ending, report: Report, release: Release | None) -> None:
+    """Tell people how it ended; those who are woken up only where they have to look."""
+    if ending in (Ending.PLANNED, Ending.NOTHING_TO_DO, Ending.REFUSED):
+        return
+    names = run.settings.notify.blocks
+    if ending in (Ending.ROLLBACK_FAILED, Ending.EXPIRED):
+        names += run.settings.notify.escalation
+    notice = run_ended(report, release.version if release else "no release", page_of(run.id))
+    notify(run.target, names, notice, run.id, run.label, key="ending", return_state=True)
 
 
 def state(ending: Ending, sentence: str, hint: str = "") -> State[Any]:

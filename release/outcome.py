@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from release.duration import say_duration
-from release.errors import DeployError, Rejected
+from release.errors import DeployError, GateExpired, Rejected
 from release.model import Step
 from release.rollback import Undo
 
@@ -23,6 +23,10 @@ class Ending(StrEnum):
     ROLLBACK_DONE = "RollbackDone"  # a rollback that a person started, and its subflow
     HANDED_OVER = "HandedOver"  # a rollback that the deployment under way carries out
     REJECTED = "Rejected"
+    EXPIRED = "Expired"  # a gate's time passed without all its signatures
+    REMINDED = "Reminded"  # people were told of a gate that waits
+    SETTLED = "Settled"  # a run that had ended without saying so was written down
+    NEEDS_A_PERSON = "NeedsAPerson"  # nothing was done: what serves has to be looked at
     REFUSED = "Refused"  # nothing was begun
     FAILED = "Failed"  # something was begun, nothing that users meet was changed
     ROLLED_BACK = "RolledBack"
@@ -37,6 +41,8 @@ class Ending(StrEnum):
             Ending.NOTHING_TO_DO,
             Ending.ROLLBACK_DONE,
             Ending.HANDED_OVER,
+            Ending.REMINDED,
+            Ending.SETTLED,
         )
 
 
@@ -44,6 +50,8 @@ def ending_of_failure(error: Exception, undo: Undo) -> Ending:
     """The ending of a run that failed before, or without, anything being restored."""
     if isinstance(error, Rejected):
         return Ending.REJECTED
+    if isinstance(error, GateExpired):
+        return Ending.EXPIRED
     return Ending.REFUSED if undo is Undo.NOTHING else Ending.FAILED
 
 
@@ -89,6 +97,8 @@ def what_to_do(ending: Ending, environment: str, hint: str) -> str:
         )
     if ending is Ending.ROLLED_BACK:
         return "mend the release and deploy the next version; the environment needs nothing"
+    if ending is Ending.EXPIRED:
+        return "start the deployment again, when those who sign are there"
     return "" if ending.good else hint
 
 

@@ -44,6 +44,8 @@ GREEN = {
     Ending.NOTHING_TO_DO,
     Ending.ROLLBACK_DONE,
     Ending.HANDED_OVER,
+    Ending.REMINDED,
+    Ending.SETTLED,
 }
 
 

@@ -1,0 +1,51 @@
+"""A gate that waits too long: people are reminded at half of its time, and more are told later.
+
+Started by the automations that `ignition setup` makes; the waiting run itself has no process.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from flows import outcome
+from flows.run import begin
+from release.errors import DeployError
+from release.ledger import short_run
+from release.notice import gate_waits
+from release.outcome import Ending
+from release.recovery import open_gate_of, run_of
+from tasks.notification import notify, page_of
+
+
+@flow(name="deadline", flow_run_name="{kind} for {environment}")
+def deadline(
+    run_id: str = "",
+    kind: Literal["reminder", "escalation"] = "reminder",
+    environment: str = "staging",
+) -> State[Any]:
+    """Tell people of a gate that still waits.
+
+    Args:
+        run_id: The waiting run, or its gate's resource.
+        kind: reminder: notify.blocks; escalation: notify.escalation as well.
+        environment: The environment that the run is for.
+    """
+    try:
+        run = begin(environment)
+        waiting = run_of(run_id)
+        gate = open_gate_of(run.target.ledger.events(run_id=waiting))
+    except DeployError as error:
+        return outcome.refused(error)
+    if gate is None:
+        return outcome.state(Ending.NOTHING_TO_DO, f"{short_run(waiting)} waits for nobody")
+    names = run.settings.notify.blocks
+    if kind == "escalation":
+        names = tuple(dict.fromkeys(names + run.settings.notify.escalation))
+    passed = "half" if kind == "reminder" else "three quarters"
+    until = datetime.fromisoformat(gate.until) if gate.until else None
+    notice = gate_waits(environment, gate.items, gate.signed, until, passed, page_of(waiting))
+    failed = notify(run.target, names, notice, waiting, short_run(waiting), key=kind)
+    told = f"{len(names) - len(failed)} of {len(names)} told of {short_run(waiting)}"
+    return outcome.state(Ending.FAILED if failed else Ending.REMINDED, "; ".join((told, *failed)))

@@ -1,0 +1,100 @@
+"""What is left of a run that ended without saying so: read from the ledger, decided here.
+
+The server ends a gate whose time is over, and a cancelled run that waits, without running anything
+of the run's own; so another run, started by an automation, does what it could not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from release.errors import BadRequest
+from release.ledger import Event, EventKind
+from release.model import Step
+
+_BEFORE_ANYTHING = (Step.PLAN.value, Step.CHECKLIST.value)
+
+
+class Action(StrEnum):
+    """What a recovery does."""
+
+    NOTHING = "nothing"  # the run ended by itself, or never held the environment
+    SETTLE = "settle"  # nothing was changed: write the ending, give the environment back
+    TELL = "tell"  # something may have been changed: a person has to look
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGate:
+    """A gate that waits, as the ledger has it."""
+
+    section: str
+    items: tuple[str, ...]  # open
+    signed: tuple[str, ...]  # "tests-passing by Ada"
+    until: str  # ISO 8601; "" where none is known
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What to do about a run, and the sentence that says why."""
+
+    action: Action
+    sentence: str
+    expired: bool = False
+
+
+def run_of(resource: str) -> str:
+    """The run's id in what an automation sends: the id, or a resource that ends with it.
+
+    Raises BadRequest where there is none.
+    """
+    found = resource.rpartition(".")[2]
+    if len(found) != 36 or found.count("-") != 4:
+        raise BadRequest(f"{resource!r} names no run: expected its id")
+    return found
+
+
+def open_gate_of(events: Sequence[Event]) -> OpenGate | None:
+    """The gate at which a run waits; None where its last gate is closed or it has ended."""
+    opened = [event for event in events if event.kind == EventKind.GATE_OPENED]
+    if not opened or any(event.kind in _ENDS for event in events):
+        return None
+    last = opened[-1]
+    closed = {event.step for event in events if event.kind == EventKind.GATE_CLOSED}
+    if last.step in closed:
+        return None
+    signed = [e for e in events if e.kind == EventKind.ITEM_SIGNED and e.step == last.step]
+    return OpenGate(
+        section=last.step,
+        items=tuple(str(item) for item in last.payload.get("items", ())),
+        signed=tuple(f"{e.payload.get('item')} by {e.payload.get('approver')}" for e in signed),
+        until=str(last.payload.get("until", "")),
+    )
+
+
+_ENDS = (EventKind.DEPLOYMENT_ENDED, EventKind.LOCK_RELEASED, EventKind.LOCK_BROKEN)
+
+
+def recovery_of(events: Sequence[Event], state: str) -> Recovery:
+    """Decide from a run's events what is to be done after it has ended as ``state``.
+
+    ``state`` is the type that Prefect gives: FAILED, CANCELLED or CRASHED.
+    """
+    kinds = {event.kind for event in events}
+    if EventKind.LOCK_TAKEN not in kinds:
+        return Recovery(Action.NOTHING, "it never held the environment")
+    if kinds & set(_ENDS):
+        return Recovery(Action.NOTHING, "it ended by itself")
+    begun = [event.step for event in events if event.kind == EventKind.STEP_BEGUN]
+    later = [step for step in begun if step not in _BEFORE_ANYTHING]
+    how = {"CANCELLED": "was cancelled", "CRASHED": "crashed"}.get(state, "failed")
+    if later:
+        return Recovery(Action.TELL, f"the run {how} after it had begun {str(later[-1])!r}")
+    gate = open_gate_of(events)
+    if gate is None:
+        return Recovery(Action.SETTLE, f"the run {how} before anything was changed")
+    names = ", ".join(gate.items)
+    if state == "FAILED":
+        return Recovery(
+            Action.SETTLE, f"the gate's time is over; not signed: {names}", expired=True
+        )
+    return Recovery(Action.SETTLE, f"the run {how} at its gate; not signed: {names}")

@@ -1,0 +1,88 @@
+"""Telling people, through Prefect's notification blocks. What fails is said, and fails nothing."""
+
+import threading
+from collections.abc import Sequence
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from time import monotonic
+
+from prefect import get_run_logger
+from prefect.blocks import notifications as _known_blocks  # noqa: F401  # so that load finds them
+from prefect.blocks.core import Block
+from prefect.settings import get_current_settings
+
+from blocks.target import Target
+from release.duration import say_duration
+from release.ledger import EventKind
+from release.notice import Notice, Page
+from tasks.step import step
+
+WITHIN = timedelta(seconds=10)
+"""How long all messages together may take."""
+
+
+@step("Notify", timeout=timedelta(seconds=30))
+def notify(
+    target: Target, names: tuple[str, ...], notice: Notice, run_id: str, run: str, *, key: str
+) -> tuple[str, ...]:
+    """Send a notice to each block, once for the run and ``key``.
+
+    ``names`` are "block-type/name", as ``notify.blocks`` has them. Returns a sentence for each that
+    was not told. Never raises.
+    """
+    names = tuple(dict.fromkeys(names))
+    if not names:
+        return ()
+    failed = tell(names, notice)
+    log = get_run_logger()
+    log.info("[%s] told %s: %s", run, ", ".join(names), notice.subject)
+    for sentence in failed:
+        log.warning("[%s] %s", run, sentence)
+    target.ledger.record(
+        target.environment,
+        run_id,
+        EventKind.NOTIFIED,
+        key=key,
+        payload={"to": list(names), "failed": list(failed), "about": notice.subject},
+    )
+    return failed
+
+
+def tell(names: Sequence[str], notice: Notice, within: timedelta = WITHIN) -> tuple[str, ...]:
+    """Send a notice to all blocks side by side; a sentence for each that did not take it.
+
+    Only the kind of an error is said: a message may quote the address of a webhook, which is a
+    secret.
+    """
+    answers: SimpleQueue[tuple[str, str]] = SimpleQueue()
+    for name in names:
+        threading.Thread(target=_tell, args=(name, notice, answers), daemon=True).start()
+    found: dict[str, str] = {}
+    end = monotonic() + within.total_seconds()
+    while len(found) < len(set(names)):
+        try:
+            name, problem = answers.get(timeout=max(end - monotonic(), 0.001))
+        except Empty:
+            break
+        found[name] = problem
+    late = f"no answer within {say_duration(within)}"
+    problems = {name: found.get(name, late) for name in names}
+    return tuple(f"{name} was not told: {why}" for name, why in problems.items() if why)
+
+
+def page_of(run_id: str) -> Page:
+    """Where people find a run."""
+    return Page(run_id, get_current_settings().ui_url or "")
+
+
+def _tell(name: str, notice: Notice, answers: "SimpleQueue[tuple[str, str]]") -> None:
+    try:
+        block = Block.load(name)
+        block.notify(notice.body, notice.subject)  # type: ignore[union-attr]
+    except ValueError as error:  # what Block.load says for a name that there is not
+        known = "Unable to find block document" in str(error)
+        answers.put((name, "there is no such block" if known else type(error).__name__))
+    except Exception as error:  # noqa: BLE001  # whatever broke, this one was not told
+        answers.put((name, type(error).__name__))
+    else:
+        answers.put((name, ""))

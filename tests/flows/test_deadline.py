@@ -1,0 +1,100 @@
+"""A gate that waits too long, and one that is over: who is told of it, by a real server."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from pydantic import SecretStr
+from pytest_httpserver import HTTPServer
+
+import flows.deadline
+from blocks.ledger import Ledger
+from release.ledger import EventKind
+from release.model import Step
+
+pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.gates]
+
+ENVIRONMENT = "production"
+
+
+@pytest.fixture
+def ledger(dsn: str, tmp_path: Path) -> Ledger:
+    made = Ledger(dsn=SecretStr(dsn), spool=tmp_path / "spool")
+    made.install()
+    return made
+
+
+@pytest.fixture
+def waiting(ledger: Ledger) -> str:
+    """A run whose gate is open."""
+    run_id = str(uuid4())
+    ledger.acquire(ENVIRONMENT, run_id, "Ada", "")
+    payload = {"items": ["tests", "pager"], "until": "2026-11-03T22:02:00+00:00"}
+    ledger.record(ENVIRONMENT, run_id, EventKind.GATE_OPENED, step=Step.CHECKLIST, payload=payload)
+    return run_id
+
+
+@pytest.fixture
+def remind(
+    ledger: Ledger, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, str], Any]:
+    """Runs the flow as an automation would; two people's hooks are configured."""
+    for name in ("team", "pager"):
+        httpserver.expect_request(f"/{name}").respond_with_data("")
+        block: Any = CustomWebhookNotificationBlock(
+            name=name,
+            url=httpserver.url_for(f"/{name}"),
+            json_data={"subject": "{{subject}}", "body": "{{body}}"},
+        )
+        block.save(name, overwrite=True)
+    notify = SimpleNamespace(blocks=("custom-webhook/team",), escalation=("custom-webhook/pager",))
+    run = SimpleNamespace(
+        target=SimpleNamespace(environment=ENVIRONMENT, ledger=ledger),
+        settings=SimpleNamespace(notify=notify),
+    )
+    monkeypatch.setattr(flows.deadline, "begin", lambda environment: run)
+
+    def start(run_id: str, kind: Any) -> Any:
+        return flows.deadline.deadline(run_id, kind, ENVIRONMENT, return_state=True)
+
+    return start
+
+
+def heard(httpserver: HTTPServer) -> dict[str, str]:
+    """Who was told what."""
+    return {request.path: (request.json or {})["subject"] for request, _ in httpserver.log}
+
+
+@pytest.mark.parametrize(
+    ("kind", "passed", "told"),
+    [("reminder", "half", ["/team"]), ("escalation", "three quarters", ["/pager", "/team"])],
+)
+def test_a_gate_that_still_waits_is_told_to_more_people_the_longer_it_does(
+    remind: Any, httpserver: HTTPServer, waiting: str, kind: str, passed: str, told: list[str]
+) -> None:
+    ended = remind(f"ignition.gate.{waiting}", kind)
+
+    assert ended.name == "Reminded"
+    assert sorted(heard(httpserver)) == told
+    assert set(heard(httpserver).values()) == {
+        f"production still waits for signatures: {passed} of the time has passed"
+    }
+
+
+@pytest.mark.parametrize("over", [EventKind.GATE_CLOSED, EventKind.DEPLOYMENT_ENDED])
+def test_a_gate_that_is_over_reminds_nobody(
+    remind: Any, httpserver: HTTPServer, ledger: Ledger, waiting: str, over: EventKind
+) -> None:
+    ledger.record(ENVIRONMENT, waiting, over, step=Step.CHECKLIST)
+
+    assert remind(waiting, "escalation").name == "NothingToDo"
+    assert heard(httpserver) == {}
+
+
+def test_an_automation_that_names_no_run_is_refused(remind: Any, httpserver: HTTPServer) -> None:
+    assert remind("{{ labels }}", "reminder").name == "Refused"
+    assert heard(httpserver) == {}
