@@ -5,13 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from blocks.approvers import Approvers
 from blocks.ledger import Ledger
 from blocks.target import Target
 from cli.install import build_target
 from cli.runs import RunView, prefect, read, waiting
-from release.errors import BadConfiguration, BadRequest, DeployError
+from release.checklist import Quorum
+from release.conformance import conforming, problems_of
+from release.errors import BadRequest, DeployError
 from release.ledger import LogRow
-from release.runbook import conformance, parse
+from release.model import Step
+from release.signatures import unsignable
 from release.systems import Answer
 from release.wording import count_of
 from settings import Settings
@@ -69,7 +73,8 @@ class StatusView:
 
 def examine(settings: Settings) -> list[tuple[str, Answer]]:
     """Ask Prefect, the runbook, and every system of every environment."""
-    answers = [("all", _ask_prefect()), ("all", _ask_runbook(settings))]
+    shared = (_ask_prefect(), _ask_runbook(settings), _ask_approvers(settings))
+    answers = [("all", answer) for answer in shared]
     for name in sorted(settings.environments):
         target = build_target(settings, name)
         answers += [(name, answer) for answer in ask_systems(target)]
@@ -92,7 +97,7 @@ def read_log(settings: Settings, environment: str, limit: int) -> Sequence[LogRo
     """The deployment log, newest first."""
     if environment:
         settings.environment(environment)
-    return _ledger(settings).log(environment or None, limit=limit)
+    return ledger_of(settings).log(environment or None, limit=limit)
 
 
 def log_line(row: LogRow) -> str:
@@ -105,13 +110,13 @@ def log_line(row: LogRow) -> str:
 
 def verify_ledger(settings: Settings) -> list[str]:
     """What is wrong with the ledger's chain; empty where it is whole."""
-    return [broken.sentence for broken in _ledger(settings).verify()]
+    return [broken.sentence for broken in ledger_of(settings).verify()]
 
 
 def unlock(settings: Settings, environment: str, by: str, reason: str) -> str:
     """Break the lock of a run that has ended. Raises BadRequest while it has not."""
     settings.environment(environment)
-    ledger = _ledger(settings)
+    ledger = ledger_of(settings)
     holder = ledger.holder(environment)
     if holder is None:
         raise BadRequest(f"nobody holds {environment}", "ignition status")
@@ -125,7 +130,8 @@ def unlock(settings: Settings, environment: str, by: str, reason: str) -> str:
     return f"{environment} is free; it was held by {run.label} ({run.state})"
 
 
-def _ledger(settings: Settings) -> Ledger:
+def ledger_of(settings: Settings) -> Ledger:
+    """The ledger, from the settings alone."""
     return build_target(settings, sorted(settings.environments)[0]).ledger
 
 
@@ -173,10 +179,34 @@ def _ask_prefect() -> Answer:
 
 def _ask_runbook(settings: Settings) -> Answer:
     try:
-        problems = conformance(parse(settings.located(settings.runbook).read_text()))
-    except (BadConfiguration, OSError) as error:
+        problems = problems_of(settings.located(settings.runbook).read_text(encoding="utf-8"))
+    except (OSError, UnicodeError) as error:
         return Answer("runbook", str(error), f"edit {settings.runbook}")
-    return Answer("runbook", "; ".join(problems), f"edit {settings.runbook}" if problems else "")
+    said = "; ".join(map(str, problems))
+    return Answer("runbook", said, "ignition runbook check" if problems else "")
+
+
+def _ask_approvers(settings: Settings) -> Answer:
+    """Whether every checklist of people can be signed by enough of them."""
+    try:
+        text = settings.located(settings.runbook).read_text(encoding="utf-8")
+        runbook = conforming(text)
+        for name, rules in settings.environments.items():
+            if rules.gate.approval == "human":
+                known = approvers_of(settings).known()
+                quorum = Quorum(rules.gate.signers)
+                problem = unsignable(runbook.gates(Step.CHECKLIST), known, quorum)
+                if problem:
+                    hint = "ignition approvers add NAME --role ROLE"
+                    return Answer("approvers", f"{name} cannot be signed: {problem}", hint)
+    except (DeployError, OSError, UnicodeError) as error:
+        return Answer("approvers", getattr(error, "what", str(error)), getattr(error, "hint", ""))
+    return Answer("approvers")
+
+
+def approvers_of(settings: Settings) -> Approvers:
+    """The approvers of this machine."""
+    return Approvers(settings.located(settings.approvers.file), settings.approvers.enrolled)
 
 
 def _ask_address(target: Target) -> Answer:

@@ -1,24 +1,131 @@
-"""The answers to a gate's form, as the command line gives them."""
+"""Gates, as the `ignition` command shows and answers them."""
 
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
+from blocks.ledger import Ledger
+from cli.runs import RunView
 from release.checklist import ALL_OPEN, Decision
+from release.errors import BadRequest, Rejected
+from release.ledger import Event, EventKind
+
+_EVERY = timedelta(seconds=1)
+_JUDGED = (EventKind.ITEM_SIGNED, EventKind.REJECTED, EventKind.ANSWER_REFUSED)
 
 
-def approval(approver: str, item: str, comment: str) -> dict[str, Any]:
-    """Sign one item, or all that are open."""
-    return _answer(Decision.APPROVE, item or ALL_OPEN, approver, comment)
+def approval(approver: str, item: str, comment: str, code: str) -> dict[str, Any]:
+    """Sign one item, or all that the approver may sign."""
+    return _answer(Decision.APPROVE, item or ALL_OPEN, approver, code, comment)
 
 
 def rejection(approver: str, reason: str) -> dict[str, Any]:
     """Say no to the whole run."""
-    return _answer(Decision.REJECT, ALL_OPEN, approver, reason)
+    return _answer(Decision.REJECT, ALL_OPEN, approver, "", reason)
 
 
-def _answer(decision: Decision, signs: str, approver: str, comment: str) -> dict[str, Any]:
+def _answer(
+    decision: Decision, signs: str, approver: str, code: str, comment: str
+) -> dict[str, Any]:
     return {
         "decision": decision.value,
         "signs": signs,
         "approver": approver,
+        "code": code,
         "comment": comment,
     }
+
+
+@dataclass(frozen=True)
+class GateView:
+    """A gate that waits: what for, since when, until when."""
+
+    run: str
+    label: str
+    name: str
+    environment: str
+    items: tuple[str, ...]  # open
+    roles: dict[str, str]  # who may sign an item, where not everybody may
+    lacks: str  # how many people are missing, in a sentence
+    signed: tuple[str, ...]  # "tests-passing by Ada"
+    since: str
+    until: str
+    url: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        signed = [f"  signed: {', '.join(self.signed)}"] if self.signed else []
+        return [
+            f"[{self.label}] {self.name}, waiting since {self.since or 'unknown'}"
+            f" until {self.until or 'unknown'}",
+            f"  open: {', '.join(map(self._item, self.items)) or 'unknown'}",
+            *signed,
+            *([f"  {self.lacks}"] if self.lacks else []),
+            f"  {self.url}",
+            f"  ignition approve {self.label} --as NAME",
+        ]
+
+    def _item(self, item: str) -> str:
+        role = self.roles.get(item)
+        return f"{item} (by {role})" if role else item
+
+
+def gate_view(run: RunView, events: Sequence[Event]) -> GateView:
+    """The gate that a waiting run stands at, read from the run's events."""
+    opened = [event for event in events if event.kind == EventKind.GATE_OPENED]
+    last = opened[-1] if opened else None
+    first = next((e for e in opened if last and e.step == last.step), last)
+    signed = [event.payload for event in events if event.kind == EventKind.ITEM_SIGNED]
+    return GateView(
+        run=run.id,
+        label=run.label,
+        name=run.name,
+        environment=last.environment if last else "",
+        items=tuple(last.payload.get("items", ())) if last else (),
+        roles=dict(last.payload.get("roles", {})) if last else {},
+        lacks=str(last.payload.get("lacks", "")) if last else "",
+        signed=tuple(f"{one.get('item')} by {one.get('approver')}" for one in signed),
+        since=f"{first.at:%Y-%m-%d %H:%M} UTC" if first else "",
+        until=run.waits_until,
+        url=run.url,
+    )
+
+
+def last_event(ledger: Ledger, run_id: str) -> int:
+    """The number of a run's newest event; 0 for none."""
+    return max((event.seq for event in ledger.events(run_id=run_id)), default=0)
+
+
+def judged(ledger: Ledger, run: RunView, since: int, within: timedelta) -> list[str]:
+    """Wait until the worker has judged an answer that was sent after event ``since``.
+
+    Returns what was signed, a line each. Raises Rejected with the worker's sentence where nothing
+    was, and BadRequest when no worker has read it ``within`` that time.
+    """
+    until, seen = time.monotonic() + within.total_seconds(), 0
+    while time.monotonic() < until:
+        found = [e for e in ledger.events(run_id=run.id, kinds=_JUDGED) if e.seq > since]
+        refused = [e for e in found if e.kind == EventKind.ANSWER_REFUSED]
+        if refused:
+            raise Rejected(
+                f"nothing was signed: {refused[0].payload.get('why')}",
+                f"ignition approve {run.label} --as NAME",
+            )
+        if found and len(found) == seen:  # the signatures of one answer are written one by one
+            return [_say(event) for event in found]
+        seen = len(found)
+        time.sleep(_EVERY.total_seconds())  # the distance between two looks at the ledger
+    raise BadRequest(
+        f"the answer was sent, and no worker has read it within {within.total_seconds():.0f} s; "
+        "a code that is read too late is asked for again",
+        "ignition gates",
+    )
+
+
+def _say(event: Event) -> str:
+    word = "rejected" if event.kind == EventKind.REJECTED else "signed"
+    return f"{event.payload.get('item')} {word} by {event.payload.get('approver')}"

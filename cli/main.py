@@ -3,10 +3,13 @@
 import json
 import os
 import sys
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
 
+from cli.approvers import app as approvers
+from cli.runbook import app as runbook
 from release.errors import DeployError
 
 # Prefect takes three seconds to import: each command imports what it needs, so that --help is
@@ -20,8 +23,14 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+app.add_typer(approvers, name="approvers")
+app.add_typer(runbook, name="runbook")
+
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON.")]
 Environment = Annotated[str, typer.Argument(help="The environment's name, such as production.")]
+JUDGED_WITHIN = timedelta(seconds=90)
+"""How long a worker may take to read an answer: 8 s when it is idle."""
+
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the run until it has ended.")]
 
 
@@ -154,16 +163,36 @@ def rollback(
 
 
 @app.command()
+def gates(as_json: Json = False) -> None:
+    """Say which runs wait for a signature: for which items, since when, until when.
+
+    Example: `ignition gates`
+    """
+    from cli.examine import ledger_of
+    from cli.gates import gate_view
+    from cli.runs import waiting
+    from settings import load_settings
+
+    ledger = ledger_of(load_settings())
+    views = [gate_view(run, ledger.events(run_id=run.id)) for run in waiting()]
+    _say(
+        as_json,
+        [view.as_json() for view in views],
+        lambda: [line for view in views for line in view.lines()] or ["no gate waits"],
+    )
+
+
+@app.command()
 def approve(
     run: Annotated[str, typer.Argument(help="The waiting run: d-1874ab, or its id.")],
-    by: Annotated[str, typer.Option("--as", help="Your name, as it will stand in the log.")],
-    item: Annotated[str, typer.Option(help="One item's id; empty: all open items.")] = "",
+    by: Annotated[str, typer.Option("--as", help="Your name, as you were enrolled.")],
+    item: Annotated[str, typer.Option(help="One item's id; empty: all that you may sign.")] = "",
     comment: Annotated[str, typer.Option(help="One line for the log.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
     as_json: Json = False,
 ) -> None:
     """Sign a waiting run's checklist, after showing what it rests on.
 
+    Asks for the one-time code, or reads it as a line of its input: a command line is public.
     Example: `ignition approve d-1874ab --as "Ada"`
     """
     from cli.gates import approval
@@ -172,9 +201,11 @@ def approve(
     found = find_waiting(run)
     if not as_json:
         _show_markdown(gate_text(found))
-    if not yes and sys.stdin.isatty():
-        typer.confirm(f"Sign {item or 'all open items'} of {found.label} as {by}?", abort=True)
-    _answer_gate(found, approval(by, item, comment), as_json)
+    if sys.stdin.isatty():
+        code = typer.prompt(f"{by} signs {item or 'all that is open'}. One-time code")
+    else:
+        code = sys.stdin.readline()
+    _answer_gate(found, approval(by, item, comment, code.strip()), as_json)
 
 
 @app.command()
@@ -184,7 +215,7 @@ def reject(
     reason: Annotated[str, typer.Option(help="Why, in one line.")],
     as_json: Json = False,
 ) -> None:
-    """Say no at a gate: the run ends as Rejected, and nothing was changed.
+    """Say no at a gate: the run ends as Rejected, and nothing was changed. It needs no code.
 
     Example: `ignition reject d-1874ab --as "Ada" --reason "freeze until Monday"`
     """
@@ -270,13 +301,22 @@ def _say_state(run: Any) -> None:
 
 
 def _answer_gate(run: Any, values: dict[str, Any], as_json: bool) -> None:
+    """Send an answer and say what the worker made of it."""
+    from cli.examine import ledger_of
+    from cli.gates import judged, last_event
     from cli.runs import answer
+    from settings import load_settings
 
+    ledger = ledger_of(load_settings())
+    since = last_event(ledger, run.id)
     answer(run, values)
+    if not as_json:
+        typer.echo(f"[{run.label}] sent; the worker reads it", err=True)
+    lines = judged(ledger, run, since, JUDGED_WITHIN)
     _say(
         as_json,
-        {"run": run.id, "answer": values},
-        lambda: [f"[{run.label}] {values['decision']}: sent; follow it: ignition status"],
+        {"run": run.id, "answer": {k: v for k, v in values.items() if k != "code"}, "said": lines},
+        lambda: [f"[{run.label}] {line}" for line in lines],
     )
 
 

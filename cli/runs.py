@@ -134,7 +134,9 @@ def answer(run: RunView, values: dict[str, Any]) -> None:
     status = getattr(result.status, "value", str(result.status))
     if status != "ACCEPT":
         reason = getattr(result.details, "reason", "") or "no reason given"
-        raise Rejected(f"{run.label} was not resumed: {reason}", "ignition status, then try again")
+        if status == "ABORT":  # it does not wait any more
+            reason = f"somebody else has answered it, or it has ended ({reason})"
+        raise Rejected(f"{run.label} was not resumed: {reason}", "ignition gates, then try again")
 
 
 def follow(

@@ -4,6 +4,7 @@ Whoever edits the runbook edits the pipeline. An HTML comment, which a reader of
 does not see, binds a line to what the pipeline does with it:
 
     - [ ] Database migrations tested in staging <!-- gate: migrations-tested evidence=... -->
+    - [ ] On-call aware of deployment <!-- gate: on-call-aware role=on-call approvals=2 -->
     - [ ] Monitor error rates (10 min) <!-- step: watch-error-rate -->
     - Auth flow broken <!-- trigger: auth-flow -->
 
@@ -18,13 +19,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from release.checklist import EvidenceSource, Item
-from release.errors import BadConfiguration
+from release.checklist import Item
+from release.errors import BadConfiguration, BadRequest
+from release.evidence import EvidenceSource
 from release.model import Step
+from release.request import checked_name
 
 STEPS_HEADING = "Deployment Steps"
 TRIGGERS_HEADING = "Rollback Trigger Conditions"
@@ -78,6 +82,8 @@ class ChecklistItem:
     line: int
     kind: Kind  # GATE or STEP
     evidence: EvidenceSource | None = None
+    role: str = ""  # who may sign it; "" for every approver
+    approvals: int = 1  # different people who have to sign it
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ class Runbook:
     def gates(self, section: Step = Step.CHECKLIST) -> tuple[Item, ...]:
         """The items under ``section`` that have to be signed."""
         return tuple(
-            Item(item.id, item.text, item.section, item.evidence)
+            Item(item.id, item.text, item.section, item.evidence, item.role, item.approvals)
             for item in self.items
             if item.kind is Kind.GATE and item.section == section
         )
@@ -120,10 +126,31 @@ class Runbook:
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in the runbook that the pipeline cannot act upon."""
+
+    line: int  # from 1; 0: the whole file, as for what is not there
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"runbook, line {self.line}: {self.sentence}" if self.line else self.sentence
+
+
+class _Unreadable(Exception):
+    """A line that cannot be read; the others still are."""
+
+    def __init__(self, line: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.problem = Problem(line, sentence)
+
+
+@dataclass(frozen=True, slots=True)
 class _Binding:
     kind: Kind
     id: str
-    evidence: EvidenceSource | None
+    evidence: EvidenceSource | None = None
+    role: str = ""
+    approvals: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,26 +165,42 @@ _BOX = re.compile(r"\[ \]\s+(?=\S)")
 _LIKE_A_BOX = re.compile(r"\[\s*[xX]?\s*\]")
 _COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 _BINDING = re.compile(r"(?P<kind>[\w-]+)\s*:\s*(?P<id>\S+)(?P<options>(?:\s+\S+)*)")
+_KEYS = ("evidence", "role", "approvals")
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?")
 
 
 def parse(text: str) -> Runbook:
-    """Read a runbook. Raises BadConfiguration with the line number of what cannot be read."""
+    """Read a runbook. Raises BadConfiguration with each line that cannot be read."""
+    runbook, problems = read(text)
+    if problems:
+        raise BadConfiguration("; ".join(map(str, problems)), "edit RUNBOOK.md")
+    return runbook
+
+
+def read(text: str) -> tuple[Runbook, tuple[Problem, ...]]:
+    """What can be read of a runbook, and what cannot, in the order of the lines."""
     headings: list[Heading] = []
     items: list[ChecklistItem] = []
     triggers: list[Trigger] = []
+    problems: list[Problem] = []
     for part in _parts(MarkdownIt("commonmark").parse(text)):
-        if isinstance(part, Heading):
-            headings.append(part)
-        elif part.section == TRIGGERS_HEADING:
-            triggers.append(_trigger(part))
-        else:
-            items.extend(_item(part))
-    _refuse_duplicates([*items, *triggers])
-    return Runbook(tuple(headings), tuple(items), tuple(triggers))
+        try:
+            if isinstance(part, Problem):
+                problems.append(part)
+            elif isinstance(part, Heading):
+                headings.append(part)
+            elif part.section == TRIGGERS_HEADING:
+                triggers.append(_trigger(part))
+            else:
+                items.extend(_item(part))
+        except _Unreadable as unreadable:
+            problems.append(unreadable.problem)
+    problems.extend(_duplicates([*items, *triggers]))
+    runbook = Runbook(tuple(headings), tuple(items), tuple(triggers))
+    return runbook, tuple(sorted(problems, key=lambda problem: problem.line))
 
 
-def _parts(tokens: Sequence[Token]) -> Iterator[Heading | _Bullet]:
+def _parts(tokens: Sequence[Token]) -> Iterator[Heading | _Bullet | Problem]:
     """The headings and list items, in order; prose and code are for people only."""
     section, depth = "", 0
     for index, token in enumerate(tokens):
@@ -165,7 +208,7 @@ def _parts(tokens: Sequence[Token]) -> Iterator[Heading | _Bullet]:
         depth += {"list_item_open": 1, "list_item_close": -1}.get(token.type, 0)
         line = token.map[0] + 1 if token.map else 0
         if token.type == "html_block":
-            _refuse_stray(token.content, line)
+            yield from _stray(token.content, line)
         if token.type != "inline":
             continue
         shown, comments = _without_comments(token)
@@ -177,7 +220,7 @@ def _parts(tokens: Sequence[Token]) -> Iterator[Heading | _Bullet]:
         if depth and first and before.type == "paragraph_open":
             yield _Bullet(section, shown, comments, line)
         else:
-            _refuse_stray(token.content, line)
+            yield from _stray(token.content, line)
 
 
 def _without_comments(token: Token) -> tuple[str, tuple[str, ...]]:
@@ -216,7 +259,14 @@ def _item(bullet: _Bullet) -> Iterator[ChecklistItem]:
     if binding.kind is Kind.TRIGGER:
         raise _bad(bullet.line, f"a trigger stands under '## {TRIGGERS_HEADING}', without a box")
     yield ChecklistItem(
-        bullet.section, binding.id, text, bullet.line, binding.kind, binding.evidence
+        bullet.section,
+        binding.id,
+        text,
+        bullet.line,
+        binding.kind,
+        binding.evidence,
+        binding.role,
+        binding.approvals,
     )
 
 
@@ -249,21 +299,39 @@ def _binding(bullet: _Bullet) -> _Binding | None:
             bullet.line,
             f"{found['id']!r} is no id: lower-case letters, digits and -, 48 at most",
         )
-    return _Binding(kind, found["id"], _evidence(kind, found["options"].split(), bullet.line))
+    return _Binding(kind, found["id"], **_options(kind, found["options"].split(), bullet.line))
 
 
-def _evidence(kind: Kind, options: Iterable[str], line: int) -> EvidenceSource | None:
-    """The only key that there is; only a gate has it, once."""
-    evidence: EvidenceSource | None = None
+def _options(kind: Kind, options: Iterable[str], line: int) -> dict[str, Any]:
+    """What follows an id, each key once. Only a gate has any."""
+    found: dict[str, Any] = {}
     for option in options:
         key, equals, value = option.partition("=")
-        if not equals or evidence is not None:
-            raise _bad(
-                line, f"{option!r} is not expected here: at most one key=value follows an id"
-            )
-        _known(key, ["evidence"] if kind is Kind.GATE else [], line, "key")
-        evidence = EvidenceSource(_known(value, EvidenceSource, line, "evidence"))
-    return evidence
+        if not equals:
+            raise _bad(line, f"{option!r} is not expected here: only key=value follows an id")
+        _known(key, _KEYS if kind is Kind.GATE else (), line, "key")
+        if key in found:
+            raise _bad(line, f"{key} is said twice")
+        if key == "evidence":
+            found[key] = EvidenceSource(_known(value, EvidenceSource, line, "evidence"))
+        elif key == "role":
+            found[key] = _role(value, line)
+        else:
+            found[key] = _approvals(value, line)
+    return found
+
+
+def _role(value: str, line: int) -> str:
+    try:
+        return checked_name(value, "role")
+    except BadRequest as error:
+        raise _bad(line, error.what) from None
+
+
+def _approvals(value: str, line: int) -> int:
+    if not re.fullmatch("[1-9]", value):
+        raise _bad(line, f"approvals={value}: expected a number of people, 1 to 9")
+    return int(value)
 
 
 def _known(word: str, known: Iterable[str], line: int, what: str) -> str:
@@ -289,105 +357,23 @@ def _slug_id(text: str, line: int) -> str:
     return found
 
 
-def _refuse_stray(markup: str, line: int) -> None:
-    """Refuse a comment that looks like a binding and stands where it binds nothing."""
+def _stray(markup: str, line: int) -> Iterator[Problem]:
+    """The comments that look like a binding and stand where they bind nothing."""
     for comment in _COMMENT.findall(markup):
         if re.match(rf"\s*({'|'.join(Kind)})\s*:", comment):
-            raise _bad(line, f"<!--{comment}--> binds nothing: it has to end a list item's line")
+            yield Problem(line, f"<!--{comment}--> binds nothing: it has to end a list item's line")
 
 
-def _refuse_duplicates(entries: Iterable[ChecklistItem | Trigger]) -> None:
+def _duplicates(entries: Iterable[ChecklistItem | Trigger]) -> Iterator[Problem]:
     seen: dict[tuple[type, str], int] = {}
     for entry in entries:
         first = seen.setdefault((type(entry), entry.id), entry.line)
         if first != entry.line:
-            raise _bad(entry.line, f"the id {entry.id!r} is taken by line {first}")
+            yield Problem(entry.line, f"the id {entry.id!r} is taken by line {first}")
 
 
-def _bad(line: int, what: str) -> BadConfiguration:
-    return BadConfiguration(f"runbook, line {line}: {what}", "edit RUNBOOK.md")
-
-
-# --- conformance ----------------------------------------------------------------------------------
-
-
-def conforming(text: str) -> Runbook:
-    """Read a runbook that the pipeline can carry out.
-
-    Raises BadConfiguration with every reason why it cannot.
-    """
-    runbook = parse(text)
-    problems = conformance(runbook)
-    if problems:
-        raise BadConfiguration("; ".join(problems), "edit RUNBOOK.md")
-    return runbook
-
-
-def conformance(runbook: Runbook) -> list[str]:
-    """Where the runbook and the pipeline disagree, a sentence each; empty where they agree."""
-    return [
-        *_heading_problems(runbook.headings),
-        *_item_problems(runbook.items),
-        *_counterparts("trigger", runbook.triggers, list(TriggerId)),
-    ]
-
-
-def _heading_problems(headings: Sequence[Heading]) -> Iterator[str]:
-    known = [step.value for step in HEADINGS]
-    found = [heading for heading in headings if heading.text in known]
-    for heading in _step_headings(headings):
-        if heading.text not in known:
-            yield f"runbook, line {heading.line}: the pipeline has no step {heading.text!r}"
-    for text in known:
-        count = sum(heading.text == text for heading in found)
-        if count != 1:
-            yield f"the runbook has the heading {text!r} {count} times, expected once"
-    order = [heading.text for heading in found]
-    if sorted(order, key=known.index) != order:
-        yield f"the runbook's steps are in another order than the pipeline's: {', '.join(order)}"
-
-
-def _step_headings(headings: Iterable[Heading]) -> Iterator[Heading]:
-    """The headings that claim to be a step: numbered ones, and those under the steps' heading."""
-    section = ""
-    for heading in headings:
-        section = heading.text if heading.level <= 2 else section
-        if re.match(r"\d+[.)]", heading.text) or (section == STEPS_HEADING and heading.level == 3):
-            yield heading
-
-
-def _item_problems(items: Sequence[ChecklistItem]) -> Iterator[str]:
-    gates = [item for item in items if item.kind is Kind.GATE]
-    steps = [item for item in items if item.kind is Kind.STEP]
-    if not any(gate.section == Step.CHECKLIST for gate in gates):
-        yield f"nobody would be asked: '## {Step.CHECKLIST}' has no item that is signed"
-    for gate in gates:
-        if gate.section not in (Step.CHECKLIST, Step.POST):
-            yield (
-                f"runbook, line {gate.line}: nobody is asked for {gate.text!r}: a person signs "
-                f"under '## {Step.CHECKLIST}' or '## {Step.POST}'"
-            )
-    for step in steps:
-        if step.section != Step.POST:
-            yield (
-                f"runbook, line {step.line}: {step.id} is done under '## {Step.POST}', "
-                f"not under {step.section!r}"
-            )
-    yield from _counterparts("step", steps, list(PostStep))
-
-
-def _counterparts(
-    what: str, entries: Sequence[ChecklistItem | Trigger], known: Sequence[str]
-) -> Iterator[str]:
-    for entry in entries:
-        if entry.id not in known:
-            yield (
-                f"runbook, line {entry.line}: the pipeline has no {what} {entry.id!r} "
-                f"for {entry.text!r}; it has: {', '.join(known)}"
-            )
-    for name in known:
-        if name not in [entry.id for entry in entries]:
-            yield f"no line of the runbook is bound to the pipeline's {what} {str(name)!r}"
+def _bad(line: int, what: str) -> _Unreadable:
+    return _Unreadable(line, what)
 
 
 # --- numbers --------------------------------------------------------------------------------------

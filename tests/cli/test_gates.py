@@ -1,36 +1,126 @@
-"""The answers to a gate's form."""
+"""The answers that the command line gives to a gate, and what it makes of a gate that waits."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from cli.gates import approval, rejection
+from cli.gates import approval, gate_view, judged, rejection
+from cli.runs import RunView
 from flows.gate import ChecklistForm
 from release.checklist import ALL_OPEN, Answer
+from release.errors import BadRequest, Rejected
+from release.ledger import Event, EventKind
+
+AT = datetime(2026, 11, 3, 14, 2, tzinfo=UTC)
+RUN = RunView(
+    id="1874ab00-0000-4000-8000-000000000000",
+    label="d-1874ab",
+    name="deploy v1.2.3 to production",
+    state="Suspended",
+    state_type="PAUSED",
+    message="",
+    url="http://127.0.0.1:4200/v2/runs/flow-run/1874ab00",
+    started_at="",
+    waits_until="2026-11-03 22:02:00 UTC",
+)
+
+
+def event(seq: int, kind: EventKind, **payload: Any) -> Event:
+    return Event(seq, AT + timedelta(minutes=seq), "production", RUN.id, kind, "Pre", payload)
+
+
+class Ledger:
+    """Has what a worker wrote between two looks, one look after the other."""
+
+    def __init__(self, *looks: list[Event]) -> None:
+        self.looks = list(looks)
+
+    def events(self, **wanted: Any) -> list[Event]:
+        now = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return [one for one in now if one.kind in (wanted.get("kinds") or EventKind)]
 
 
 @pytest.mark.parametrize(("item", "signs"), [("", ALL_OPEN), ("tests-pass", "tests-pass")])
-def test_an_approval_signs_one_item_or_all_that_are_open(item: str, signs: str) -> None:
-    assert approval("Ada", item, "green since noon") == {
+def test_an_approval_signs_one_item_or_all_that_one_may(item: str, signs: str) -> None:
+    assert approval("Ada", item, "green since noon", "123456") == {
         "decision": "approve",
         "signs": signs,
         "approver": "Ada",
+        "code": "123456",
         "comment": "green since noon",
     }
 
 
-def test_a_rejection_is_of_the_whole_run_and_carries_its_reason() -> None:
+def test_a_rejection_is_of_the_whole_run_and_needs_no_code() -> None:
     assert rejection("Ada", "freeze until Monday") == {
         "decision": "reject",
         "signs": ALL_OPEN,
         "approver": "Ada",
+        "code": "",
         "comment": "freeze until Monday",
     }
 
 
-@pytest.mark.parametrize("answer", [approval("Ada", "", ""), rejection("Ada", "no")])
+@pytest.mark.parametrize("answer", [approval("Ada", "", "", "1"), rejection("Ada", "no")])
 def test_an_answer_of_the_command_line_is_one_that_the_form_could_give(
     answer: dict[str, Any],
 ) -> None:
-    assert set(answer) <= set(ChecklistForm.model_fields) | {"signs"}
+    assert set(answer) == set(ChecklistForm.model_fields)
     assert Answer(**answer).approver == "Ada"
+
+
+def test_a_gate_says_what_is_open_who_signed_since_when_and_until_when() -> None:
+    events = [
+        event(1, EventKind.GATE_OPENED, items=["tests", "pager"]),
+        event(2, EventKind.ITEM_SIGNED, item="tests", approver="Ada"),
+        event(
+            3,
+            EventKind.GATE_OPENED,
+            items=["pager", "plan"],
+            roles={"pager": "on-call"},
+            lacks="2 different people must sign, Ada has: 1 to go",
+        ),
+    ]
+
+    assert gate_view(RUN, events).lines() == [
+        "[d-1874ab] deploy v1.2.3 to production, waiting since 2026-11-03 14:03 UTC"
+        " until 2026-11-03 22:02:00 UTC",
+        "  open: pager (by on-call), plan",
+        "  signed: tests by Ada",
+        "  2 different people must sign, Ada has: 1 to go",
+        "  http://127.0.0.1:4200/v2/runs/flow-run/1874ab00",
+        "  ignition approve d-1874ab --as NAME",
+    ]
+
+
+def test_a_run_that_waits_for_something_else_is_shown_as_far_as_it_is_known() -> None:
+    lines = gate_view(RUN, []).lines()
+
+    assert lines[0].endswith("waiting since unknown until 2026-11-03 22:02:00 UTC")
+    assert lines[1] == "  open: unknown"
+
+
+def test_an_answer_is_followed_until_the_worker_has_written_all_it_made_of_it() -> None:
+    old = event(1, EventKind.ITEM_SIGNED, item="tests", approver="Grace")
+    first = event(2, EventKind.ITEM_SIGNED, item="pager", approver="Ada")
+    second = event(3, EventKind.ITEM_SIGNED, item="plan", approver="Ada")
+    ledger: Any = Ledger([old], [old, first], [old, first, second])
+
+    said = judged(ledger, RUN, since=1, within=timedelta(seconds=30))
+
+    assert said == ["pager signed by Ada", "plan signed by Ada"]
+
+
+def test_an_answer_that_signed_nothing_is_told_in_the_workers_words() -> None:
+    ledger: Any = Ledger([event(2, EventKind.ANSWER_REFUSED, why="the code for Ada is wrong")])
+
+    with pytest.raises(Rejected, match="nothing was signed: the code for Ada is wrong"):
+        judged(ledger, RUN, since=1, within=timedelta(seconds=30))
+
+
+def test_an_answer_that_no_worker_reads_is_not_taken_for_one_that_was() -> None:
+    ledger: Any = Ledger([])
+
+    with pytest.raises(BadRequest, match="no worker has read it"):
+        judged(ledger, RUN, since=0, within=timedelta(milliseconds=10))

@@ -156,7 +156,7 @@ def test_help_is_there_at_once() -> None:
             "make up",
         ),
         (
-            ["approve", "d-1874ab", "--as", "Ada", "--yes"],
+            ["approve", "d-1874ab", "--as", "Ada"],
             "PREFECT_API_URL is not set",
             "make up",
         ),

@@ -4,16 +4,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from release.checklist import EvidenceSource
+from release.conformance import conformance, conforming, problems_of
 from release.errors import BadConfiguration
+from release.evidence import EvidenceSource
 from release.model import Step
 from release.rules import WatchRules
 from release.runbook import (
     PostStep,
     TriggerId,
-    conformance,
-    conforming,
     parse,
     slug,
     thresholds,
@@ -139,6 +140,50 @@ def test_an_item_added_to_post_deployment_asks_a_person_too() -> None:
     assert conforming(RUNBOOK).gates(Step.POST) == ()
 
 
+@given(st.permutations(range(5)), st.sets(st.integers(0, 4), max_size=4))
+def test_the_gates_are_the_items_in_the_order_and_number_that_the_runbook_has(
+    order: list[int], gone: set[int]
+) -> None:
+    """Reordering and deleting: no Python is edited."""
+    lines = RUNBOOK.splitlines(keepends=True)
+    gates = [line for line in lines if "<!-- gate:" in line]
+    first = lines.index(gates[0])
+    kept = [gates[n] for n in order if n not in gone]
+    text = "".join([*lines[:first], *kept, *lines[first + len(gates) :]])
+
+    assert gate_ids(text) == [line.split("gate: ")[1].split()[0] for line in kept]
+
+
+@given(st.text("abcdefghij KLMNÄß.,()!?", min_size=1, max_size=60).filter(str.strip))
+def test_an_item_that_is_reworded_stays_the_same_item(words: str) -> None:
+    text = edited("On-call aware of deployment", words)
+    (item,) = [item for item in conforming(text).gates() if item.id == "on-call-aware"]
+    assert item.text == " ".join(words.split())
+    assert item.evidence is EvidenceSource.ON_CALL
+
+
+@pytest.mark.parametrize(
+    ("options", "evidence", "role", "approvals"),
+    [
+        ("", None, "", 1),
+        ("role=on-call", None, "on-call", 1),
+        ("approvals=2", None, "", 2),
+        ("approvals=3 role=dba evidence=tests", EvidenceSource.TESTS, "dba", 3),
+    ],
+)
+def test_an_item_says_who_signs_it_and_how_many(
+    options: str, evidence: EvidenceSource | None, role: str, approvals: int
+) -> None:
+    text = edited(ON_CALL, f"- [ ] Told <!-- gate: told {options} -->\n")
+    item = conforming(text).gates()[-1]
+    assert (item.id, item.evidence, item.role, item.approvals) == (
+        "told",
+        evidence,
+        role,
+        approvals,
+    )
+
+
 # --- what cannot be read ---
 
 
@@ -152,8 +197,13 @@ def test_an_item_added_to_post_deployment_asks_a_person_too() -> None:
             "evidence 'test' is unknown; did you mean tests?",
         ),
         ("- [ ] A <!-- gate: a evidense=tests -->", "key 'evidense' is unknown; did you mean evid"),
-        ("- [ ] A <!-- gate: a evidence=tests evidence=on-call -->", "is not expected here"),
+        ("- [ ] A <!-- gate: a evidence=tests evidence=on-call -->", "evidence is said twice"),
         ("- [ ] A <!-- gate: a tests -->", "'tests' is not expected here"),
+        ("- [ ] A <!-- gate: a role=On_Call -->", "'On_Call' is no role"),
+        ("- [ ] A <!-- gate: a rolle=on-call -->", "key 'rolle' is unknown; did you mean role?"),
+        ("- [ ] A <!-- gate: a approvals=0 -->", "approvals=0: expected a number of people, 1"),
+        ("- [ ] A <!-- gate: a approvals=two -->", "approvals=two: expected a number of people"),
+        ("- [ ] A <!-- gate: a role=x role=y -->", "role is said twice"),
         ("- [ ] A <!-- gat: a -->", "comment 'gat' is unknown; did you mean gate?"),
         ("- [ ] A <!-- step: a evidence=tests -->", "key 'evidence' is unknown; there is: none"),
         ("- [ ] A <!-- gate: A_b -->", "'A_b' is no id"),
@@ -181,6 +231,25 @@ def test_a_checklist_item_among_the_triggers_is_refused() -> None:
     text = edited("<!-- trigger: p0 -->", "<!-- gate: p0 -->")
     with pytest.raises(BadConfiguration, match="expected <!-- trigger"):
         parse(text)
+
+
+def test_all_that_is_wrong_is_said_at_once_with_its_line() -> None:
+    text = edited("evidence=on-call", "evidence=pager").replace("trigger: p0", "triger: p0")
+    found = problems_of(text)
+    lines = text.splitlines()
+    assert ["pager" in lines[one.line - 1] or "triger" in lines[one.line - 1] for one in found] == [
+        True,
+        True,
+    ]
+    assert str(found[0]).startswith("runbook, line 13: evidence 'pager' is unknown")
+
+
+def test_what_is_missing_has_no_line() -> None:
+    (problem,) = problems_of(edited("- P0 bug discovered <!-- trigger: p0 -->\n", ""))
+    assert (problem.line, str(problem)) == (
+        0,
+        "no line of the runbook is bound to the pipeline's trigger 'p0'",
+    )
 
 
 # --- what the pipeline cannot carry out ---
@@ -216,12 +285,12 @@ def test_steps_in_another_order_are_refused() -> None:
     text = edited("### 1. Prepare", "### X").replace("### 2. Build", "### 1. Prepare")
     text = text.replace("### X Release", "### 2. Build Docker Image")
     text = text.replace("### 1. Prepare Docker Image", "### 1. Prepare Release")
-    assert any("another order" in problem for problem in conformance(parse(text)))
+    assert any("another order" in problem.sentence for problem in conformance(parse(text)))
 
 
 def test_a_runbook_that_asks_nobody_is_refused() -> None:
     lines = [line for line in RUNBOOK.splitlines() if "<!-- gate:" not in line]
-    assert any("nobody would be asked" in p for p in conformance(parse("\n".join(lines))))
+    assert any("nobody would be asked" in p.sentence for p in conformance(parse("\n".join(lines))))
 
 
 @pytest.mark.parametrize(
