@@ -3,10 +3,10 @@ BIN := .venv/bin
 PYTHON := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test up down demo docs
+.PHONY: help setup lint test test-gates up down demo docs
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: system packages, .venv, the project in it
 	@sandbox/setup.sh
@@ -19,6 +19,9 @@ lint: setup ## style, types, and the one-way import contract
 
 test: setup ## every test, those on real parts included
 	$(BIN)/pytest
+
+test-gates: setup ## the gates alone: attacks on them, deadlines, a real browser
+	$(BIN)/pytest -m gates
 
 up: setup ## leave the sandbox running, to try the UI by hand
 	$(PYTHON) -m sandbox up

@@ -1,4 +1,4 @@
-"""`python -m sandbox up|down|status|demo`."""
+"""`python -m sandbox up|down|status|code|demo`."""
 
 import sys
 from typing import Annotated
@@ -39,6 +39,14 @@ def status() -> None:
     """Say what answers."""
     for name, state in stack.status(Sandbox.from_environment()).items():
         print(f"{name:<16} {state}")
+
+
+@app.command()
+def code(name: Annotated[str, typer.Argument(help="Ada or Grace.")]) -> None:
+    """Say the one-time code that an approver's telephone would show."""
+    from sandbox import approvers
+
+    print(approvers.code(Sandbox.from_environment(), name))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from sandbox import (
+    approvers,
     configuration,
     engine,
     environments,
@@ -95,6 +96,7 @@ def schedule(
 def start_pipeline(sandbox: Sandbox) -> str:
     """Write the pipeline's configuration, register its deployments, and start its worker."""
     configuration.write(sandbox)
+    approvers.enrol(sandbox)
     prefect.ensure_work_pool(sandbox)
     prefect.register_deployments(sandbox)
     return prefect.start_worker(sandbox)

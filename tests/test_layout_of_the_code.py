@@ -19,11 +19,11 @@ LONGER = {
     "blocks/compose.py": 500,
     "blocks/database.py": 650,
     "blocks/ledger.py": 550,
-    "release/checklist.py": 450,
     "release/migration.py": 500,
     "release/rollout.py": 500,
     "release/runbook.py": 450,
     "release/triggers.py": 560,
+    "settings.py": 450,
     "tasks/rollout.py": 450,
 }
 
@@ -97,7 +97,8 @@ def test_the_work_pool_is_the_one_that_setup_makes() -> None:
 def commands() -> set[str]:
     from cli.main import app
 
-    return {
+    groups = {str(group.name) for group in app.registered_groups}
+    return groups | {
         str(command.name or getattr(command.callback, "__name__", "")).replace("_", "-")
         for command in app.registered_commands
     }
@@ -148,7 +149,7 @@ def test_every_phony_target_is_a_target_and_the_other_way_round() -> None:
 
 
 def test_every_module_that_the_makefile_runs_exists() -> None:
-    named = re.findall(r"-m ([a-z_.]+)", (ROOT / "Makefile").read_text())
+    named = re.findall(r"\(PYTHON\) -m ([a-z_.]+)", (ROOT / "Makefile").read_text())
 
     assert [name for name in named if importlib.util.find_spec(name) is None] == []
 

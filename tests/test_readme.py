@@ -6,6 +6,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -76,7 +77,11 @@ def commands_in(page: Path) -> Iterator[list[str]]:
 def test_every_ignition_command_exists_with_its_options(page: Path) -> None:
     for _, name, *arguments in commands_in(page):
         assert name in COMMANDS, f"ignition {name}"
-        known = {option for each in COMMANDS[name].params for option in each.opts}
+        command: Any = COMMANDS[name]
+        if hasattr(command, "commands"):  # a group: its own command comes next
+            assert arguments[0] in command.commands, f"ignition {name} {arguments[0]}"
+            command = command.commands[arguments[0]]
+        known = {option for each in command.params for option in each.opts}
         options = {word for word in arguments if word.startswith("--")}
         assert options <= known, f"ignition {name} has no {options - known}"
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 
 from sandbox import prefect, stack
 from sandbox.layout import FOLDER_VARIABLE, PORTS_VARIABLE, Sandbox
-from sandbox.processes import ends_within
-from tests.e2e.driver import Look, Operator, Outcome, Users
+from sandbox.processes import ends_within, kill_group
+from tests.e2e.driver import Command, Look, Operator, Outcome, Users
 
 # Set it to look at the runs in the UI afterwards; the next session completes what is there.
 KEEP = "IGNITION_KEEP_TEST_SANDBOX"
@@ -66,6 +67,7 @@ class Signed(Deployed):
     held_by: str  # while it waited
     refused: Outcome  # a second deployment
     states: tuple[str, str]  # before the worker was killed, and after it came back
+    signed: Command  # the last signature, with the command
 
 
 @pytest.fixture(scope="session")
@@ -87,11 +89,14 @@ def released(operator: Operator, staged: Deployed) -> Signed:
         held_by = operator.lock_holder("production")
         refused = operator.deploy(staged.version, "main", "production", by="Grace")
         states = (operator.state(run), kill_worker(operator, run))
+        restart_server(operator)
         operator.sign(run, by="ada", item="tests-passing")
-        operator.sign(run, by="grace")
+        operator.wait_for_signature(run, "Ada")
+        operator.wait_at_gate(run)
+        signed = operator.sign_in_a_shell(run, by="Grace")
         outcome = operator.end_of(run)
     after = operator.look("production")
-    return Signed(staged.version, before, outcome, after, users, held_by, refused, states)
+    return Signed(staged.version, before, outcome, after, users, held_by, refused, states, signed)
 
 
 def kill_worker(operator: Operator, run: str) -> str:
@@ -103,3 +108,15 @@ def kill_worker(operator: Operator, run: str) -> str:
     assert ends_within(pid, 10)
     prefect.start_worker(operator.sandbox)
     return operator.state(run)
+
+
+def restart_server(operator: Operator) -> None:
+    """Kill Prefect's server as a crash would, and start it again."""
+    process = prefect.server_process(operator.sandbox)
+    pid = process.pid
+    assert pid
+    kill_group(pid)
+    assert ends_within(pid, 10)
+    process.stop()
+    prefect.start_server(operator.sandbox)
+    prefect.wait_for_server(operator.sandbox, threading.Event())

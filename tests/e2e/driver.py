@@ -20,10 +20,10 @@ from typing import Any
 import httpx
 import psycopg
 
-from cli.gates import approval, rejection
+from cli.gates import rejection
 from release.ledger import EventKind
 from release.model import Step
-from sandbox import origin, prefect
+from sandbox import approvers, origin, prefect
 from sandbox.commands import run, wait_until
 from sandbox.demo import Lookout
 from sandbox.environments import containers, served_version
@@ -180,14 +180,57 @@ class Operator:
     # ---- gates
 
     def sign(self, flow_run: str, by: str, item: str = "") -> None:
-        """Sign one item, or all that are open, once the run waits for it."""
+        """Sign one item, or all that one may sign, once the run waits for it."""
         self.wait_at_gate(flow_run)
-        self.answer(flow_run, approval(by, item, "signed by a test"))
+        form = approvers.approval(self.sandbox, by, item, "signed by a test")
+        self.answer(flow_run, form)
+
+    def sign_in_a_shell(self, flow_run: str, by: str) -> "Command":
+        """Sign all that one may with the command, typing the code."""
+        code = approvers.code(self.sandbox, by)
+        return self.ignition("approve", f"d-{flow_run[:6]}", "--as", by, typed=f"{code}\n")
 
     def reject(self, flow_run: str, by: str, reason: str) -> None:
         """Say no, once the run waits for an answer."""
         self.wait_at_gate(flow_run)
         self.answer(flow_run, rejection(by, reason))
+
+    def wait_for_refusal(self, flow_run: str, by: str) -> None:
+        """Wait until the worker has refused an answer in somebody's name."""
+        self.wait_for_event(flow_run, EventKind.ANSWER_REFUSED, by)
+
+    def wait_for_signature(self, flow_run: str, by: str) -> None:
+        """Wait until the worker has written down a signature of somebody."""
+        self.wait_for_event(flow_run, EventKind.ITEM_SIGNED, by)
+
+    def wait_for_event(self, flow_run: str, kind: EventKind, by: str) -> None:
+        """Wait until the ledger has an event of a run about an approver."""
+        query = (
+            "SELECT count(*) FROM ledger_events"
+            " WHERE run_id = %s AND kind = %s AND payload ->> 'approver' = %s"
+        )
+        wait_until(
+            lambda: self.ask(self.sandbox.ledger_url, query, flow_run, kind.value, by)[0][0],
+            what=f"{kind.value} of {by} in {flow_run}",
+            seconds=RUN_TIMEOUT,
+            hint=f"read {self.sandbox.logs}",
+        )
+
+    def wait_for_ending(self, flow_run: str, ending: str) -> None:
+        """Wait until the ledger has a run's ending and its environment is free."""
+        ended = "SELECT payload ->> 'ending' FROM ledger_events WHERE run_id = %s AND kind = %s"
+        kind = EventKind.DEPLOYMENT_ENDED.value
+        held = "SELECT 1 FROM environment_locks WHERE run_id = %s"
+        dsn = self.sandbox.ledger_url
+        wait_until(
+            lambda: (
+                self.ask(dsn, ended, flow_run, kind) == [(ending,)]
+                and not self.ask(dsn, held, flow_run)
+            ),
+            what=f"the ending {ending} of {flow_run}",
+            seconds=RUN_TIMEOUT,
+            hint=f"read {self.sandbox.logs}",
+        )
 
     def answer(self, flow_run: str, values: dict[str, Any]) -> None:
         """Send the form that a run waits with."""
@@ -196,14 +239,14 @@ class Operator:
 
     # ---- the shell
 
-    def ignition(self, *arguments: str) -> Command:
+    def ignition(self, *arguments: str, typed: str = "") -> Command:
         """Run the `ignition` command in a shell that has sourced the sandbox's `env`."""
         own = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "IGNITION_"))}
         done = subprocess.run(
             [self.sandbox.programs / "ignition", *arguments],
             cwd=CHECKOUT,
             env=own | prefect.client_variables(self.sandbox) | {"NO_COLOR": "1"},
-            stdin=subprocess.DEVNULL,
+            input=typed,
             capture_output=True,
             text=True,
             timeout=RUN_TIMEOUT,

@@ -41,9 +41,7 @@ def test_a_rejected_deployment_changes_nothing(operator: Operator, staged: Deplo
 def test_an_answer_to_a_run_that_does_not_wait_is_refused(
     operator: Operator, staged: Deployed
 ) -> None:
-    done = operator.ignition(
-        "approve", f"d-{staged.outcome.run[:6]}", "--as", "ada", "--yes", "--json"
-    )
+    done = operator.ignition("approve", f"d-{staged.outcome.run[:6]}", "--as", "ada", "--json")
 
     assert done.code == 1
     assert done.complained.startswith("error: no waiting run matches")

@@ -57,10 +57,20 @@ def test_a_second_deployment_is_refused_with_the_holders_name(released: Signed) 
     assert released.refused.serves == released.before.serves
 
 
-def test_a_waiting_run_survives_the_death_of_the_worker(released: Signed) -> None:
+def test_a_waiting_run_survives_the_death_of_the_worker_and_of_the_server(
+    released: Signed,
+) -> None:
     """No process waits, so none can be lost: the run goes on when the gate is signed."""
     assert released.states == ("Suspended", "Suspended")
     assert released.outcome.ending == "Deployed"
+
+
+def test_the_command_shows_the_evidence_and_says_what_the_worker_made_of_the_code(
+    released: Signed,
+) -> None:
+    assert released.signed.code == 0, released.signed
+    assert "Rollback plan reviewed" in released.signed.said
+    assert "on-call-aware signed by Grace" in released.signed.said
 
 
 def test_production_runs_the_very_image_that_staging_ran(
@@ -132,8 +142,8 @@ def test_the_report_says_first_what_serves_and_who_signed(
     serves, to_do, *_ = filter(None, report.splitlines())
     assert serves.startswith(f"**production serves {released.version}**")
     assert to_do == "To do: nothing"
-    assert report.count("| ada |") == 1
-    assert report.count("| grace |") == 4
+    assert report.count("| Ada |") == 1
+    assert report.count("| Grace |") == 4
 
 
 def test_the_same_version_again_is_nothing_to_do(operator: Operator, staged: Deployed) -> None:

@@ -1,0 +1,116 @@
+"""People at Prefect's UI, in Debian's Chromium: what they see and press, nothing else.
+
+Selectors are roles and labels of the second UI, which the server opens by default. What a page
+shows is waited for; a page whose script did not arrive is opened again (a browser drops what it is
+loading when a container's network appears or goes).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import which
+
+from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
+
+from sandbox.layout import Sandbox
+
+SLOW = 30_000  # ms that something may take to appear on a busy machine
+RUN = 180_000  # ms that a run may take to get somewhere
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser."""
+    with sync_playwright() as playwright:
+        program = playwright.chromium.launch(
+            executable_path=which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        try:
+            yield program
+        finally:
+            program.close()
+
+
+class Person:
+    """Somebody at the UI, in a browser window of their own."""
+
+    def __init__(self, browser: Browser, sandbox: Sandbox) -> None:
+        self.ui = sandbox.prefect_ui_url.rstrip("/").removesuffix("/v2") + "/v2"
+        context = browser.new_context(
+            color_scheme="light", viewport={"width": 1250, "height": 1400}
+        )
+        # The UI asks other hosts on every load; nothing here leaves this machine.
+        context.route(lambda url: "127.0.0.1" not in url, lambda route: route.abort())
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(SLOW)
+
+    def open(self, path: str, until: Locator) -> None:
+        """Open a page; again, if it stays empty."""
+        for _ in range(3):
+            try:
+                self.page.goto(f"{self.ui}/{path}")
+                expect(until).to_be_visible(timeout=SLOW)
+            except (AssertionError, Error):
+                continue
+            return
+        expect(until).to_be_visible(timeout=SLOW)
+
+    def start_deployment(self, deployment: str, version: str, ref: str, name: str) -> str:
+        """Fill in the form of a deployment, send it, and return the run's id."""
+        page = self.page
+        self.open(f"deployments/deployment/{deployment}/run", page.get_by_label("Version"))
+        page.get_by_label("Version").fill(version)
+        page.get_by_label("Branch or commit").fill(ref)
+        page.get_by_label("Your name").fill(name)
+        with page.expect_response(lambda r: "create_flow_run" in r.url and r.ok) as created:
+            page.get_by_role("button", name="Submit", exact=True).click()
+        return str(created.value.json()["id"])
+
+    def find_waiting(self, run_name: str) -> None:
+        """Find a run in the list of those that wait, and open it."""
+        page = self.page
+        link = page.get_by_role("link", name=run_name, exact=True).first
+        self.open("runs?state-types=%5B%22PAUSED%22%5D", link)
+        link.click()
+        expect(page.get_by_text(run_name).first).to_be_visible()
+
+    def answer(
+        self,
+        decision: str,
+        name: str,
+        code: str = "",
+        comment: str = "",
+        picture: Path | None = None,
+    ) -> None:
+        """Fill in the form of a gate, below its evidence, and send it."""
+        page = self.page
+        page.locator("button:has(svg.lucide-ellipsis-vertical)").first.click()
+        page.get_by_role("menuitem", name="Resume").click()
+        form = page.get_by_role("dialog")
+        expect(form.get_by_label("Your name")).to_be_visible()
+        self.choose(form.get_by_label("Decision"), decision)
+        form.get_by_label("Your name").fill(name)
+        if code:
+            form.get_by_label("One-time code").fill(code)
+        if comment:
+            form.get_by_label("Comment").fill(comment)
+        if picture:
+            page.screenshot(path=picture)
+        with page.expect_response(lambda r: r.url.endswith("/resume")) as sent:
+            form.get_by_role("button", name="Resume", exact=True).click()
+        # HTTP 200 is also said by a server that refuses.
+        assert sent.value.json()["status"] == "ACCEPT", sent.value.json()
+
+    def choose(self, field: Locator, value: str) -> None:
+        """Pick an entry of a list to choose from."""
+        field.click()
+        self.page.get_by_role("option", name=value, exact=True).click()
+
+    def sees(self, run: str, state: str) -> None:
+        """Wait until a run's page shows a state, and that the run is there."""
+        badge = self.page.get_by_text(state, exact=True).first
+        self.page.goto(f"{self.ui}/runs/flow-run/{run}")
+        expect(badge).to_be_visible(timeout=RUN)
+
+    def close(self) -> None:
+        self.page.context.close()

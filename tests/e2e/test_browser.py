@@ -1,0 +1,73 @@
+"""The whole way through a gate, by people at Prefect's UI in a real browser."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser
+
+from release.request import name_of
+from sandbox import approvers
+from tests.e2e.browser import Person, chromium
+from tests.e2e.conftest import Deployed
+from tests.e2e.driver import Operator
+
+pytestmark = [pytest.mark.e2e, pytest.mark.gates]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as program:
+        yield program
+
+
+@pytest.fixture
+def person(browser: Browser, operator: Operator) -> Iterator[Person]:
+    someone = Person(browser, operator.sandbox)
+    yield someone
+    someone.close()
+
+
+def start(operator: Operator, person: Person, version: str, ref: str) -> str:
+    found = operator.get("/deployments/name/deploy/production")
+    return person.start_deployment(found["id"], version, ref, "Ada")
+
+
+def test_a_deployment_is_started_signed_and_seen_to_end_in_the_ui(
+    operator: Operator, staged: Deployed, person: Person
+) -> None:
+    """The release manager starts it; on-call finds it, sends a wrong code, then a right one."""
+    version = operator.next_version()
+    sandbox = operator.sandbox
+    run = start(operator, person, version, "main")
+    operator.wait_at_gate(run)
+
+    person.find_waiting(name_of("deploy", version, "production"))
+    person.answer("approve", "Grace", "000000")
+    operator.wait_for_refusal(run, "Grace")
+    operator.wait_at_gate(run)
+    assert operator.serves("production") != version
+
+    for name in ("Grace", "Ada"):
+        person.find_waiting(name_of("deploy", version, "production"))
+        person.answer("approve", name, approvers.code(sandbox, name))
+        operator.wait_for_signature(run, name)
+        if name == "Grace":
+            operator.wait_at_gate(run)
+    person.sees(run, "Deployed")
+
+    assert operator.serves("production") == version
+    assert operator.lock_holder("production") == ""
+
+
+def test_a_deployment_is_rejected_in_the_ui_and_nothing_changes(
+    operator: Operator, staged: Deployed, person: Person
+) -> None:
+    version, before = operator.next_version(), operator.look("production")
+    run = start(operator, person, version, "refactor/stack-split")
+    operator.wait_at_gate(run)
+
+    person.find_waiting(name_of("deploy", version, "production"))
+    person.answer("reject", "Grace", comment="freeze until Monday")
+    person.sees(run, "Rejected")
+
+    assert operator.look("production") == before
