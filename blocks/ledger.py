@@ -21,16 +21,9 @@ from prefect.blocks.core import Block
 from psycopg import errors
 from pydantic import Field, SecretStr
 
-from blocks.database import (
-    Connection,
-    Database,
-    Say,
-    apply_folder,
-    connected,
-    open_connection,
-    read_folder,
-    where,
-)
+from blocks.database import Database, apply_folder, read_folder
+from blocks.postgres import Connection, connected, open_connection, where
+from blocks.session_watch import Say
 from release.errors import BadConfiguration, DeployError, EnvironmentLocked, Unreachable
 from release.ledger import (
     Break,

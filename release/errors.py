@@ -9,7 +9,7 @@ DeployError
 │   ├── SourceRefused         the commit, branch or tag is not what was asked for
 │   ├── BuildFailed           no image, or not the one that was asked for
 │   ├── MigrationRefused      the migration files cannot be applied as they are
-│   ├── MigrationFailed       a file failed and left nothing of itself behind
+│   ├── MigrationFailed       a file failed; what stays is said: the files before it
 │   ├── Rejected              a person said no at a gate
 │   ├── Unproven              an answer at a gate without a good one-time code
 │   ├── GateExpired           a gate's time passed without all its signatures
@@ -78,7 +78,8 @@ class MigrationRefused(NothingChanged):
 
 
 class MigrationFailed(NothingChanged):
-    """A migration failed; files before it stay applied, nothing of itself remains."""
+    """A migration failed. Files before it stay applied. Nothing of itself remains, unless it runs
+    without a transaction: then its statements before the failing one stay, and are counted."""
 
 
 class Rejected(NothingChanged):

@@ -1,57 +1,44 @@
 """Migration files as values: what a file says, whether it can run, and what is still to run.
 
 A file is ``NNNN_snake_name.sql`` and runs as one transaction together with its own record in
-``schema_migrations``. What PostgreSQL cannot run that way, or would run differently from what its
-author sees, is refused here, before anything is changed, with the file, the line and what to do.
+``schema_migrations``; or, if its header says ``no-transaction``, statement by statement, each
+counted when it is done. What PostgreSQL cannot run, or would run differently from what its author
+sees, is refused here, before anything is changed, with the file, the line and what to do.
 """
 
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
-from typing import NamedTuple
 
 from release.errors import MigrationRefused
+from release.migration_header import Header, Phase, read_header
+from release.sqltext import Statement, statements
+from release.stepwise import steps_of
+from release.wording import count_of
 
 LARGEST_FILE = 64 * 1024 * 1024  # bytes; PostgreSQL closes the connection above 1 GB
+TIMESTAMP_WIDTH = 14  # digits: Rails and dbmate number by the time of writing, which leaves gaps
 
 _FILENAME = re.compile(r"(\d{4,})_([a-z0-9_]+)\.sql")
-_HEADER = re.compile(r"--\s*migrate:(.*)")
-
-# PostgreSQL's own lexical rules: every character above ASCII may be part of a name.
-_LETTER = "A-Za-z_\u0080-\U0010ffff"
-_PLAIN = r"'(?:[^']|'')*+'"
-_ESCAPED = r"'(?:[^'\\]|\\.|'')*+'"
-_TOKEN = re.compile(
-    rf"""
-      (?P<space>[\ \t\n\r\f\v]+)
-    | (?P<comment>--[^\n]*)
-    | (?P<block>/\*)
-    | (?P<escaped>[eE]{_ESCAPED}(?:[\ \t\f\v]*\n[\ \t\n\f\v]*{_ESCAPED})*)
-    | (?P<string>{_PLAIN})
-    | (?P<quoted>"(?:[^"]|"")*+")
-    | (?P<dollar>\$(?:[{_LETTER}][0-9{_LETTER}]*)?\$)
-    | (?P<word>[{_LETTER}][0-9${_LETTER}]*)
-    | (?P<number>[0-9][0-9A-Za-z_.]*)
-    | (?P<other>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_BLOCK_EDGE = re.compile(r"/\*|\*/")
-_UNCLOSED = {"'": "a string", '"': "a quoted name"}
 
 _BEGINS = {"BEGIN", "START", "SAVEPOINT"}
 _ENDS = {"COMMIT", "END", "ROLLBACK", "ABORT", "RELEASE"}
 
 
-class Phase(StrEnum):
-    """When a migration may run, seen from the release that brings it."""
+class Status(StrEnum):
+    """What a record says of its file."""
 
-    EXPAND = "expand"  # before the rollout: the old release still runs on it
-    CONTRACT = "contract"  # after the watch: the old release would not run on it any more
+    APPLIED = "applied"
+    ADOPTED = "adopted"  # another tool had applied it before this one came
+    RUNNING = "running"  # of a file without a transaction: it was begun
+    FAILED = "failed"  # of a file without a transaction: a statement failed, those before it stay
+
+
+DONE = frozenset({Status.APPLIED, Status.ADOPTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +49,25 @@ class MigrationFile:
     name: str
     sql: str  # with LF line ends, whatever the checkout made of them
     checksum: str  # sha256 of the text with LF line ends and without trailing blanks
-    phase: Phase = Phase.EXPAND
+    header: Header = field(default_factory=Header)
 
     @property
     def filename(self) -> str:
         return f"{self.version}_{self.name}.sql"
+
+    @property
+    def phase(self) -> Phase:
+        return self.header.phase
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the whole file and its record are one transaction."""
+        return self.header.in_transaction
+
+    @property
+    def allows(self) -> frozenset[str]:
+        """Rules of the lint that its author has set aside."""
+        return self.header.allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class AppliedMigration:
 
     version: str
     name: str = ""
-    status: str = "applied"
+    status: str = Status.APPLIED.value
     applied_at: datetime | None = None
     duration_ms: int | None = None
     phase: str = Phase.EXPAND.value
@@ -85,10 +86,28 @@ class AppliedMigration:
     git_sha: str = ""
     app_version: str = ""
     attempts: int = 1
+    lock_waits: int = 0  # tries that ended because a lock was not granted in time
+    started_at: datetime | None = None
+    statements_total: int | None = None  # of a file without a transaction
+    statements_done: int | None = None
+    done_checksum: str = ""  # sha256 over the statements that are done
+    min_app: str = ""  # of a contract file: the oldest release that runs on it
+    error: str = ""  # of a failed one
+    note: str = ""
 
     @property
     def filename(self) -> str:
         return f"{self.version}_{self.name}.sql" if self.name else self.version
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing of the file is left to do."""
+        return self.status in DONE
+
+    @property
+    def foreign(self) -> bool:
+        """Whether another tool wrote it, which keeps numbers and nothing else."""
+        return not self.name and not self.checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +116,7 @@ class MigrationPlan:
 
     pending: tuple[MigrationFile, ...]
     applied: tuple[AppliedMigration, ...]
+    unfinished: tuple[AppliedMigration, ...] = ()  # begun without a transaction; also in pending
 
     @property
     def expand(self) -> tuple[MigrationFile, ...]:
@@ -117,23 +137,6 @@ class MigrationPlan:
         return max((row.version for row in self.applied), default="")
 
 
-class Token(NamedTuple):
-    """A piece of SQL text. The texts of all tokens, joined, are the SQL again."""
-
-    kind: str  # space, comment, string, quoted, dollar, word, number or other
-    text: str
-    start: int  # characters from the beginning
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One SQL statement: where it begins, and its words outside of quotes and comments."""
-
-    start: int  # characters from the beginning of the text
-    line: int  # from 1
-    words: tuple[str, ...]  # upper case; a quoted name keeps its quotes and its case
-
-
 def read_migrations(contents: Mapping[str, bytes]) -> tuple[MigrationFile, ...]:
     """Read a folder's files, given as name → content; what does not end in .sql is left out.
 
@@ -151,14 +154,19 @@ def read_migration(filename: str, content: bytes) -> MigrationFile:
             f"{filename}: a migration is named NNNN_snake_name.sql, such as 0007_add_email.sql",
             "rename it, or move it out of the migrations folder",
         )
-    sql = re.sub(r"\r\n?", "\n", _decode(filename, content))
-    phase = _read_header(filename, sql)
-    parts = split_statements(sql, filename)
-    if not parts:
+    sql = _decode(filename, content)
+    if "\r" in sql:
+        sql = re.sub(r"\r\n?", "\n", sql)
+    header = read_header(filename, sql)
+    first = None
+    for first in statements(sql, filename):
+        _refuse_what_cannot_run(filename, first, header.in_transaction)
+    if first is None:
         raise MigrationRefused(f"{filename}: it holds no statement", "write it, or delete it")
-    for part in parts:
-        _refuse_what_cannot_run(filename, part)
-    return MigrationFile(named[1], named[2], sql, _checksum(sql), phase)
+    if not header.in_transaction:
+        for _ in steps_of(sql, filename, header.idempotent):
+            pass  # each can be taken up again, or is refused
+    return MigrationFile(named[1], named[2], sql, _checksum(sql), header)
 
 
 def plan_migrations(
@@ -174,112 +182,30 @@ def plan_migrations(
     on_disk = sorted(files, key=lambda file: file.version)
     rows = tuple(sorted(applied, key=lambda row: row.version))
     _refuse_bad_numbers(on_disk, rows)
-    done = {row.version for row in rows}
-    pending = tuple(file for file in on_disk if file.version not in done)
-    for row in rows:
-        _refuse_changed_history(row, on_disk, pending)
-    for file in pending:
-        _refuse_out_of_order(file, on_disk, rows)
-    return MigrationPlan(pending, rows)
+    by_version = {file.version: file for file in on_disk}
+    done = tuple(row for row in rows if row.done)
+    unfinished = tuple(row for row in rows if not row.done)
+    applied_versions = {row.version for row in done}
+    pending = tuple(file for file in on_disk if file.version not in applied_versions)
+    for row in done:
+        _refuse_changed_history(row, by_version.get(row.version), on_disk, pending)
+    for row in unfinished:
+        _refuse_changed_beginning(row, by_version.get(row.version))
+    _refuse_out_of_order(pending, on_disk, done)
+    return MigrationPlan(pending, done, unfinished)
 
 
-def tokens(sql: str, filename: str = "the text") -> Iterator[Token]:
-    """Cut SQL text into tokens as PostgreSQL does, with standard_conforming_strings on.
+def statements_checksum(file: MigrationFile, count: int) -> str:
+    """A checksum of the file's first ``count`` statements, comments and blanks around them aside.
 
-    Raises MigrationRefused for a quote or comment that is never closed.
+    It tells whether the part of a file that is done was edited afterwards; the rest may be.
     """
-    position = 0
-    while position < len(sql):
-        found = _TOKEN.match(sql, position)
-        assert found is not None, "'other' matches any character"
-        kind, end = found.lastgroup or "other", found.end()
-        if kind == "block":
-            kind, end = "comment", _end_of_block_comment(sql, position)
-        elif kind == "dollar":
-            closing = sql.find(found[0], end)
-            end = closing + len(found[0]) if closing >= 0 else -1
-        elif kind == "escaped":
-            kind = "string"
-        elif kind == "other" and found[0] in _UNCLOSED:
-            end = -1
-        if end < 0:
-            what = _UNCLOSED.get(found[0], f"what {found[0]} opens")
-            raise MigrationRefused(
-                f"{filename}:{line_at(sql, position)}: {what} that begins here is never closed",
-                "close it",
-            )
-        yield Token(kind, sql[position:end], position)
-        position = end
-
-
-def split_statements(sql: str, filename: str = "the text") -> tuple[Statement, ...]:
-    """Cut SQL text at the semicolons that end a statement; empty statements are left out.
-
-    A semicolon inside parentheses (CREATE RULE) or BEGIN ATOMIC … END ends nothing.
-    Raises MigrationRefused for a backslash outside of quotes: only psql knows such commands.
-    """
-    found: list[Statement] = []
-    words: list[str] = []
-    start = parentheses = blocks = counted = 0
-    line, begun = 1, False
-    for token in tokens(sql, filename):
-        if token.kind in ("space", "comment"):
-            continue
-        if token.text == "\\":
-            raise _psql_command(filename, sql, token.start)
-        if token.text == ";" and parentheses <= 0 and blocks <= 0:
-            if begun:
-                found.append(Statement(start, line, tuple(words)))
-            words, parentheses, blocks, begun = [], 0, 0, False
-            continue
-        if not begun:
-            line += sql.count("\n", counted, token.start)
-            start = counted = token.start
-            begun = True
-        parentheses += (token.text == "(") - (token.text == ")")
-        if token.kind == "quoted":
-            words.append(token.text)
-        elif token.kind == "word":
-            words.append(token.text.upper())
-            blocks += _atomic_step(words, blocks)
-    if begun:
-        found.append(Statement(start, line, tuple(words)))
-    return tuple(found)
-
-
-def line_at(sql: str, position: int) -> int:
-    """The line, from 1, of a character position, from 0."""
-    return sql.count("\n", 0, position) + 1
-
-
-def failing_line(sql: str, position: int | None, statement: int) -> int:
-    """The line of an error: where the server points (a character, from 1), else its statement's.
-
-    ``statement`` counts the statements that ran before it.
-    """
-    if position is not None:
-        return line_at(sql, position - 1)
-    parts = split_statements(sql)
-    return parts[min(statement, len(parts) - 1)].line if parts else 1
-
-
-def _end_of_block_comment(sql: str, start: int) -> int:
-    """Behind the comment that opens at ``start``; comments nest. -1 if it is never closed."""
-    depth = 0
-    for edge in _BLOCK_EDGE.finditer(sql, start):
-        depth += 1 if edge[0] == "/*" else -1
-        if depth == 0:
-            return edge.end()
-    return -1
-
-
-def _atomic_step(words: list[str], depth: int) -> int:
-    """How the last word changes the depth of BEGIN ATOMIC … END, counted as psql counts it."""
-    word = words[-1]
-    if depth == 0:
-        routine = words[0] == "CREATE" and not {"FUNCTION", "PROCEDURE"}.isdisjoint(words[1:4])
-        return 1 if routine and words[-2:] == ["BEGIN", "ATOMIC"] else 0
-    return (word in ("BEGIN", "CASE")) - (word == "END")
+    digest = hashlib.sha256()
+    for number, statement in enumerate(statements(file.sql, file.filename)):
+        if number == count:
+            break
+        digest.update(statement.text(file.sql).encode() + b";\n")
+    return digest.hexdigest()
 
 
 def _decode(filename: str, content: bytes) -> str:
@@ -309,64 +235,38 @@ def _decode(filename: str, content: bytes) -> str:
         ) from None
 
 
-def _read_header(filename: str, sql: str) -> Phase:
-    """Read the ``-- migrate: key=value`` comments above the first statement."""
-    phase = Phase.EXPAND
-    if "migrate:" not in sql:
-        return phase
-    in_statement = False
-    for token in tokens(sql, filename):
-        header = _HEADER.match(token.text) if token.kind == "comment" else None
-        if header is not None:
-            where = f"{filename}:{line_at(sql, token.start)}"
-            if in_statement:
-                raise MigrationRefused(
-                    f"{where}: '-- migrate:' stands below the first statement",
-                    "move it to the top of the file",
-                )
-            phase = _read_settings(where, header[1]) or phase
-        in_statement = in_statement or token.kind not in ("space", "comment")
-    return phase
-
-
-def _read_settings(where: str, text: str) -> Phase | None:
-    phase = None
-    for setting in text.split():
-        key, _, value = setting.partition("=")
-        if key != "phase":
-            raise MigrationRefused(
-                f"{where}: '-- migrate: {setting}' is unknown; there is phase=expand and "
-                "phase=contract",
-                "remove it; a file that undoes another is a new, higher number",
-            )
-        if value not in set(Phase):
-            raise MigrationRefused(
-                f"{where}: phase={value} is unknown", "write phase=expand or phase=contract"
-            )
-        phase = Phase(value)
-    return phase
-
-
 def _checksum(sql: str) -> str:
-    kept = "\n".join(line.rstrip() for line in sql.split("\n")).strip("\n")
-    return hashlib.sha256(kept.encode()).hexdigest()
+    digest, blank = hashlib.sha256(), 0
+    begun = False
+    for line in _lines(sql):
+        kept = line.rstrip()
+        if not kept:
+            blank += begun
+            continue
+        digest.update(b"\n" * (blank + begun) + kept.encode())
+        begun, blank = True, 0
+    return digest.hexdigest()
 
 
-def _psql_command(filename: str, sql: str, position: int) -> MigrationRefused:
-    command = sql[position:].split(maxsplit=1)[0]
-    return MigrationRefused(
-        f"{filename}:{line_at(sql, position)}: {command} is a command of psql, not SQL",
-        "write it as SQL; data belongs into INSERTs or into a data task",
-    )
+def _lines(sql: str) -> Iterator[str]:
+    """The lines, one at a time: a list of them would hold a large file twice."""
+    start = 0
+    while start <= len(sql):
+        end = sql.find("\n", start)
+        end = len(sql) if end < 0 else end
+        yield sql[start:end]
+        start = end + 1
 
 
-def _refuse_what_cannot_run(filename: str, statement: Statement) -> None:
+def _refuse_what_cannot_run(filename: str, statement: Statement, in_transaction: bool) -> None:
     where, words = f"{filename}:{statement.line}", statement.words
     first = words[0] if words else ""
     if first in _BEGINS | _ENDS or words[:2] == ("PREPARE", "TRANSACTION"):
         raise MigrationRefused(
-            f"{where}: {first} would end the transaction that holds the file and its record",
-            f"remove {first}: every file runs in one transaction",
+            f"{where}: {first} would end the transaction that holds the file and its record"
+            if in_transaction
+            else f"{where}: {first} would hold the statements together that are counted one by one",
+            f"remove {first}: transactions are the runner's",
         )
     if first == "COPY" and _in_a_row(words, ("FROM", "STDIN"), ("TO", "STDOUT")):
         raise MigrationRefused(
@@ -374,10 +274,10 @@ def _refuse_what_cannot_run(filename: str, statement: Statement) -> None:
             "write INSERTs, or load the data in a task of its own",
         )
     outside = _outside_of_transactions(words)
-    if outside:
+    if outside and in_transaction:
         raise MigrationRefused(
-            f"{where}: {outside} cannot run inside a transaction, and every file runs in one",
-            "leave it out here and run it by hand, outside of the deployment",
+            f"{where}: {outside} cannot run inside a transaction, and this file runs in one",
+            "write '-- migrate: no-transaction' at the top, in a file that holds nothing else",
         )
 
 
@@ -411,7 +311,9 @@ def _refuse_bad_numbers(files: list[MigrationFile], rows: tuple[AppliedMigration
     width = len(files[0].version)
     numbered: tuple[MigrationFile | AppliedMigration, ...] = (*files, *rows)
     for other in numbered:
-        if len(other.version) != width:
+        if len(other.version) != width and not (
+            isinstance(other, AppliedMigration) and other.foreign
+        ):
             raise MigrationRefused(
                 f"{files[0].filename} and {other.filename} have numbers of different width, which "
                 "sort differently as text and as numbers",
@@ -423,6 +325,8 @@ def _refuse_bad_numbers(files: list[MigrationFile], rows: tuple[AppliedMigration
                 f"{earlier.version} is used by {earlier.filename} and {later.filename}",
                 f"renumber one of them to {_next_number(files)}",
             )
+    if width == TIMESTAMP_WIDTH:
+        return
     expected = min(int(files[0].version), 1)
     for file in files:
         if int(file.version) != expected:
@@ -434,9 +338,13 @@ def _refuse_bad_numbers(files: list[MigrationFile], rows: tuple[AppliedMigration
 
 
 def _refuse_changed_history(
-    row: AppliedMigration, files: list[MigrationFile], pending: tuple[MigrationFile, ...]
+    row: AppliedMigration,
+    file: MigrationFile | None,
+    files: list[MigrationFile],
+    pending: tuple[MigrationFile, ...],
 ) -> None:
-    file = next((file for file in files if file.version == row.version), None)
+    if file is None and row.foreign:
+        return
     if file is None or (row.name and file.name != row.name):
         now = file or next((file for file in pending if file.name == row.name), None)
         by = f" by {row.app_version}" if row.app_version else ""
@@ -453,20 +361,43 @@ def _refuse_changed_history(
         )
 
 
-def _refuse_out_of_order(
-    file: MigrationFile, files: list[MigrationFile], rows: tuple[AppliedMigration, ...]
-) -> None:
-    waits_by_design = file.phase is Phase.CONTRACT
-    newer = [
-        row
-        for row in rows
-        if row.version > file.version and (not waits_by_design or row.phase == Phase.CONTRACT)
-    ]
-    if newer:
+def _refuse_changed_beginning(row: AppliedMigration, file: MigrationFile | None) -> None:
+    """Raise MigrationRefused if the statements that are done are not those of the file any more."""
+    done = row.statements_done or 0
+    if file is None or file.name != row.name:
         raise MigrationRefused(
-            f"{file.filename} is pending but {newer[-1].filename} is applied",
-            f"renumber it to {_next_number(files)}",
+            f"{row.filename} was begun, {done} of {row.statements_total} statements are done, but "
+            f"the file is {file.filename if file else 'gone'} now",
+            f"bring {row.filename} back, so that it can be finished",
         )
+    if file.in_transaction:
+        raise MigrationRefused(
+            f"{row.filename} was begun without a transaction, and now it asks for one",
+            "bring the header '-- migrate: no-transaction' back",
+        )
+    if statements_checksum(file, done) != row.done_checksum:
+        raise MigrationRefused(
+            f"{row.filename}: its first {count_of(done, 'statement')} ran already, and the text of "
+            "that part was edited since",
+            "bring the old text back there; what comes behind it may be edited",
+        )
+
+
+def _refuse_out_of_order(
+    pending: tuple[MigrationFile, ...],
+    files: list[MigrationFile],
+    rows: tuple[AppliedMigration, ...],
+) -> None:
+    newest = rows[-1] if rows else None
+    contracts = [row for row in rows if row.phase == Phase.CONTRACT]
+    for file in pending:
+        waits_by_design = file.phase is Phase.CONTRACT
+        newer = (contracts[-1] if contracts else None) if waits_by_design else newest
+        if newer and not newer.foreign and newer.version > file.version:
+            raise MigrationRefused(
+                f"{file.filename} is pending but {newer.filename} is applied",
+                f"renumber it to {_next_number(files)}",
+            )
 
 
 def _next_number(files: list[MigrationFile]) -> str:

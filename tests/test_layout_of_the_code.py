@@ -17,9 +17,8 @@ LONGEST_MODULE = 400  # lines
 # Modules that are longer for a reason, with the length that they may not exceed.
 LONGER = {
     "blocks/compose.py": 500,
-    "blocks/database.py": 650,
     "blocks/ledger.py": 550,
-    "release/migration.py": 500,
+    "release/migration.py": 420,
     "release/rollout.py": 500,
     "release/runbook.py": 450,
     "release/triggers.py": 560,

@@ -12,9 +12,12 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
+from blocks import migration_runner
 from blocks.database import Database, apply_folder
+from blocks.postgres import run_script
 from release.errors import BadConfiguration, MigrationFailed, MigrationRefused, Unreachable
-from release.migration import MigrationFile, Phase, read_migration
+from release.migration import MigrationFile, read_migration
+from release.migration_header import Phase
 
 
 def a_file(version: str, sql: str) -> MigrationFile:
@@ -367,16 +370,17 @@ def test_a_backend_killed_in_a_file_leaves_nothing_and_the_file_runs_again(dsn):
 
 def test_a_connection_lost_behind_the_commit_is_not_taken_for_a_failure(dsn, monkeypatch):
     """Whether COMMIT arrived is not known then: the record decides, and nothing runs twice."""
-    execute = psycopg.Connection.execute
 
-    def lose(connection, query, *arguments, **options):
-        if query == "RESET ALL" and not lost.is_set():
+    def lose(connection: psycopg.Connection, script: str) -> list[object]:
+        results = run_script(connection, script)
+        if script.endswith("COMMIT") and not lost.is_set():
             lost.set()
             connection.close()
-        return execute(connection, query, *arguments, **options)
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+        return results
 
     lost = threading.Event()
-    monkeypatch.setattr(psycopg.Connection, "execute", lose)
+    monkeypatch.setattr(migration_runner, "run_script", lose)
     lines: list[str] = []
 
     rows = a_database(dsn).apply([a_file("0001", "CREATE TABLE a ()")], on_event=lines.append)

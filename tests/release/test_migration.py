@@ -11,19 +11,17 @@ from release.errors import MigrationRefused
 from release.migration import (
     AppliedMigration,
     MigrationFile,
-    Phase,
-    failing_line,
     plan_migrations,
     read_migration,
     read_migrations,
-    split_statements,
-    tokens,
 )
+from release.migration_header import Header, Phase
+from release.sqltext import failing_line, split_statements, tokens
 
 
 def a_file(version: str, name: str = "step", phase: Phase = Phase.EXPAND) -> MigrationFile:
     checksum = hashlib.sha256(f"{version}{name}".encode()).hexdigest()
-    return MigrationFile(version, name, "SELECT 1;", checksum, phase)
+    return MigrationFile(version, name, "SELECT 1;", checksum, Header(phase=phase))
 
 
 def applied(file: MigrationFile, **changes: str) -> AppliedMigration:
@@ -98,7 +96,9 @@ def test_another_literal_changes_the_checksum():
         (b"-- nothing yet\n/* or /* nested */ here */ ;;\n", "it holds no statement"),
         (b"SELECT 1;\n\\i other.sql\n", ":2: \\i is a command of psql"),
         (b"SELECT 1 \\gset\n", ":1: \\gset is a command of psql"),
-        (b"CREATE TABLE t (x int);\nCOPY t FROM STDIN;\n1\n\\.\n", ":4: \\. is a command of psql"),
+        (b"CREATE TABLE t (x int);\nCOPY t FROM STDIN;\n1\n\\.\n", ":2: COPY over the connection"),
+        (b"SELECT 1;\nSELECT :limit;", ":2: :limit is a variable of psql"),
+        (b"SELECT 1;\nSELECT :'name';", ":2: :'name is a variable of psql"),
         (b"CREATE TABLE t (x int);\nCOPY t (x) FROM STDIN;\n", ":2: COPY over the connection"),
         (b"COPY (SELECT 1) TO stdout", ":1: COPY over the connection"),
         (b"BEGIN;\nSELECT 1;\nCOMMIT;", ":1: BEGIN would end the transaction"),
@@ -115,7 +115,24 @@ def test_another_literal_changes_the_checksum():
         (b"CLUSTER;", "CLUSTER cannot run"),
         (b"ALTER SYSTEM SET work_mem = '4MB';", "ALTER SYSTEM cannot run"),
         (b"CREATE DATABASE x;", "CREATE DATABASE cannot run"),
-        (b"-- migrate: no-transaction\nSELECT 1;", ":1: '-- migrate: no-transaction' is unknown"),
+        (b"-- migrate: no-transaction\nBEGIN; VACUUM;", ":2: BEGIN would hold the statements"),
+        (
+            b"-- migrate: no-transaction\nUPDATE t SET x = 1;",
+            ":2: if this statement is",
+        ),
+        (b"-- migrate: no-transaction\nSET ROLE x;", ":2: if this statement is"),
+        (
+            b"-- migrate: no-transaction\nCREATE INDEX CONCURRENTLY ON t (x);",
+            ":2: the index has no name",
+        ),
+        (b"-- migrate: no-transactions\nSELECT 1;", "unknown; did you mean no-transaction?"),
+        (b"-- migrate: lock-timeout=0s\nSELECT 1;", ":1: lock-timeout=0s is unknown: a limit"),
+        (b"-- migrate: lock-timeout=5\nSELECT 1;", ":1: lock-timeout=5 is unknown: '5' is no"),
+        (b"-- migrate: min-app=v1.0.0\nSELECT 1;", ":1: min-app is for phase=contract"),
+        (b"-- migrate: phase=contract min-app=1\nSELECT 1;", ":1: min-app=1: '1' is no version"),
+        (b"-- migrate: idempotent\nSELECT 1;", ":1: idempotent is for no-transaction"),
+        (b"-- migrate: allow=ban-drop-table\nSELECT 1;", ":1: allow=ban-drop-table needs a reason"),
+        (b'-- migrate: reason="open\nSELECT 1;', ":1: '-- migrate: reason=\"open' cannot be read"),
         (b"-- migrate:up\nSELECT 1;", ":1: '-- migrate: up' is unknown"),
         (b"-- about\n-- migrate: phase=later\nSELECT 1;", ":2: phase=later is unknown"),
         (b"SELECT 1;\n-- migrate: phase=contract\n", ":2: '-- migrate:' stands below"),

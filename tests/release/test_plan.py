@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from release.migration import MigrationFile, Phase
+from release.migration import MigrationFile
+from release.migration_header import Header, Phase
 from release.model import Baseline, ImageRef, Release, ReleaseKind
 from release.plan import Change, Plan, RollbackVerdict, planned_version, version_of_branch
 from release.request import DeployRequest
@@ -26,7 +27,9 @@ BASELINE = Baseline(
 )
 FIRST = replace(BASELINE, release=None, instances=(), schema_version="", error_rate=None, p95=None)
 EXPAND = MigrationFile("0015", "add_note", "ALTER TABLE …", "c0ffee")
-CONTRACT = MigrationFile("0016", "drop_memo", "ALTER TABLE …", "c0ffee", Phase.CONTRACT)
+CONTRACT = MigrationFile(
+    "0016", "drop_memo", "ALTER TABLE …", "c0ffee", Header(phase=Phase.CONTRACT)
+)
 PLAN = Plan(
     environment="production",
     kind=ReleaseKind.TAG,

@@ -20,7 +20,8 @@ from release.evidence import (
     no_answer,
 )
 from release.ledger import Event, EventKind, LogRow
-from release.migration import AppliedMigration, MigrationFile, Phase
+from release.migration import AppliedMigration, MigrationFile
+from release.migration_header import Header, Phase
 from release.model import Baseline, ImageRef, Probe, Release
 from tasks.evidence import SOURCES, ask_side_by_side
 
@@ -28,7 +29,7 @@ AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
 IMAGE = ImageRef("registry/api", "sha256:" + "9" * 64)
 PASSED = Finding(EvidenceVerdict.PASSED, "fine", "a source")
 ADD = MigrationFile("0016", "add", "select 1", "c16")
-DROP = MigrationFile("0017", "drop", "select 2", "c17", Phase.CONTRACT)
+DROP = MigrationFile("0017", "drop", "select 2", "c17", Header(phase=Phase.CONTRACT))
 
 
 def plan(*files: MigrationFile) -> Any:
