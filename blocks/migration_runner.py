@@ -34,6 +34,7 @@ from blocks.session_watch import Say, SessionWatch, say_session
 from release.duration import say_duration
 from release.errors import MigrationFailed, MigrationRefused, Unreachable
 from release.migration import AppliedMigration, MigrationFile
+from release.migration_header import Phase
 from release.sqltext import failing_line, pieces
 from release.wording import count_of
 
@@ -229,7 +230,7 @@ class Runner:
             "checksum": file.checksum,
             "attempts": tries.number,
             "lock_waits": tries.lock_waits,
-            "min_app": self.stamp["min_app"] if file.header.phase == "contract" else None,
+            "min_app": self.min_app(file),
             **{key: self.stamp[key] for key in ("deploy_id", "git_sha", "app_version")},
         }
 
@@ -243,6 +244,11 @@ class Runner:
             f"{place}: {self.reason(failure.error)}; nothing of it remains; {self.so_far()}",
             "mend the file and deploy again: the files that are applied are skipped",
         )
+
+    def min_app(self, file: MigrationFile) -> str | None:
+        """The oldest release that runs on what a contract file leaves; None for an expand file."""
+        given = file.header.min_app or self.stamp["min_app"]
+        return given if file.phase is Phase.CONTRACT else None
 
     def reason(self, error: psycopg.Error) -> str:
         """What the server said, with its detail and its code."""

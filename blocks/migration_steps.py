@@ -255,7 +255,7 @@ class StepwiseFile:
                     self.file, (row.statements_done or 0) if row else 0
                 ),
                 "error": None,
-                "min_app": self.runner.stamp["min_app"] if self.file.phase == "contract" else None,
+                "min_app": self.runner.min_app(self.file),
                 **{k: self.runner.stamp[k] for k in ("deploy_id", "git_sha", "app_version")},
             }
         )

@@ -190,6 +190,10 @@ class Repository(Block):
             blob.name: blob.data_stream.read() for blob in node.blobs if blob.name.endswith(suffix)
         }
 
+    def knows(self, revision: str) -> bool:
+        """Whether the mirror holds a commit, as of the last fetch."""
+        return bool(_COMMIT.fullmatch(revision)) and self._commit(revision) is not None
+
     def has(self, revision: str, path: str) -> bool:
         """Whether ``path`` exists at ``revision``."""
         return self._node(revision, path) is not None

@@ -12,6 +12,7 @@ from flows.logs import say_unexpected
 from flows.rollback import rollback
 from flows.run import Run, begin, load_target, run_name
 from release.baseline import baseline_address
+from release.contract import least_release
 from release.errors import DeployError
 from release.evidence import Evidence
 from release.model import Instance, Release, Step, image_of
@@ -25,9 +26,9 @@ from tasks.checklist import GateRound
 from tasks.environment import hold_environment
 from tasks.evidence import collect_evidence
 from tasks.image import build_image
-from tasks.migration import apply_migrations
+from tasks.migration import apply_migrations, plan_schema, refuse_older_releases
 from tasks.notification import notify, page_of
-from tasks.plan import make_plan
+from tasks.plan import make_plan, resolve_release
 from tasks.release import prepare_release
 from tasks.rollout import (
     admit_instances,
@@ -86,7 +87,9 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
         check_systems(target, run.label)
         hold_environment(target, run.id, request.started_by, request.notes, run.label)
         baseline = record_baseline(target, run.rules.watch, run.label)
-        return make_plan(target, request, baseline, service, run.label)
+        revision = resolve_release(target, request, service, run.label)
+        schema = plan_schema(target, revision, baseline, service, run.label)
+        return make_plan(target, request, revision, baseline, schema, service, run.label)
 
 
 def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:
@@ -183,7 +186,7 @@ def finish(
     try:
         remove_baseline(target, new, label)
         if plan.contract:
-            apply_migrations(target, plan.contract, release, run.id, label, key="contract")
+            remove_old_schema(run, plan, release)
         later = run.runbook.gates(Step.POST)  # items that the pipeline does not do itself
         sign_off(run, subject(plan, request), later, run.rules.gate, lambda round: ())
         close_ticket(target, request.ticket, f"{release.version} is deployed ({label})", label)
@@ -193,6 +196,14 @@ def finish(
         return end(run, request, Ending.FAILED, sentence, release, hint_of(error))
     sentence = "; ".join((f"{release.version} replaced {plan.baseline.version}", *watched.notes))
     return end(run, request, Ending.DEPLOYED, sentence, release)
+
+
+def remove_old_schema(run: Run, plan: Plan, release: Release) -> None:
+    """Contract migrations: the release that a rollback would bring back does without it."""
+    target, label = run.target, run.label
+    refuse_older_releases(target, plan.contract, release, label)
+    least = least_release(plan.baseline.release, release)
+    apply_migrations(target, plan.contract, release, run.id, label, key="contract", min_app=least)
 
 
 def give_up(run: Run, request: DeployRequest, error: Exception) -> State[Any]:

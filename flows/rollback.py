@@ -19,6 +19,7 @@ from release.outcome import Ending, explain, hint_of
 from release.request import RollbackRequest, checked_rollback
 from tasks.environment import hold_environment
 from tasks.hand_over import await_ending, declare_p0, deployment_in_watch
+from tasks.migration import check_schema
 from tasks.restore import find_baseline
 from tasks.rollout import restore_baseline
 from tasks.serving import what_serves
@@ -71,6 +72,8 @@ def _bring_back(run: Run, request: RollbackRequest) -> Baseline:
         baseline = find_baseline(
             run.target, request.to, run.settings.service, run.rules.rollout, run.label
         )
+        if not run.nested:  # what a deployment goes back to was serving on this schema just now
+            check_schema(run.target, baseline, run.label)
         run.record(
             EventKind.ROLLBACK_STARTED, payload={"reason": request.reason, "to": baseline.version}
         )

@@ -56,15 +56,16 @@ def _waits_for(file: MigrationFile, target: Release | None, known: Mapping[str, 
             return f"whether {target.version} is {least} or newer cannot be told"
         return "" if reached else f"a rollback would go to {target.version} < {least}"
     if known is None:
-        return f"a rollback would go to {target.version}, whose commit is not in the repository"
+        return f"a rollback would go to {target.version}, and what it came with cannot be read"
     if known.get(file.filename) != file.checksum:
         return f"a rollback would go to {target.version}, which came before this file"
     return ""
 
 
-def least_release(file: MigrationFile, target: Release | None, release: Release) -> str:
-    """What is recorded of a contract file: the oldest release known to run on what it leaves."""
-    return file.header.min_app or (target or release).version
+def least_release(target: Release | None, release: Release) -> str:
+    """What is recorded of a contract file without ``min-app``: the oldest release that is known to
+    run on what it leaves, which is the one that a rollback would bring back."""
+    return (target or release).version
 
 
 def refuse_while_older_runs(

@@ -46,6 +46,9 @@ class Plan:
     contract: tuple[MigrationFile, ...]
     outage: timedelta  # expected time without an answer during the rollout; zero with a router
     image: ImageRef | None = None  # built before from the same commit, so it is used again
+    waiting: tuple[MigrationFile, ...] = ()  # contract files that a later deployment applies
+    waits_for: str = ""  # why they wait
+    warnings: tuple[str, ...] = ()  # what the lint found in the pending files, a line each
 
     @property
     def release(self) -> Release:
@@ -107,7 +110,8 @@ class Plan:
             f"(`{self.revision[:12]}`, {self.kind} from `{self.ref}`, {commits})",
             f"image: {built}",
             f"migrations: {_names(self.expand) or 'none'}"
-            + (f"; after the watch: {_names(self.contract)}" if self.contract else ""),
+            + (f"; after the watch: {_names(self.contract)}" if self.contract else "")
+            + (f"; not yet: {_names(self.waiting)} ({self.waits_for})" if self.waiting else ""),
             f"rollout: {rollout}",
             f"code-only rollback to {self.baseline.version}: {verdict} ({why})",
         ]
@@ -120,8 +124,10 @@ class Plan:
         )
         head = "\n".join(f"- {line}" for line in self.lines())
         measured = _measured(self.baseline)
+        warnings = "".join(f"- {_cell(line)}\n" for line in self.warnings)
         return (
             f"# Plan: {self.version} to {self.environment}\n\n{head}\n- baseline: {measured}\n\n"
+            + (f"## What the migrations may do to traffic\n\n{warnings}\n" if warnings else "")
             + (
                 f"| Commit | Subject | Author |\n|---|---|---|\n{changes}\n"
                 if self.changes

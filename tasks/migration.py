@@ -1,16 +1,59 @@
-"""Database migrations (runbook, step 3): apply what is pending, then show the check."""
+"""Database migrations (runbook, step 3): plan what is pending, apply it, then show the check."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from prefect import get_run_logger
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from blocks.target import Target
-from release.migration import AppliedMigration, MigrationFile
-from release.model import Release
+from release.contract import refuse_contracted, refuse_while_older_runs
+from release.errors import MigrationRefused, Unreachable
+from release.layout import ServiceLayout
+from release.migration import AppliedMigration, MigrationFile, plan_migrations, read_migrations
+from release.model import Baseline, Release
+from release.schema import SchemaChange, applied_report, schema_change
 from release.wording import count_of
 from tasks.step import step
+
+
+@step("Plan migrations", timeout=timedelta(minutes=3), retries=2)
+def plan_schema(
+    target: Target, revision: str, baseline: Baseline, service: ServiceLayout, run: str
+) -> SchemaChange:
+    """Compare the release's files with what the database holds; nothing is changed."""
+    change = read_schema_change(target, revision, baseline.release, service)
+    get_run_logger().info(
+        "[%s] Plan      %s, %s after the watch, %s for a later deployment",
+        run,
+        count_of(len(change.expand), "migration"),
+        len(change.contract.due),
+        len(change.contract.waiting),
+    )
+    return change
+
+
+def read_schema_change(
+    target: Target, revision: str, rollback_target: Release | None, service: ServiceLayout
+) -> SchemaChange:
+    """The pending migrations of a commit. Raises MigrationRefused; the database is only read."""
+    files = read_migrations(target.repository.files(revision, service.migrations, ".sql"))
+    plan = plan_migrations(files, target.database.applied())
+    known = _known_to(target, rollback_target, service) if plan.contract else None
+    return schema_change(plan, rollback_target, known)
+
+
+def _known_to(
+    target: Target, release: Release | None, service: ServiceLayout
+) -> dict[str, str] | None:
+    """The migrations that a release came with: file name → checksum; None: nobody can tell."""
+    if release is None or not target.repository.knows(release.revision):
+        return None
+    contents = target.repository.files(release.revision, service.migrations, ".sql")
+    with suppress(MigrationRefused):  # it was deployed when more was accepted
+        return {file.filename: file.checksum for file in read_migrations(contents)}
+    return None
 
 
 @step("Run migrations", timeout=timedelta(hours=2), retries=3)
@@ -21,6 +64,7 @@ def apply_migrations(
     run_id: str,
     run: str,
     key: str,
+    min_app: str = "",
 ) -> tuple[AppliedMigration, ...]:
     """Apply the files in order, and return the records of those that were pending.
 
@@ -35,13 +79,38 @@ def apply_migrations(
         revision=release.revision,
         version=release.version,
         on_event=lambda line: log.info("[%s] 3. Migrate  %s", run, line),
+        min_app=min_app,
     )
-    show_schema(target, run)
+    show_schema(target, applied, run)
     return applied
 
 
-def show_schema(target: Target, run: str) -> None:
-    """The runbook's check, ``SELECT * FROM schema_migrations …``, as a table artifact."""
+@step("Check for older releases", timeout=timedelta(minutes=1), retries=2)
+def refuse_older_releases(
+    target: Target, files: Sequence[MigrationFile], release: Release, run: str
+) -> None:
+    """Contract files remove what an older release needs, so none may run any more."""
+    refuse_while_older_runs(files, target.orchestrator.instances(), release)
+
+
+@step("Check schema", timeout=timedelta(minutes=1), retries=2)
+def check_schema(target: Target, baseline: Baseline, run: str) -> None:
+    """Refuse to go back to a release whose schema a contract migration has removed.
+
+    A database that does not answer stops no rollback: at 3 am it may be what is being mended.
+    """
+    try:
+        applied = target.database.applied()
+    except Unreachable as error:
+        get_run_logger().warning("[%s] Rollback  the schema was not checked: %s", run, error.what)
+        return
+    unsure = refuse_contracted(baseline.release, applied, target.environment)
+    get_run_logger().info("[%s] Rollback  schema: %s", run, unsure or "no contract in the way")
+
+
+def show_schema(target: Target, applied: Sequence[AppliedMigration], run: str) -> None:
+    """The runbook's check, ``SELECT * FROM schema_migrations …``, as a table artifact; and who ran
+    what, when, for how long, and what it waited for."""
     rows = target.database.latest()
     create_table_artifact(
         key=f"schema-migrations-{target.environment}",
@@ -49,6 +118,11 @@ def show_schema(target: Target, run: str) -> None:
             {name: "" if cell is None else str(cell) for name, cell in row.items()} for row in rows
         ],
         description="SELECT * FROM schema_migrations ORDER BY version DESC LIMIT 5",
+    )
+    create_markdown_artifact(
+        key=f"migrations-{target.environment}",
+        markdown=applied_report(applied, target.environment),
+        description=f"{count_of(len(applied), 'migration')} applied",
     )
     newest = rows[0]["version"] if rows else "no migration"
     get_run_logger().info("[%s] 3. Migrate  %s stands at %s", run, target.environment, newest)

@@ -8,10 +8,10 @@ from prefect.artifacts import create_markdown_artifact
 from blocks.target import Target
 from release.errors import BadConfiguration, SourceRefused
 from release.layout import ServiceLayout
-from release.migration import plan_migrations, read_migration
 from release.model import Baseline, Release, ReleaseKind
 from release.plan import Change, Plan, planned_version
 from release.request import DeployRequest
+from release.schema import SchemaChange
 from tasks.image import find_image
 from tasks.step import step
 
@@ -19,23 +19,29 @@ from tasks.step import step
 _RESTART_OUTAGE = timedelta(seconds=6)
 
 
-@step("Plan", timeout=timedelta(minutes=3), retries=2)
-def make_plan(
-    target: Target, request: DeployRequest, baseline: Baseline, service: ServiceLayout, run: str
-) -> Plan:
-    """Resolve the release, its migrations and its changes, and write the plan artifact."""
+@step("Resolve release", timeout=timedelta(minutes=2), retries=2)
+def resolve_release(
+    target: Target, request: DeployRequest, service: ServiceLayout, run: str
+) -> str:
+    """The commit that is to be released, as of now, with what is needed to build it."""
     target.repository.fetch()
     revision = _resolve(target, request)
     _require_dockerfile(target, service, revision)
-    migrations = plan_migrations(
-        [
-            read_migration(name, content)
-            for name, content in target.repository.files(
-                revision, service.migrations, ".sql"
-            ).items()
-        ],
-        target.database.applied(),
-    )
+    get_run_logger().info("[%s] Plan      %s is %s", run, request.ref, revision[:12])
+    return revision
+
+
+@step("Plan", timeout=timedelta(minutes=3), retries=2)
+def make_plan(
+    target: Target,
+    request: DeployRequest,
+    revision: str,
+    baseline: Baseline,
+    schema: SchemaChange,
+    service: ServiceLayout,
+    run: str,
+) -> Plan:
+    """Say what will happen, and write the plan artifact."""
     version = planned_version(request, revision)
     since = baseline.release.revision if baseline.release else ""
     plan = Plan(
@@ -49,10 +55,13 @@ def make_plan(
             Change(c.revision, c.subject, c.author)
             for c in (target.repository.changes(since, revision) if since else ())
         ),
-        expand=migrations.expand,
-        contract=migrations.contract,
+        expand=schema.expand,
+        contract=schema.contract.due,
         outage=timedelta() if target.router else _RESTART_OUTAGE,
         image=find_image(target, Release(version, revision), service),
+        waiting=schema.contract.waiting,
+        waits_for=schema.contract.why,
+        warnings=schema.warnings,
     )
     create_markdown_artifact(
         key=f"plan-{target.environment}",

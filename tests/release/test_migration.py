@@ -14,9 +14,10 @@ from release.migration import (
     plan_migrations,
     read_migration,
     read_migrations,
+    statements_checksum,
 )
 from release.migration_header import Header, Phase
-from release.sqltext import failing_line, split_statements, tokens
+from release.sqltext import failing_line, pieces, split_statements, tokens
 
 
 def a_file(version: str, name: str = "step", phase: Phase = Phase.EXPAND) -> MigrationFile:
@@ -326,3 +327,106 @@ def test_a_row_that_another_tool_wrote_is_taken_as_it_is():
     plan = plan_migrations([a_file("0001"), a_file("0002")], [AppliedMigration(version="0001")])
 
     assert [file.version for file in plan.pending] == ["0002"]
+
+
+# --- files that were begun without a transaction --------------------------------------------------
+
+STEPWISE = "-- migrate: no-transaction\nVACUUM a;\nVACUUM b;\nVACUUM c;\n"
+
+
+def stepwise(sql: str = STEPWISE) -> MigrationFile:
+    return read_migration("0001_step.sql", sql.encode())
+
+
+def begun(file: MigrationFile, done: int) -> AppliedMigration:
+    return AppliedMigration(
+        file.version,
+        file.name,
+        status="failed",
+        checksum=file.checksum,
+        statements_total=3,
+        statements_done=done,
+        done_checksum=statements_checksum(file, done),
+    )
+
+
+def test_a_file_that_was_begun_is_pending_and_known_as_unfinished():
+    file = stepwise()
+
+    plan = plan_migrations([file], [begun(file, 2)])
+
+    assert plan.pending == (file,)
+    assert [row.statements_done for row in plan.unfinished] == [2]
+    assert plan.schema_version == "", "a schema stands at what is finished"
+
+
+def test_the_part_that_is_not_done_may_be_mended():
+    mended = stepwise(STEPWISE.replace("VACUUM c", "VACUUM d"))
+
+    assert plan_migrations([mended], [begun(stepwise(), 2)]).pending == (mended,)
+
+
+def test_a_comment_in_the_part_that_is_done_changes_nothing():
+    noted = stepwise(STEPWISE.replace("VACUUM b", "-- why\n  VACUUM b"))
+
+    assert plan_migrations([noted], [begun(stepwise(), 2)]).pending == (noted,)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ([stepwise(STEPWISE.replace("VACUUM a", "VACUUM z"))], "its first 2 statements ran"),
+        ([], "2 of 3 statements are done, but the file is gone now"),
+        ([a_file("0001")], "was begun without a transaction, and now it asks for one"),
+        ([a_file("0001", "other")], "but the file is 0001_other.sql now"),
+    ],
+)
+def test_what_is_half_done_has_to_be_finished_as_it_was_begun(files, says):
+    """Nothing more is run; the schema stays half way, and the sentence says how far."""
+    assert says in plan_refusal(files, [begun(stepwise(), 2)])
+
+
+# --- files of another tool ------------------------------------------------------------------------
+
+
+def test_numbers_by_the_time_of_writing_need_no_row():
+    """Rails and dbmate number so; a gap in them says nothing."""
+    files = [a_file("20240102030405"), a_file("20250102030405")]
+
+    plan = plan_migrations(files, [AppliedMigration("20240102030405")])
+
+    assert [file.version for file in plan.pending] == ["20250102030405"]
+
+
+def test_rows_of_another_tool_without_a_file_here_are_left_alone():
+    rows = [AppliedMigration("20190102030405"), applied(a_file("0001"))]
+
+    assert plan_migrations([a_file("0001"), a_file("0002")], rows).pending == (a_file("0002"),)
+
+
+# --- checksums ------------------------------------------------------------------------------------
+
+
+@given(st.text(alphabet="a \t\n;-'", max_size=60))
+def test_a_checksum_is_over_the_lines_without_what_nobody_sees(text):
+    """As it always was: records of every version of this tool stay valid."""
+    text = f"SELECT 1;{text}"
+    kept = "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
+    with suppress(MigrationRefused):
+        file = read_migration("0001_a.sql", text.encode())
+        assert file.checksum == hashlib.sha256(kept.encode()).hexdigest()
+
+
+# --- large files ----------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.sampled_from(["SELECT 1;", "SELECT ';';\n", "-- c;\n", "\n"])), st.integers(1, 30)
+)
+def test_pieces_are_whole_statements_and_joined_they_are_the_text(parts, largest):
+    text = "".join(parts)
+
+    cut = [text[start:end] for start, end in pieces(text, largest)]
+
+    assert "".join(cut) == text
+    assert sum(len(split_statements(piece)) for piece in cut) == len(split_statements(text))

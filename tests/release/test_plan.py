@@ -66,6 +66,10 @@ def test_a_plan_is_five_lines() -> None:
             "migrations: `0015_add_note`; after the watch: `0016_drop_memo`",
         ),
         (
+            {"waiting": (CONTRACT,), "waits_for": "a rollback would go to v1.0.0"},
+            "migrations: none; not yet: `0016_drop_memo` (a rollback would go to v1.0.0)",
+        ),
+        (
             {"outage": timedelta(seconds=6)},
             "rollout: plain restart, about 6 s without an answer",
         ),
@@ -98,6 +102,7 @@ def test_a_contract_migration_does_not_put_the_rollback_in_doubt() -> None:
         ({"revision": NEW, "version": "main-222222222222", "kind": ReleaseKind.BRANCH}, False),
         ({"revision": OLD, "version": "v1.0.0", "expand": (EXPAND,)}, False),
         ({"revision": OLD, "version": "v1.0.0", "contract": (CONTRACT,)}, False),
+        ({"revision": OLD, "version": "v1.0.0", "waiting": (CONTRACT,)}, True),
         ({"revision": OLD, "version": "v1.0.0", "baseline": FIRST}, False),
     ],
 )
@@ -115,6 +120,14 @@ def test_nothing_to_do_says_what_serves() -> None:
     assert plan.nothing_to_do == (
         "production serves v1.0.0 (111111111111) already and no migration is pending"
     )
+
+
+def test_the_artifact_lists_what_the_lint_found() -> None:
+    shown = replace(PLAN, warnings=("0015_add_note.sql:1: x | y",)).markdown()
+
+    assert "## What the migrations may do to traffic" in shown
+    assert "- 0015_add_note.sql:1: x \\| y" in shown
+    assert "may do to traffic" not in PLAN.markdown()
 
 
 def test_the_artifact_shows_the_baseline_as_measured() -> None:
