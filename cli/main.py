@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -134,6 +135,27 @@ def deploy(
     tags = [f"env:{to}", f"version:{version or branch}"]
     parameters = {"request": request.model_dump(mode="json"), "environment": to}
     _started(start(f"deploy/{to}", parameters, name, tags), wait, as_json)
+
+
+@app.command()
+def plan(
+    to: Annotated[str, typer.Option(help="The environment that would be deployed to.")] = "staging",
+    ref: Annotated[str, typer.Option(help="Branch, tag or commit to plan.")] = "main",
+    folder: Annotated[
+        Path | None, typer.Option(help="Plan this folder of migrations instead of a commit.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a deployment would do to the schema: which files, when, and what they may block.
+
+    Nothing is changed. Exit code 1 where the deployment would be refused.
+    Example: `ignition plan --to production --folder app/backend/migrations`
+    """
+    from cli.plan import plan as planned
+    from settings import load_settings
+
+    view = planned(load_settings(), to, ref, folder)
+    _say(as_json, view.as_json(), view.lines)
 
 
 @app.command()

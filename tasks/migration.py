@@ -1,6 +1,6 @@
 """Database migrations (runbook, step 3): plan what is pending, apply it, then show the check."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -12,6 +12,7 @@ from release.contract import refuse_contracted, refuse_while_older_runs
 from release.errors import MigrationRefused, Unreachable
 from release.layout import ServiceLayout
 from release.migration import AppliedMigration, MigrationFile, plan_migrations, read_migrations
+from release.migration_header import Phase
 from release.model import Baseline, Release
 from release.schema import SchemaChange, applied_report, schema_change
 from release.wording import count_of
@@ -39,9 +40,20 @@ def read_schema_change(
 ) -> SchemaChange:
     """The pending migrations of a commit. Raises MigrationRefused; the database is only read."""
     files = read_migrations(target.repository.files(revision, service.migrations, ".sql"))
+    contract = any(file.phase is Phase.CONTRACT for file in files)
+    known = _known_to(target, rollback_target, service) if contract else None
+    return plan_files(target, files, rollback_target, known)
+
+
+def plan_files(
+    target: Target,
+    files: Sequence[MigrationFile],
+    rollback_target: Release | None,
+    known_to_target: Mapping[str, str] | None,
+) -> SchemaChange:
+    """What of ``files`` is pending, and when it runs. Raises MigrationRefused."""
     plan = plan_migrations(files, target.database.applied())
-    known = _known_to(target, rollback_target, service) if plan.contract else None
-    return schema_change(plan, rollback_target, known)
+    return schema_change(plan, rollback_target, known_to_target)
 
 
 def _known_to(
