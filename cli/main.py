@@ -300,6 +300,32 @@ def unlock(
     _say(as_json, {"environment": environment, "unlocked": True}, lambda: [said])
 
 
+@app.command()
+def adopt(
+    environment: Environment,
+    through: Annotated[
+        str, typer.Option(help="The number of the last file that the schema has; empty: ask.")
+    ] = "",
+    by: Annotated[str, typer.Option("--as", help="Your name, for the record.")] = "",
+    reason: Annotated[str, typer.Option(help="Why, in one line.")] = "",
+    ref: Annotated[str, typer.Option(help="Branch, tag or commit that has the files.")] = "main",
+    folder: Annotated[
+        Path | None, typer.Option(help="Read the files from this folder instead.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, write nothing.")] = False,
+) -> None:
+    """Take over a schema that another migration tool made: record files without running them.
+
+    Shows which tool was found. Without `--through` it proposes one where that is certain. Example:
+    `ignition adopt production --through 0012 --as "Ada" --reason "was Flyway"`
+    """
+    from cli.adopt import adopting
+    from settings import load_settings
+
+    for line in adopting(load_settings(), environment, through, by, reason, ref, folder, dry_run):
+        typer.echo(line)
+
+
 def _started(run: Any, wait: bool, as_json: bool) -> None:
     from cli.runs import follow
 
