@@ -27,7 +27,7 @@ class Tool:
     name: str
     table: str  # without its schema
     columns: frozenset[str]  # that the table has, beside others
-    schema: str = ""  # where the tool puts it; "": where the application's tables are
+    schema: str = ""  # that the tool makes for it; "": it is where the application's tables are
     numbered: bool = True  # its versions begin with the number of a file
     cumulative: bool = False  # its one row stands for every file up to it
     mend: str = ""  # what to do where it was interrupted; "": its table does not say
@@ -84,7 +84,7 @@ TOOLS = (
     Tool(
         "Sqitch",
         "changes",
-        frozenset({"change_id", "change", "committed_at"}),
+        frozenset({"change", "script_hash", "planner_name"}),
         schema="sqitch",
         numbered=False,
     ),
@@ -92,6 +92,7 @@ TOOLS = (
         "Atlas",
         "atlas_schema_revisions",
         frozenset({"version", "applied", "total"}),
+        schema="atlas_schema_revisions",
         mend="finish it: atlas migrate apply",
     ),
     Tool("goose", "goose_db_version", frozenset({"version_id", "is_applied"})),
@@ -180,7 +181,7 @@ def recognise(tables: Mapping[str, frozenset[str]]) -> tuple[tuple[Tool, str], .
     for qualified, columns in sorted(tables.items()):
         schema, _, table = qualified.rpartition(".")
         for tool in TOOLS:
-            if table == tool.table and columns >= tool.columns and tool.schema in ("", schema):
+            if table == tool.table and columns >= tool.columns:
                 rails = tool == VERSIONS_ALONE and f"{schema}.{_RAILS_TOO}" in tables
                 found.append((RAILS if rails else tool, qualified))
                 break

@@ -70,8 +70,9 @@ FOUR = files("0001", "0002", "0003", "0004")
         ),
         ("public.pgmigrations", "id name run_on", "node-pg-migrate"),
         ("public._yoyo_migration", "migration_hash migration_id applied_at_utc", "yoyo"),
-        ("sqitch.changes", "change_id change project committed_at", "Sqitch"),
+        ("sqitch.changes", "change_id script_hash change project planner_name", "Sqitch"),
         ("atlas_schema_revisions.atlas_schema_revisions", "version applied total", "Atlas"),
+        ("public.atlas_schema_revisions", "version applied total error", "Atlas"),
         ("public.goose_db_version", "id version_id is_applied tstamp", "goose"),
     ],
 )
