@@ -1,6 +1,5 @@
 """A database whose schema another migration tool made: its history read, its files adopted."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,21 +8,10 @@ from typing import LiteralString
 from psycopg import Cursor, errors, sql
 from psycopg.rows import DictRow
 
-from blocks.database import (
-    _HOLDER,
-    _KEY,
-    _LOCK_POLL,
-    TABLE,
-    Connection,
-    Database,
-    _applied,
-    _one,
-    _refuse_pooler,
-    _Run,
-    _session,
-    connected,
-    where,
-)
+from blocks.database import Database
+from blocks.migration_runner import take_turn
+from blocks.migration_table import TABLE, prepare_table, records
+from blocks.postgres import Connection, refuse_pooler, where
 from release.adoption import (
     TOOLS,
     Adoption,
@@ -34,7 +22,6 @@ from release.adoption import (
     recognise,
     refuse_foreign_schema,
 )
-from release.duration import say_duration
 from release.errors import MigrationFailed
 from release.migration import AppliedMigration, MigrationFile
 
@@ -111,7 +98,7 @@ def read_histories(database: Database) -> tuple[History, ...]:
     Looks into the schemas of the connection's search path, ``public``, and the tools' own. Raises
     Unreachable, or BadConfiguration where this role may not read such a table.
     """
-    with database._connect() as connection:
+    with database.session() as connection:
         return _histories(connection)
 
 
@@ -132,7 +119,7 @@ def refuse_foreign_history(
 
 def plan_to_adopt(database: Database, files: Sequence[MigrationFile], through: str) -> Adoption:
     """What :func:`adopt` would write. Changes nothing."""
-    with database._connect() as connection:
+    with database.session() as connection:
         return _plan(connection, files, through)
 
 
@@ -145,9 +132,10 @@ def adopt(
     is renamed, ours is made or completed, every file gets its record. Repeating it writes nothing.
     Raises MigrationRefused, MigrationFailed (nothing was written), Unreachable or BadConfiguration.
     """
-    with connected(database._open) as connection:
-        _refuse_pooler(connection, where(database.dsn))
-        _take_turn(connection, database)
+    with database.session() as connection:
+        place = where(database.dsn)
+        refuse_pooler(connection, place)
+        take_turn(connection, timedelta(seconds=database.lock_budget_s), _silent, place)
         adoption = _plan(connection, files, through)
         if not adoption.record:
             return Adopted(adoption)
@@ -161,7 +149,7 @@ def adopt(
                 "type it again",
             ) from None
         written = {file.version for file in adoption.record}
-        rows = _applied(connection)
+        rows = records(connection)
     return Adopted(adoption, tuple(row for row in rows if row.version in written))
 
 
@@ -200,30 +188,18 @@ def _identifier(qualified: str) -> sql.Identifier:
 
 
 def _plan(connection: Connection, files: Sequence[MigrationFile], through: str) -> Adoption:
-    return plan_adoption(files, _applied(connection), _histories(connection), through)
+    return plan_adoption(files, records(connection), _histories(connection), through)
 
 
-def _take_turn(connection: Connection, database: Database) -> None:
-    """Take the runner's lock, or wait for the runner that holds it."""
-    started = time.monotonic()
-    while not _one(connection, f"SELECT pg_try_advisory_lock({_KEY}) AS mine")["mine"]:
-        waited = time.monotonic() - started
-        if waited > database.lock_budget_s:
-            holder = connection.execute(_HOLDER.encode()).fetchone()
-            who = _session(holder) if holder else "one that is just ending"
-            raise MigrationFailed(
-                f"{where(database.dsn)}: a migration runner, {who}, went on for "
-                f"{say_duration(timedelta(seconds=waited))}; nothing was written",
-                "wait for it to end, then type it again",
-            )
-        time.sleep(_LOCK_POLL)
+def _silent(line: str) -> None:
+    """Whoever adopts waits at a terminal, and is told at the end."""
 
 
 def _write(connection: Connection, database: Database, adoption: Adoption, note: str) -> None:
     for table, name in adoption.renames:
         rename = sql.SQL("ALTER TABLE {} RENAME TO {}")
         connection.execute(rename.format(_identifier(table), sql.Identifier(name)))
-    _Run(database, {}, lambda line: None)._prepare_table(connection)
+    prepare_table(connection)
     for file in adoption.record:
         fields = {
             "name": file.name,

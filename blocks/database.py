@@ -25,7 +25,13 @@ from blocks.postgres import (
 )
 from blocks.session_watch import Say
 from release.errors import BadConfiguration, MigrationRefused
-from release.migration import AppliedMigration, MigrationFile, plan_migrations, read_migrations
+from release.migration import (
+    AppliedMigration,
+    MigrationFile,
+    plan_migrations,
+    read_migrations,
+    schema_version,
+)
 
 
 class Database(Block):
@@ -53,7 +59,7 @@ class Database(Block):
         Raises Unreachable, or BadConfiguration for a wrong password, a pooler, a read-only server
         or a missing grant. Names host, port and database, never the password.
         """
-        with self._connect() as connection:
+        with self.session() as connection:
             refuse_pooler(connection, self._where())
             row = one_row(
                 connection,
@@ -71,17 +77,17 @@ class Database(Block):
 
     def applied(self) -> tuple[AppliedMigration, ...]:
         """The rows of ``schema_migrations``, oldest first; empty where there is no such table."""
-        with self._connect() as connection:
+        with self.session() as connection:
             return records(connection)
 
     def latest(self, limit: int = 5) -> list[dict[str, Any]]:
         """The runbook's own check: ``SELECT * FROM schema_migrations ORDER BY version DESC``."""
-        with self._connect() as connection:
+        with self.session() as connection:
             return latest(connection, limit)
 
     def schema_version(self) -> str:
-        """The newest row of ``schema_migrations``; "" for none."""
-        return max((row.version for row in self.applied()), default="")
+        """The newest row of ``schema_migrations`` that is done; "" for none."""
+        return schema_version(self.applied())
 
     def apply(
         self,
@@ -125,7 +131,8 @@ class Database(Block):
     def _where(self) -> str:
         return where(self.dsn)
 
-    def _connect(self) -> AbstractContextManager[Connection]:
+    def session(self) -> AbstractContextManager[Connection]:
+        """A connection for a few statements; whatever goes wrong with them is a DeployError."""
         return connected(self._open)
 
     def _open(self) -> Connection:

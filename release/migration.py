@@ -14,6 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
 
+from release.down_section import refuse_down_section
 from release.errors import MigrationRefused
 from release.migration_header import Header, Phase, read_header
 from release.sqltext import Statement, statements
@@ -134,7 +135,15 @@ class MigrationPlan:
     @property
     def schema_version(self) -> str:
         """The newest applied version; "" for none."""
-        return max((row.version for row in self.applied), default="")
+        return schema_version(self.applied)
+
+
+def schema_version(rows: Iterable[AppliedMigration]) -> str:
+    """The newest version that is done; "" for none. Another tool's rows count where there is no
+    other: their numbers may be of another kind."""
+    done = [row for row in rows if row.done]
+    ours = [row.version for row in done if not row.foreign]
+    return max(ours or [row.version for row in done], default="")
 
 
 def read_migrations(contents: Mapping[str, bytes]) -> tuple[MigrationFile, ...]:
@@ -157,6 +166,7 @@ def read_migration(filename: str, content: bytes) -> MigrationFile:
     sql = _decode(filename, content)
     if "\r" in sql:
         sql = re.sub(r"\r\n?", "\n", sql)
+    refuse_down_section(filename, sql)
     header = read_header(filename, sql)
     first = None
     for first in statements(sql, filename):
@@ -191,7 +201,8 @@ def plan_migrations(
         _refuse_changed_history(row, by_version.get(row.version), on_disk, pending)
     for row in unfinished:
         _refuse_changed_beginning(row, by_version.get(row.version))
-    _refuse_out_of_order(pending, on_disk, done)
+    ours = tuple(row for row in done if row.version in by_version or not row.foreign)
+    _refuse_out_of_order(pending, on_disk, ours)
     return MigrationPlan(pending, done, unfinished)
 
 
@@ -393,7 +404,7 @@ def _refuse_out_of_order(
     for file in pending:
         waits_by_design = file.phase is Phase.CONTRACT
         newer = (contracts[-1] if contracts else None) if waits_by_design else newest
-        if newer and not newer.foreign and newer.version > file.version:
+        if newer and newer.version > file.version:
             raise MigrationRefused(
                 f"{file.filename} is pending but {newer.filename} is applied",
                 f"renumber it to {_next_number(files)}",

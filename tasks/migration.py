@@ -7,6 +7,7 @@ from datetime import timedelta
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from blocks.adoption import refuse_foreign_history
 from blocks.target import Target
 from release.contract import refuse_contracted, refuse_while_older_runs
 from release.errors import MigrationRefused, Unreachable
@@ -52,7 +53,9 @@ def plan_files(
     known_to_target: Mapping[str, str] | None,
 ) -> SchemaChange:
     """What of ``files`` is pending, and when it runs. Raises MigrationRefused."""
-    plan = plan_migrations(files, target.database.applied())
+    applied = target.database.applied()
+    refuse_foreign_history(target.database, files, applied, target.environment)
+    plan = plan_migrations(files, applied)
     return schema_change(plan, rollback_target, known_to_target)
 
 

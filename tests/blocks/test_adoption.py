@@ -11,7 +11,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
 from blocks.adoption import adopt, plan_to_adopt, read_histories, refuse_foreign_history
-from blocks.database import _KEY, Database
+from blocks.database import Database
+from blocks.migration_table import RUNNER_KEY
 from release.adoption import History
 from release.errors import BadConfiguration, MigrationFailed, MigrationRefused
 from release.migration import MigrationFile, plan_migrations, read_migration
@@ -483,7 +484,7 @@ def test_showing_what_would_be_adopted_writes_nothing(dsn):
 def test_an_adoption_waits_for_a_runner_and_gives_up_without_having_written(dsn):
     make(dsn, ALEMBIC)
     with psycopg.connect(dsn, autocommit=True, application_name="ignition-migrate") as runner:
-        runner.execute(f"SELECT pg_try_advisory_lock({_KEY})".encode())
+        runner.execute(f"SELECT pg_try_advisory_lock({RUNNER_KEY})".encode())
 
         with pytest.raises(MigrationFailed, match=r"'ignition-migrate', idle .* nothing was"):
             adopt(a_database(dsn, lock_budget_s=1), FILES, "0002", "Ada", "too early")

@@ -401,7 +401,10 @@ def test_numbers_by_the_time_of_writing_need_no_row():
 def test_rows_of_another_tool_without_a_file_here_are_left_alone():
     rows = [AppliedMigration("20190102030405"), applied(a_file("0001"))]
 
-    assert plan_migrations([a_file("0001"), a_file("0002")], rows).pending == (a_file("0002"),)
+    plan = plan_migrations([a_file("0001"), a_file("0002")], rows)
+
+    assert plan.pending == (a_file("0002"),)
+    assert plan.schema_version == "0001", "theirs are numbers of another kind"
 
 
 # --- checksums ------------------------------------------------------------------------------------
