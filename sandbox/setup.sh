@@ -45,6 +45,7 @@ missing_packages() {
     has busybox || echo busybox-static
     has docker-registry || echo docker-registry
     has haproxy || echo haproxy
+    has pgbouncer || [ -x /usr/sbin/pgbouncer ] || echo pgbouncer
     has_browser || echo chromium
     has node || echo nodejs
     has npm || echo npm
