@@ -85,7 +85,7 @@ class LocalPostgres:
         flags = [f"-c{key}={value}" for key, value in settings.items()]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._as_user(), self.programs / "postgres", "-D", self.data, *flags],
+                [*self.as_user(), self.programs / "postgres", "-D", self.data, *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -113,7 +113,7 @@ class LocalPostgres:
 
     def run(self, program: str, *arguments: str | Path) -> str:
         """Run one of PostgreSQL's own programs as the server's user. CommandFailed if it fails."""
-        command = [*self._as_user(), self.programs / program, *arguments]
+        command = [*self.as_user(), self.programs / program, *arguments]
         return run(command, directory=Path("/"), environment={"PGPASSWORD": PASSWORD})
 
     def give(self, *paths: Path) -> None:
@@ -122,7 +122,8 @@ class LocalPostgres:
             for path in paths:
                 shutil.chown(path, self.user, pwd.getpwnam(self.user).pw_gid)
 
-    def _as_user(self) -> list[str]:
+    def as_user(self) -> list[str]:
+        """What stands before a command line, so that the server's user runs it."""
         return [] if self.user is None else ["runuser", "-u", self.user, "--"]
 
 
