@@ -40,7 +40,8 @@ _NUMBERS = count(1)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LocalPostgres]:
-    with local_postgres() as started:
+    # After a crash each file of the cluster is synchronised by itself, unless by this at once.
+    with local_postgres({"recovery_init_sync_method": "syncfs"}) as started:
         yield started
 
 
@@ -371,6 +372,9 @@ def test_when_the_runner_at_work_is_killed_one_of_those_that_wait_takes_over(
 
     assert first.was_killed
     assert [other.failed for other in others] == [None] * 3
-    assert sorted(other.applied or [] for other in others) == [[], [], VERSIONS[1:]]
+    *idle, busy = sorted(other.applied or [] for other in others)
+    assert idle == [[], []]
+    # The server has the COMMIT already: it may be faster than its notice that the client is gone.
+    assert busy in (VERSIONS[1:], VERSIONS[2:])
     assert state(dsn).recorded == VERSIONS
     assert state(dsn).flaws == []
