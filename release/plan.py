@@ -6,20 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
+from release.compatibility import RollbackVerdict as RollbackVerdict
 from release.duration import say_duration
 from release.migration import MigrationFile
 from release.model import Baseline, ImageRef, Release, ReleaseKind
 from release.request import DeployRequest
 from release.wording import count_of
-
-
-class RollbackVerdict(StrEnum):
-    """Whether the old release can run on the new schema without touching the schema."""
-
-    SAFE = "safe"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
