@@ -8,14 +8,15 @@ stopped, and calls a container that died a second later a success.
 import json
 import os
 import re
+import secrets
 import shlex
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import timedelta
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,6 +39,8 @@ _SHORTEST_SECRET = 6  # characters; shorter values of .env are ordinary words an
 _NEVER_SECRET = re.compile(r"COMPOSE_.*|(.*_)?(IMAGE|NETWORK|PORT|USER|HOST|NAME|TAG|VERSION)")
 _VERSION = "org.opencontainers.image.version"
 _REVISION = "org.opencontainers.image.revision"
+_APART = "ignition.apart"  # label of a container that is no instance
+_FORGOTTEN_AFTER = timedelta(hours=1)
 _PROBE = "probe.invalid/image@sha256:" + 64 * "0"
 # The project's .env decides, never what the worker happens to have in its environment.
 _PASSED_ON = re.compile(r"PATH|HOME|USER|LANG|TMPDIR|SSH_.*|DOCKER_.*|XDG_.*|.*_proxy|.*_PROXY")
@@ -194,6 +197,33 @@ class ComposeOrchestrator(Orchestrator):
         """Remove stopped containers; one that is gone is no error, one that runs is."""
         self._each(ids, "cannot remove", lambda container: container.remove(v=True), gone=True)
 
+    @contextmanager
+    def apart(
+        self, image: ImageRef, variables: Mapping[str, SecretStr], within: timedelta
+    ) -> Iterator[Instance]:
+        """A healthy container of the service with other variables, which is no instance of it.
+
+        It is on the service's networks, but without its names, so that no router finds it, and
+        :meth:`instances` does not list it. It is removed at the end; one that a killed worker left
+        behind is removed by a later call, when it is older than an hour. Raises RolloutFailed where
+        it does not come up ``within`` this time.
+        """
+        self._remove_forgotten()
+        name = f"{self._project()}-{self.service}-apart-{secrets.token_hex(4)}"
+        try:
+            self._compose(
+                *("run", "--detach", "--no-deps", "--quiet-pull", "--name", name),
+                *("--label", f"{_APART}={self._project()}/{self.service}"),
+                *(part for variable in variables for part in ("--env", variable)),
+                self.service,
+                image=image,
+                variables={key: value.get_secret_value() for key, value in variables.items()},
+            )
+            yield self.await_healthy([str(self._container(name).id)], within)[0]
+        finally:
+            with suppress(DeployError):  # then a later call removes it
+                self._remove_apart(name)
+
     def restart_in_place(self, image: ImageRef, replicas: int) -> tuple[Instance, ...]:
         """The runbook's plain restart: pin, stop the old, start the new. Users notice."""
         self.pin(image)
@@ -292,6 +322,19 @@ class ComposeOrchestrator(Orchestrator):
             with ThreadPoolExecutor(len(ids)) as pool:
                 list(pool.map(one, ids))
 
+    def _remove_forgotten(self) -> None:
+        label = f"{_APART}={self._project()}/{self.service}"
+        with self._asking("cannot list containers") as engine:
+            found = engine.containers.list(all=True, filters={"label": label}, ignore_removed=True)
+        for container in found:
+            age = datetime.now(UTC) - datetime.fromisoformat(container.attrs["Created"][:19] + "Z")
+            if age > _FORGOTTEN_AFTER:
+                self._remove_apart(container.name)
+
+    def _remove_apart(self, name: str) -> None:
+        with self._asking(f"cannot remove {name}") as engine, suppress(docker.errors.NotFound):
+            engine.containers.get(name).remove(v=True, force=True)
+
     def _instance(self, container: Any, network: str) -> Instance:
         attrs = container.attrs
         state, config = attrs["State"], attrs["Config"]
@@ -381,6 +424,7 @@ class ComposeOrchestrator(Orchestrator):
         *arguments: str,
         image: ImageRef | None = None,
         failure: type[DeployError] = RolloutFailed,
+        variables: Mapping[str, str] | None = None,
     ) -> str:
         """Run one compose command in the project and return what it wrote.
 
@@ -395,7 +439,7 @@ class ComposeOrchestrator(Orchestrator):
             done = subprocess.run(
                 command,
                 cwd=self.directory,
-                env=self._environment(value),
+                env={**self._environment(value), **(variables or {})},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -91,6 +91,9 @@ class Rehearsal(Block):
         description="The same server, as a container of the service reaches it; empty: the old "
         "release's smoke tests are not run.",
     )
+    database_variable: str = Field(
+        default="DATABASE_URL", description="By which a container is told its database."
+    )
     seed: SecretStr = Field(
         default=SecretStr(""),
         description="SQL that gives the copy the rows that the smoke tests need.",

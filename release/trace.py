@@ -35,7 +35,6 @@ _SERVER_WIDE = re.compile(
 _NOT_SAID_TO_READ = {
     *("SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES", "TABLE", "TRUNCATE")
 }
-# What a database's copy would do to the whole server it is on.
 _STRENGTH = {mode: number for number, (mode, _) in enumerate(_MODES.values())}
 _BLOCKS = dict(_MODES.values())
 

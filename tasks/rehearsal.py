@@ -1,0 +1,115 @@
+"""The rehearsal of pending migrations: what they would do, and whether a rollback stays safe."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Protocol
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from pydantic import SecretStr
+
+from blocks.compose import ComposeOrchestrator
+from blocks.database import Database
+from blocks.rehearsal import Rehearsal
+from blocks.service import Service
+from release import rehearsal
+from release.layout import ServiceLayout
+from release.migration import MigrationFile
+from release.model import Baseline, Check, Release, image_of
+from release.rules import VerifyRules
+from release.verification import judge_smoke
+from tasks.step import step
+from tasks.verification import Source
+
+
+class Rehearsable(Protocol):
+    """What a rehearsal needs of a target."""
+
+    @property
+    def environment(self) -> str: ...
+    @property
+    def database(self) -> Database: ...
+    @property
+    def rehearsal(self) -> Rehearsal: ...
+    @property
+    def orchestrator(self) -> ComposeOrchestrator: ...
+    @property
+    def service(self) -> Service: ...
+    @property
+    def repository(self) -> Source: ...
+
+
+@step("Rehearse migrations", timeout=timedelta(minutes=30))
+def rehearse_migrations(
+    target: Rehearsable,
+    files: Sequence[MigrationFile],
+    baseline: Baseline,
+    service: ServiceLayout,
+    rules: VerifyRules,
+    healthy_within: timedelta,
+    run: str,
+) -> rehearsal.Rehearsal:
+    """Apply the expand files to a copy of the target's schema, and write the artifact.
+
+    The old release's smoke tests run on the copy where one serves by digest and the copy's server
+    can be reached from a container. Raises nothing that the files or the copy do.
+    """
+    log = get_run_logger()
+    old = baseline.release
+    trial = None
+    if old and old.image:
+        trial = OldRelease(target, old, service, rules, healthy_within, log.debug)
+    found = target.rehearsal.rehearse(
+        target.database, files, trial, lambda line: log.info("[%s] Plan      %s", run, line)
+    )
+    for line in found.lines():
+        log.info("[%s] Plan      %s", run, line)
+    create_markdown_artifact(
+        key=f"rehearsal-{target.environment}",
+        markdown=found.markdown(),
+        description=f"code-only rollback: {found.verdict[0]}",
+    )
+    return found
+
+
+class OldRelease:
+    """The release that serves now, started once more beside itself, on a copy of its schema."""
+
+    def __init__(
+        self,
+        target: Rehearsable,
+        release: Release,
+        service: ServiceLayout,
+        rules: VerifyRules,
+        healthy_within: timedelta,
+        say: Callable[[str], None],
+    ) -> None:
+        self.target = target
+        self.release = release
+        self.service = service
+        self.rules = rules
+        self.healthy_within = healthy_within
+        self.say = say
+
+    @contextmanager
+    def __call__(self, dsn: SecretStr) -> Iterator[Callable[[], Check]]:
+        """Start it on the database, and give what runs its own smoke tests against it."""
+        variables = {self.target.rehearsal.database_variable: dsn}
+        image = image_of(self.release)
+        beside = self.target.orchestrator.apart(image, variables, self.healthy_within)
+        exported = self.target.repository.export(self.release.revision)
+        with exported as tree, beside as instance:
+
+            def smoke() -> Check:
+                ran = self.target.service.run_smoke(
+                    self.service.smoke,
+                    tree,
+                    self.release.version,
+                    self.rules.smoke_timeout,
+                    lambda line: self.say(f"smoke | {line}"),
+                    f"http://{instance.address}:{self.service.port}",
+                )
+                return judge_smoke(ran.exit_code, ran.output, ran.took)
+
+            yield smoke
