@@ -6,7 +6,7 @@ from typing import Any
 from psycopg import OperationalError, errors, sql
 from psycopg.pq import ExecStatus
 
-from blocks.database import Connection
+from blocks.postgres import Connection
 from blocks.scratch import server_words
 from release.compatibility import (
     Column,

@@ -116,7 +116,10 @@ def _parameters(dsn: str) -> dict[str, Any]:
 
 def without_secret(text: str, dsn: SecretStr) -> str:
     """``text`` with the password of a connection string replaced, also where it is quoted."""
-    password = str(_parameters(dsn.get_secret_value()).get("password") or "")
+    try:
+        password = str(conninfo_to_dict(dsn.get_secret_value()).get("password") or "")
+    except psycopg.Error:  # what cannot be read was never connected with
+        return text
     for form in {password, quote(password, safe=""), quote(password)} - {""}:
         text = text.replace(form, "***")
     return text

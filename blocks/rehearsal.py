@@ -24,7 +24,8 @@ from blocks.catalogue import (
     table_sizes,
     unprepared,
 )
-from blocks.database import Connection, Database, Say, connected
+from blocks.database import Database
+from blocks.postgres import Connection, connected, without_secret
 from blocks.scratch import (
     Origin,
     Scratch,
@@ -33,8 +34,8 @@ from blocks.scratch import (
     open_scratch,
     scratch_copy,
     server_words,
-    without_password,
 )
+from blocks.session_watch import Say
 from release import rehearsal
 from release.compatibility import (
     Broken,
@@ -136,7 +137,7 @@ class Rehearsal(Block):
 
     def _without_passwords(self, text: str, source: Database) -> str:
         for dsn in (self.dsn, self.container_dsn, source.dsn):
-            text = without_password(text, dsn) if dsn else text
+            text = without_secret(text, dsn) if dsn else text
         return text
 
 

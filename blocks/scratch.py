@@ -22,9 +22,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 from pydantic import SecretStr
 
-from blocks.database import CONNECT_TIMEOUT, Connection, Say, connected, open_connection, where
+from blocks.postgres import CONNECT_TIMEOUT, Connection, connected, open_connection, where
+from blocks.session_watch import Say
 from release.errors import BadConfiguration, DeployError, Unreachable
-from release.migration import split_statements
+from release.sqltext import split_statements
 
 APPLICATION = "ignition-rehearsal"
 
@@ -164,17 +165,6 @@ def server_words(error: psycopg.Error) -> str:
     """The server's own words, with the SQLSTATE; never the statement, which may hold values."""
     message = error.diag.message_primary or type(error).__name__
     return f"{message} ({error.sqlstate})" if error.sqlstate else message
-
-
-def without_password(text: str, dsn: SecretStr) -> str:
-    """A text without the password of a connection string, however that is written."""
-    try:
-        password = str(conninfo_to_dict(dsn.get_secret_value()).get("password") or "")
-    except psycopg.Error:
-        return text
-    for form in {password, quote(password, safe=""), quote(password)} - {""}:
-        text = text.replace(form, "***")
-    return text
 
 
 def _require_dump(origin: Origin) -> None:

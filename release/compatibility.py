@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from release.errors import MigrationRefused
-from release.migration import split_statements, tokens
+from release.sqltext import split_statements, tokens
 
 LONGEST_STATEMENT = 90  # characters of a statement, as it is shown
 

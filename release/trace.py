@@ -7,7 +7,8 @@ from datetime import timedelta
 from itertools import groupby
 
 from release.compatibility import shorten
-from release.migration import MigrationFile, split_statements, tokens
+from release.migration import MigrationFile
+from release.sqltext import split_statements, tokens
 
 _MODES = {  # pg_locks' word, the manual's word, what waits for it
     "AccessShareLock": ("ACCESS SHARE", ""),

@@ -28,6 +28,7 @@ THROWAWAY = {
     "full_page_writes": "off",
     "synchronous_commit": "off",
     "autovacuum": "off",
+    "shared_preload_libraries": "pg_stat_statements",  # a part of PostgreSQL's own packages
 }
 
 

@@ -16,7 +16,7 @@ PACKAGES = ("release", "blocks", "tasks", "flows")
 LONGEST_MODULE = 400  # lines
 # Modules that are longer for a reason, with the length that they may not exceed.
 LONGER = {
-    "blocks/compose.py": 500,
+    "blocks/compose.py": 540,
     "blocks/ledger.py": 550,
     "release/migration.py": 420,
     "release/rollout.py": 500,

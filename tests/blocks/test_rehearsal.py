@@ -20,7 +20,7 @@ from release.migration import MigrationFile, read_migration
 from release.model import Check
 from release.rehearsal import SmokeOutcome
 from release.trace import TableLock
-from tests.conftest import PASSWORD
+from sandbox.local_postgres import PASSWORD
 
 SCHEMA = """
     CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL, name varchar(10));
@@ -29,9 +29,8 @@ SCHEMA = """
 
 
 def a_file(version: str, sql: str, in_transaction: bool = True) -> MigrationFile:
-    if in_transaction:
-        return read_migration(f"{version}_step.sql", sql.encode())
-    return MigrationFile(version, "step", sql, checksum="", in_transaction=False)
+    header = "" if in_transaction else "-- migrate: no-transaction idempotent\n"
+    return read_migration(f"{version}_step.sql", f"{header}{sql}".encode())
 
 
 def change(dsn: str, statement: str) -> None:
