@@ -32,5 +32,6 @@ down: setup ## take the sandbox away again
 demo: setup ## a good release, then a bad one, with a client counting failed requests
 	$(PYTHON) -m sandbox demo
 
-docs: setup ## the settings' page, from the settings classes
+docs: setup ## the pages of settings and of the lint's rules, from the code
 	$(PYTHON) -m docs.settings
+	$(PYTHON) -m docs.migrations_lint
