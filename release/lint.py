@@ -5,22 +5,21 @@ An error stops the deployment before anything is changed. A header allows a rule
 """
 
 import difflib
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from release import lint_squawk, sqltree
 from release.errors import MigrationRefused
 from release.lint_checks import Checks, Hit, ParsedStatement, parsed_statements
-from release.lint_rules import NEVER_ALLOWED, OWN_RULES, Rule, Severity
+from release.lint_rules import BREAKING, NEVER_ALLOWED, OWN_RULES, Rule, Severity
 from release.lint_squawk import SYNTAX_ERROR, SquawkFinding
 from release.lint_squawk_rules import LEFT_OUT, SQUAWK_RULES
 from release.migration import MigrationFile
+from release.sqltext import line_at
 from release.wording import count_of
 
 KNOWN_RULES = frozenset({*OWN_RULES, *SQUAWK_RULES, *LEFT_OUT})
 
-_ALLOW = re.compile(r"--\s*migrate:.*?\ballow=(\S+)(?:.*?\breason=\"([^\"]*)\")?")
 # Dropped and made anew in one transaction: nobody ever sees it missing.
 _REPLACEABLE = frozenset(
     {"ban-drop-constraint", "ban-drop-function", "ban-drop-policy", "ban-drop-trigger"}
@@ -128,15 +127,14 @@ def _finding(file: MigrationFile, rule: Rule, hit: Hit) -> Finding:
     message = f"{hit.subject}: {rule.traffic.format_map(names)}"
     if rule.name in file.allows and rule.name not in NEVER_ALLOWED:
         severity = Severity.WARNING
-        reason = _reasons(file).get(rule.name, "")
-        message += f" (allowed: {reason})" if reason else " (allowed)"
+        message += f" (allowed: {file.header.reason})"
     recipe = rule.recipe.format_map(names)
     return Finding(rule.name, severity, file.filename, hit.line, message, recipe)
 
 
 def _allowances(file: MigrationFile, broken: set[str]) -> Iterator[Finding]:
     """What is wrong with the header's allow= itself."""
-    for name in sorted(file.allows - broken):
+    for name in sorted(file.allows - broken - {BREAKING.name}):
         known = name in KNOWN_RULES
         rule = OWN_RULES["needless-allow" if known else "unknown-rule"]
         recipe = rule.recipe
@@ -151,33 +149,9 @@ def _nearest(name: str) -> str:
     return difflib.get_close_matches(name, sorted(KNOWN_RULES), n=1, cutoff=0.0)[0]
 
 
-def _reasons(file: MigrationFile) -> Mapping[str, str]:
-    return {name: reason for name, (_, reason) in _header(file).items()}
-
-
 def _line_of(file: MigrationFile, name: str) -> int:
-    return _header(file).get(name, (1, ""))[0]
-
-
-def _header(file: MigrationFile) -> Mapping[str, tuple[int, str]]:
-    """Line and reason of each rule in the allow= comments above the first statement."""
-    found: dict[str, tuple[int, str]] = {}
-    for number, line in enumerate(_comments(file.sql), start=1):
-        header = _ALLOW.match(line)
-        if header is not None:
-            found |= dict.fromkeys(header[1].split(","), (number, header[2] or ""))
-    return found
-
-
-def _comments(sql: str) -> Iterator[str]:
-    start = 0
-    while start < len(sql):
-        end = sql.find("\n", start)
-        line = sql[start : end if end >= 0 else len(sql)].strip()
-        if line and not line.startswith("--"):
-            return
-        yield line
-        start = end + 1 if end >= 0 else len(sql)
+    """The header stands above everything else that could name a rule."""
+    return line_at(file.sql, file.sql.find(name))
 
 
 def _place(finding: Finding) -> tuple[int, str]:

@@ -7,14 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import takewhile
+from itertools import chain, pairwise, takewhile
 from typing import NamedTuple
 
 from release import sqlfacts, sqltree
 from release.errors import MigrationRefused
 from release.lint_rules import LARGEST_SEED
-from release.migration import MigrationFile, split_statements, tokens
+from release.migration import MigrationFile
 from release.sqlfacts import Write
+from release.sqltext import Statement, statements, tokens
 from release.sqltree import Node, SqlUnreadable, enum_name, unwrap
 
 _Broken = tuple[str, dict[str, str]]  # a rule, and names that are known better than the statement's
@@ -95,18 +96,20 @@ class Hit(NamedTuple):
 
 def parsed_statements(file: MigrationFile) -> Iterator[ParsedStatement]:
     """The statements of a file, in order. One tree at a time is in memory."""
-    sql, parts = file.sql, split_statements(file.sql, file.filename)
-    column = [part.start - sql.rfind("\n", 0, part.start) - 1 for part in parts]
-    for number, part in enumerate(parts):
-        last = number + 1 == len(parts)
-        text = sql[part.start : None if last else parts[number + 1].start]
-        end = (float("inf"), 0) if last else (parts[number + 1].line, column[number + 1])
+    sql = file.sql
+    for part, following in pairwise(chain(statements(sql, file.filename), (None,))):
+        assert part is not None, "None stands behind the last statement"
+        end = (following.line, _column(sql, following)) if following else (float("inf"), 0)
         node, unread = None, ""
         try:
-            node = sqltree.parse_statement(text)
+            node = sqltree.parse_statement(part.text(sql))
         except SqlUnreadable as error:
             unread = error.what
-        yield ParsedStatement(part.line, column[number], end, part.words, node, unread)
+        yield ParsedStatement(part.line, _column(sql, part), end, part.words, node, unread)
+
+
+def _column(sql: str, part: Statement) -> int:
+    return part.start - sql.rfind("\n", 0, part.start) - 1
 
 
 @dataclass(slots=True)

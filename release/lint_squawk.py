@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from release import sqltree
 from release.lint_rules import Rule, Severity
 from release.lint_squawk_rules import LEFT_OUT, SQUAWK_RULES
-from release.migration import MigrationFile, split_statements
+from release.migration import MigrationFile
+from release.sqltext import split_statements
 from release.sqltree import Node
 
 

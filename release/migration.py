@@ -284,32 +284,6 @@ def _refuse_what_cannot_run(filename: str, statement: Statement, in_transaction:
             f"{where}: COPY over the connection needs a client that feeds it",
             "write INSERTs, or load the data in a task of its own",
         )
-    outside = _outside_of_transactions(words)
-    if outside and in_transaction:
-        raise MigrationRefused(
-            f"{where}: {outside} cannot run inside a transaction, and this file runs in one",
-            "write '-- migrate: no-transaction' at the top, in a file that holds nothing else",
-        )
-
-
-def _outside_of_transactions(words: tuple[str, ...]) -> str:
-    """The command's name if PostgreSQL refuses it inside a transaction (25001), else ""."""
-    first, second = (*words, "", "")[:2]
-    pair = f"{first} {second}"
-    if "CONCURRENTLY" in words:
-        if first in ("CREATE", "DROP") and "INDEX" in words[1:3]:
-            return f"{first} INDEX CONCURRENTLY"
-        if first == "REINDEX":
-            return "REINDEX CONCURRENTLY"
-        if _in_a_row(words, ("DETACH", "PARTITION")):
-            return "DETACH PARTITION CONCURRENTLY"
-    if first == "VACUUM" or words in (("CLUSTER",), ("CLUSTER", "VERBOSE")):
-        return first
-    if first == "REINDEX" and not {"DATABASE", "SYSTEM"}.isdisjoint(words):
-        return "REINDEX DATABASE"
-    if first in ("CREATE", "DROP") and second in ("DATABASE", "TABLESPACE", "SUBSCRIPTION"):
-        return pair
-    return pair if pair == "ALTER SYSTEM" else ""
 
 
 def _in_a_row(words: tuple[str, ...], *pairs: tuple[str, str]) -> bool:

@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
-import postgast
-from google.protobuf.message import DecodeError, Message
-
 LARGEST_STATEMENT = 1024 * 1024  # characters; the tree of a 0.97 MB INSERT took 34 MB and 0.3 s
 
 _FUNCTIONS = frozenset({"object_with_args"})
@@ -43,6 +40,10 @@ def parse_statement(sql: str) -> Node | None:
     """
     if len(sql) > LARGEST_STATEMENT:
         raise SqlUnreadable(f"{len(sql) / 1024**2:.1f} MB > 1 MB in one statement", 0)
+    # Imported here: it takes 0.2 s, and most runs have no migration to read.
+    import postgast
+    from google.protobuf.message import DecodeError
+
     try:
         parsed = postgast.parse(sql)
     except postgast.PgQueryError as error:
@@ -74,7 +75,7 @@ def walk(node: Node) -> Iterator[Node]:
         for field, value in current.body.ListFields():
             if field.message_type is None:
                 continue
-            children = (value,) if isinstance(value, Message) else value
+            children = (value,) if hasattr(value, "DESCRIPTOR") else value  # else repeated
             below.extend(map(unwrap, children))
         waiting.extend(reversed(below))
 

@@ -12,7 +12,8 @@ from release.errors import Unreachable
 from release.lint import lint
 from release.lint_rules import Severity
 from release.lint_squawk_rules import LEFT_OUT, SQUAWK_RULES
-from release.migration import MigrationFile, Phase, read_migration
+from release.migration import MigrationFile, read_migration
+from release.migration_header import Header, Phase
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPAND, CONTRACT = Phase.EXPAND, Phase.CONTRACT
@@ -26,7 +27,8 @@ def a_file(
     in_transaction: bool = True,
     version: str = "0007",
 ) -> MigrationFile:
-    return MigrationFile(version, name, sql, "", phase, in_transaction)
+    header = Header(phase=phase, in_transaction=in_transaction)
+    return MigrationFile(version, name, sql, "", header)
 
 
 def rules(file: MigrationFile) -> list[str]:
