@@ -3,10 +3,10 @@ BIN := .venv/bin
 PYTHON := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-gates up down demo docs
+.PHONY: help setup lint test test-gates bench bench-migrations bench-stalls up down demo docs
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: system packages, .venv, the project in it
 	@sandbox/setup.sh
@@ -22,6 +22,16 @@ test: setup ## every test, those on real parts included
 
 test-gates: setup ## the gates alone: attacks on them, deadlines, a real browser
 	$(BIN)/pytest -m gates
+
+bench: setup ## every benchmark, into docs/benchmarks.md: ten minutes on a quiet machine
+	$(PYTHON) -m bench.migrations
+	$(PYTHON) -m bench.stalls
+
+bench-migrations: setup ## how fast migrations are applied, beside other tools
+	$(PYTHON) -m bench.migrations
+
+bench-stalls: setup ## what traffic feels of a migration that waits for a lock
+	$(PYTHON) -m bench.stalls
 
 up: setup ## leave the sandbox running, to try the UI by hand
 	$(PYTHON) -m sandbox up
