@@ -63,14 +63,18 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def dsn(server: LocalPostgres) -> str:
-    return an_empty_database(server)
+def dsn(server: LocalPostgres) -> Iterator[str]:
+    with an_empty_database(server) as empty:
+        yield empty
 
 
-def an_empty_database(server: LocalPostgres) -> str:
+@contextmanager
+def an_empty_database(server: LocalPostgres) -> Iterator[str]:
+    """It goes afterwards: a server that crashed looks at every file of every database."""
     name = f"kills_{next(_NUMBERS)}"
     change(server.dsn, f"CREATE DATABASE {name}")
-    return make_conninfo(server.dsn, dbname=name)
+    yield make_conninfo(server.dsn, dbname=name)
+    change(server.dsn, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def change(dsn: str, *statements: str) -> None:
@@ -187,17 +191,17 @@ def test_whatever_interrupts_a_run_a_file_is_recorded_if_and_only_if_all_of_it_i
     struck = 0
 
     while struck < times:
-        dsn = an_empty_database(server)
-        while True:
-            client = start_client(clients, dsn, FILES)
-            struck += interrupt_until_it_ends(client, dsn, server, strike, chance)
-            assert client.failed is None or client.failed.startswith("Unreachable"), client.failed
-            if client.applied is not None:
-                break
+        with an_empty_database(server) as dsn:
+            done = False
+            while not done:
+                client = start_client(clients, dsn, FILES)
+                struck += interrupt_until_it_ends(client, dsn, server, strike, chance)
+                assert (client.failed or "Unreachable").startswith("Unreachable"), client.failed
+                done = client.applied is not None
 
-        assert state(dsn) == State(
-            recorded=VERSIONS, rows=dict.fromkeys(VERSIONS, ROWS), functions=VERSIONS
-        )
+            assert state(dsn) == State(
+                recorded=VERSIONS, rows=dict.fromkeys(VERSIONS, ROWS), functions=VERSIONS
+            )
 
 
 def interrupt_until_it_ends(
