@@ -6,7 +6,6 @@ not at all, by psql, or by the runner of this project.
 """
 
 import argparse
-import random
 import statistics
 import subprocess
 import tempfile
@@ -84,7 +83,7 @@ def main() -> None:
         f"{where}. pgbench: {CLIENTS} clients, {RATE} transactions/s on {ROWS:,} rows; "
         f"a report that holds its lock for {options.hold:.0f} s; lock timeout "
         f"{limit - ALLOWANCE} ms.",
-        stall_table(runs),
+        stall_table(runs, limit),
         judged("The longest transaction with ignition", runs[-1].latencies[-1], limit, " ms"),
     ]
     publish("stalls", "\n\n".join(sentences), write=options.write)
@@ -173,7 +172,6 @@ def traffic(server: LocalPostgres, dsn: str, folder: Path, seconds: float) -> It
             *(server.programs / "pgbench", "--no-vacuum", "--file", folder / "script.sql"),
             *("--client", str(CLIENTS), "--jobs", "2", "--rate", str(RATE)),
             *("--time", str(round(seconds)), "--log", "--log-prefix", folder / "log"),
-            *("--random-seed", str(random.randrange(10**6))),
         ],
         env=libpq_environment(dsn),
         stdin=subprocess.DEVNULL,
@@ -233,24 +231,24 @@ def read_log(folder: Path) -> Iterator[tuple[float, float]]:
 # ── Words ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def stall_table(runs: Sequence[Measured]) -> str:
+def stall_table(runs: Sequence[Measured], limit: int) -> str:
     """Latencies in milliseconds, and how the change went."""
     head = [
         "ADD COLUMN by",
-        *("p50, ms", "p95", "p99", "max", "longest silence, s", "transactions"),
+        *("p50, ms", "p95", "p99", "max", f"over {limit} ms", "longest silence, s"),
         *("tries", "done after, s", "after the report, s"),
     ]
-    return table(head, [cells(run) for run in runs])
+    return table(head, [cells(run, limit) for run in runs])
 
 
-def cells(run: Measured) -> list[str]:
+def cells(run: Measured, limit: int) -> list[str]:
     """One run's row."""
     latencies = [
         f"{statistics.median(run.latencies):.1f}",
         *(f"{run.percentile(share):,.0f}" for share in (0.95, 0.99)),
         f"**{run.latencies[-1]:,.0f}**",
+        f"{sum(ms > limit for ms in run.latencies):,} of {len(run.latencies):,}",
         f"{run.silence:.2f}",
-        f"{len(run.latencies):,}",
     ]
     change = ["–"] * 3
     if run.tries is not None:
