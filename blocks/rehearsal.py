@@ -13,8 +13,8 @@ from typing import NoReturn, Protocol
 
 import psycopg
 from prefect.blocks.core import Block
-from psycopg import errors
-from psycopg.pq import TransactionStatus
+from psycopg import errors, generators
+from psycopg.pq import ExecStatus, TransactionStatus
 from pydantic import Field, SecretStr
 
 from blocks.catalogue import (
@@ -56,7 +56,6 @@ from release.trace import (
     StatementTrace,
     TableState,
     acts_on_the_server,
-    merge_inserts,
     statements_of,
     trace_statement,
 )
@@ -191,8 +190,7 @@ class _Run:
                 for file in files:
                     self._apply(scratch, file, stood, traces)
             except _FileFailed as error:
-                failed = merge_inserts(traces)
-                return rehearsal.Rehearsal(names, traces=failed, failure=error.failure)
+                return rehearsal.Rehearsal(names, traces=tuple(traces), failure=error.failure)
             with self._session(scratch) as connection:
                 after = read_schema(connection)
                 fared = unprepared(connection, recorded.statements)
@@ -201,7 +199,7 @@ class _Run:
                 result = compare_smoke(control, smoke() if control.passed else control)
         return rehearsal.Rehearsal(
             names,
-            traces=merge_inserts(traces),
+            traces=tuple(traces),
             statements=_compare(recorded, prepared, fared),
             restrictions=compare_schemas(before, after, [s.text for s in recorded.statements]),
             smoke=result,
@@ -237,10 +235,8 @@ class _Run:
             took = self._send(connection, scratch, statement)
             if connection.info.transaction_status != TransactionStatus.INTRANS:
                 raise _FileFailed(statement.failed("it ends its own transaction", "25000"))
-            # INSERTs come in thousands, and none of them changes how a table is stored.
-            seen = tables if statement.verb == "INSERT" else _standing(connection, stood)
-            yield trace_statement(statement, took, tables, seen)
-            tables = seen
+            before, tables = tables, _standing(connection, stood)
+            yield trace_statement(statement, took, before, tables)
         self._commit(connection, scratch, statements[-1])
 
     def _one_by_one(
@@ -273,12 +269,15 @@ class _Run:
     ) -> timedelta:
         """Run a statement; ``alone``: that it cannot run in a transaction is not its failure."""
         began = time.monotonic()
-        try:
-            connection.execute(statement.text.encode())
-        except psycopg.Error as error:
-            if alone and isinstance(error, errors.ActiveSqlTransaction):
-                raise
-            self._explain(scratch, statement, error)
+        # As Connection.execute does, which does not say how many statements ran.
+        connection.pgconn.send_query(statement.text.encode())
+        results = connection.wait(generators.execute(connection.pgconn))
+        for number, result in enumerate(results):
+            if result.status == ExecStatus.FATAL_ERROR:
+                error = errors.error_from_result(result, "utf-8")
+                if alone and isinstance(error, errors.ActiveSqlTransaction):
+                    raise error
+                self._explain(scratch, statement, error, number)
         return timedelta(seconds=time.monotonic() - began)
 
     def _commit(self, connection: Connection, scratch: Scratch, last: MigrationStatement) -> None:
@@ -288,7 +287,11 @@ class _Run:
             self._explain(scratch, last, error)
 
     def _explain(
-        self, scratch: Scratch, statement: MigrationStatement, error: psycopg.Error
+        self,
+        scratch: Scratch,
+        statement: MigrationStatement,
+        error: psycopg.Error,
+        number: int = 0,
     ) -> NoReturn:
         """Raise what a failed statement means: the file is wrong, or the copy falls short."""
         self._refuse_late()
@@ -305,7 +308,8 @@ class _Run:
             raise BadConfiguration(f"{place}: {reason} on the scratch server") from None
         position = int(error.diag.statement_position) if error.diag.statement_position else None
         message = error.diag.message_primary or type(error).__name__
-        raise _FileFailed(statement.failed(message, error.sqlstate or "", position)) from None
+        failure = statement.failed(message, error.sqlstate or "", position, number)
+        raise _FileFailed(failure) from None
 
     # ---- the running release
 

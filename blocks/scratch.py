@@ -44,7 +44,8 @@ _DROP_WITHIN = timedelta(seconds=60)
 
 _SERVER = """
     SELECT pg_encoding_to_char(d.encoding) AS charset, d.datcollate, d.datctype,
-           current_user AS role, current_setting('search_path') AS search_path,
+           current_user AS role, current_setting('is_superuser')::boolean AS superuser,
+           current_setting('search_path') AS search_path,
            current_setting('server_version_num')::int / 10000 AS major,
            ARRAY(SELECT extname::text FROM pg_extension) AS extensions,
            ARRAY(SELECT rolname::text FROM pg_roles) AS roles
@@ -71,6 +72,7 @@ class Origin:
     search_path: str  # of the role's sessions, with "$user" said
     extensions: frozenset[str]
     roles: frozenset[str]
+    superuser: bool
 
     @classmethod
     def read(cls, connection: Connection, dsn: SecretStr) -> "Origin":
@@ -87,6 +89,7 @@ class Origin:
             row["search_path"].replace('"$user"', role),
             frozenset(row["extensions"]),
             frozenset(row["roles"]),
+            row["superuser"],
         )
 
 
@@ -121,7 +124,7 @@ def scratch_copy(
         row = connection.execute("SELECT extract(epoch FROM now())::bigint AS now").fetchone()
         installable = {row["name"] for row in connection.execute(_INSTALLABLE)}
     name = f"ignition_rehearsal_{row['now'] if row else 0}_{secrets.token_hex(4)}"
-    dsn = _session(server, name, origin.search_path)
+    dsn = _session(server, name, origin.search_path, there.superuser)
     try:
         with connected(lambda: open_scratch(server, _DROP_WITHIN)) as connection:
             _create(connection, name, origin)
@@ -221,11 +224,17 @@ def _environment(dsn: SecretStr) -> dict[str, str]:
     return {**kept, **given, **limits}
 
 
-def _session(server: SecretStr, name: str, search_path: str) -> SecretStr:
-    """The connection string of a database on the server, with the origin's search_path."""
+def _session(server: SecretStr, name: str, search_path: str, unseen: bool) -> SecretStr:
+    """The connection string of a database on the server, with the origin's search_path.
+
+    ``unseen``: what is sent there is not recorded. A copy of 300 tables is 1,500 statements, and
+    on the target's own server they would push its own out of pg_stat_statements.
+    """
     given = conninfo_to_dict(server.get_secret_value()).get("options") or ""
     escaped = search_path.replace("\\", "\\\\").replace(" ", "\\ ")
-    options = f"{given} -c search_path={escaped}".strip()
+    options = f"{given} -c search_path={escaped} -c synchronous_commit=off".strip()
+    if unseen:
+        options += " -c pg_stat_statements.track=none"
     return SecretStr(make_conninfo(server.get_secret_value(), dbname=name, options=options))
 
 

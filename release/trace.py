@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from itertools import groupby
 
 from release.compatibility import shorten
 from release.migration import MigrationFile
-from release.sqltext import split_statements, tokens
+from release.sqltext import Statement, split_statements, tokens
 
 _MODES = {  # pg_locks' word, the manual's word, what waits for it
     "AccessShareLock": ("ACCESS SHARE", ""),
@@ -114,27 +113,58 @@ class MigrationStatement:
     """One statement of a file, as it is sent."""
 
     filename: str
-    line: int  # from 1
+    lines: tuple[int, ...]  # from 1; several for INSERTs in a row, which are sent together
     text: str
-    short: str
+    short: str  # of the first
     verb: str  # its first word, in upper case
 
-    def failed(self, message: str, sqlstate: str, position: int | None = None) -> Failure:
-        """Its failure, at the character that the server points to, from 1."""
-        line = self.line + (self.text.count("\n", 0, position - 1) if position else 0)
+    @property
+    def line(self) -> int:
+        return self.lines[0]
+
+    def failed(
+        self, message: str, sqlstate: str, position: int | None = None, before: int = 0
+    ) -> Failure:
+        """Its failure, at the character that the server points to, from 1.
+
+        ``before`` counts those of it that ran before the one that failed.
+        """
+        line = self.lines[min(before, len(self.lines) - 1)]
+        if position is not None:
+            line = self.line + self.text.count("\n", 0, position - 1)
         return Failure(self.filename, line, sqlstate, message)
 
 
 def statements_of(file: MigrationFile) -> tuple[MigrationStatement, ...]:
-    """A file's statements as they are sent one by one; together they are the whole file."""
+    """A file's statements as they are sent; together they are the whole file.
+
+    INSERTs in a row are one: a data file has thousands, and none of them changes how a table is
+    stored, or takes a lock that traffic notices.
+    """
     parts = split_statements(file.sql, file.filename)
     ends = [*(part.start for part in parts[1:]), len(file.sql)]
-    found = []
+    groups: list[list[tuple[Statement, int]]] = []
     for part, end in zip(parts, ends, strict=True):
-        text = file.sql[part.start : end]
-        verb = part.words[0] if part.words else ""
-        found.append(MigrationStatement(file.filename, part.line, text, shorten(text), verb))
-    return tuple(found)
+        if groups and _verb(part) == _verb(groups[-1][0][0]) == "INSERT":
+            groups[-1].append((part, end))
+        else:
+            groups.append([(part, end)])
+    return tuple(_statement(file, group) for group in groups)
+
+
+def _statement(file: MigrationFile, group: list[tuple[Statement, int]]) -> MigrationStatement:
+    first, end_of_first = group[0]
+    return MigrationStatement(
+        file.filename,
+        tuple(part.line for part, _ in group),
+        file.sql[first.start : group[-1][1]],
+        shorten(file.sql[first.start : end_of_first]),
+        _verb(first),
+    )
+
+
+def _verb(part: Statement) -> str:
+    return part.words[0] if part.words else ""
 
 
 def trace_statement(
@@ -170,22 +200,8 @@ def trace_statement(
         if statement.verb not in _NOT_SAID_TO_READ
         else (),
         traced,
+        len(statement.lines),
     )
-
-
-def merge_inserts(traces: Sequence[StatementTrace]) -> tuple[StatementTrace, ...]:
-    """Count INSERTs in a row, of one file, as one statement: a data file has thousands."""
-    merged: list[StatementTrace] = []
-
-    def kind(trace: StatementTrace) -> object:
-        alike = trace.text_short.upper().startswith("INSERT INTO") and not trace.noteworthy
-        return (trace.filename, "INSERT") if alike else (trace.filename, trace.line, id(trace))
-
-    for _, group in groupby(traces, key=kind):
-        first, *more = group
-        took = sum((trace.took for trace in more), first.took)
-        merged.append(replace(first, took=took, times=1 + len(more)))
-    return tuple(merged)
 
 
 def acts_on_the_server(file: MigrationFile) -> str:
@@ -195,6 +211,8 @@ def acts_on_the_server(file: MigrationFile) -> str:
     blocks are looked at too, as text; so it may be found where it never happens.
     """
     for statement in statements_of(file):
+        if statement.verb == "INSERT":
+            continue
         parts = list(tokens(statement.text))
         outer = " ".join(part.text for part in parts if part.kind in ("word", "other"))
         bodies = " ".join(part.text for part in parts if part.kind == "dollar")

@@ -196,6 +196,15 @@ def test_thousands_of_inserts_are_one_line(rehearse):
     assert [(trace.line, trace.times) for trace in found.traces] == [(1, 500), (501, 1)]
 
 
+def test_a_row_among_thousands_that_fails_is_named_with_its_line(rehearse):
+    rows = [f"INSERT INTO orders (id) VALUES ({n});" for n in range(500)]
+
+    found = rehearse(a_file("0001", "\n".join([*rows, rows[7], *rows[:3]])))
+
+    assert found.failure is not None
+    assert (found.failure.line, found.failure.sqlstate) == (501, "23505")
+
+
 # --- the running release --------------------------------------------------------------------------
 
 
@@ -260,6 +269,18 @@ def test_statements_are_understood_with_the_search_path_of_who_sent_them(rehears
     found = rehearse(a_file("0001", "ALTER TABLE carts RENAME id TO number"))
 
     assert [b.statement for b in found.statements.broken] == ["SELECT id FROM carts"]
+
+
+def test_a_rehearsal_on_the_same_server_is_not_recorded(rehearse, target):
+    """Loading a copy would push the target's own statements out of pg_stat_statements."""
+    change(target, "CREATE TABLE lines (id int); SELECT id FROM orders")
+
+    rehearse(a_file("0001", "ALTER TABLE lines ADD COLUMN a int"))
+
+    copies = (
+        "SELECT count(*) FROM pg_stat_statements WHERE dbid NOT IN (SELECT oid FROM pg_database)"
+    )
+    assert ask(target, f"{copies} AND query LIKE '%lines%'") == [(0,)]
 
 
 def test_statements_of_monitoring_prove_nothing(rehearse, target):

@@ -7,11 +7,9 @@ import pytest
 from release.migration import MigrationFile, read_migration
 from release.trace import (
     MigrationStatement,
-    StatementTrace,
     TableLock,
     TableState,
     acts_on_the_server,
-    merge_inserts,
     statements_of,
     trace_statement,
 )
@@ -97,36 +95,31 @@ def test_a_file_is_sent_whole_in_statements_that_know_their_line():
     assert second.short == "UPDATE a SET b = '…'"
 
 
-@pytest.mark.parametrize(("position", "line"), [(None, 2), (1, 2), (9, 3)])
-def test_a_failure_is_on_the_line_that_the_server_points_to(position, line):
-    statement = MigrationStatement("f.sql", 2, "SELECT\nno", "SELECT no", "SELECT")
+@pytest.mark.parametrize(
+    ("position", "before", "line"),
+    [(None, 0, 2), (1, 0, 2), (8, 0, 3), (None, 1, 4), (15, 1, 4), (None, 9, 4)],
+)
+def test_a_failure_is_on_the_line_that_the_server_points_to(position, before, line):
+    """Or else on that of its own statement, of those that were sent together."""
+    text = "INSERT\nno;\nINSERT no"
+    statement = MigrationStatement("f.sql", (2, 4), text, "INSERT no", "INSERT")
 
-    assert statement.failed("no", "42703", position).line == line
+    assert statement.failed("no", "42703", position, before).line == line
 
 
-def test_inserts_in_a_row_are_counted_and_others_are_not():
-    def a_trace(line: int, text: str, filename: str = "a.sql") -> StatementTrace:
-        return StatementTrace(filename, line, text, TOOK)
+def test_inserts_in_a_row_are_sent_together_and_others_are_not():
+    insert, update = "INSERT INTO t VALUES (1);", "UPDATE t SET a = 1;"
 
-    merged = merge_inserts(
-        [
-            a_trace(1, "INSERT INTO t VALUES (1)"),
-            a_trace(2, "INSERT INTO u VALUES (1)"),
-            a_trace(3, "UPDATE t SET a = 1"),
-            a_trace(4, "UPDATE t SET a = 1"),
-            a_trace(5, "INSERT INTO t VALUES (1)"),
-            a_trace(1, "INSERT INTO t VALUES (1)", "b.sql"),
-        ]
-    )
+    found = statements_of(a_file("\n".join([insert, insert, update, update, insert])))
 
-    assert [(t.filename, t.line, t.times) for t in merged] == [
-        ("a.sql", 1, 2),
-        ("a.sql", 3, 1),
-        ("a.sql", 4, 1),
-        ("a.sql", 5, 1),
-        ("b.sql", 1, 1),
+    assert [(s.lines, s.verb) for s in found] == [
+        ((1, 2), "INSERT"),
+        ((3,), "UPDATE"),
+        ((4,), "UPDATE"),
+        ((5,), "INSERT"),
     ]
-    assert merged[0].took == 2 * TOOK
+    assert found[0].text == f"{insert}\n{insert}\n"
+    assert trace_statement(found[0], TOOK, {}, {}).times == 2
 
 
 @pytest.mark.parametrize(
