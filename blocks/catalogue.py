@@ -1,6 +1,7 @@
 """What PostgreSQL's own catalogue says of a database: its tables, their locks, their statements."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from psycopg import OperationalError, errors, sql
@@ -76,6 +77,9 @@ _SIZES = f"""
 _EXTENSION = """
     SELECT n.nspname AS schema FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
     WHERE e.extname = 'pg_stat_statements'"""
+_SINCE = """
+    SELECT date_trunc('second', clock_timestamp() - stats_reset) AS since, dealloc AS evictions
+    FROM {schema}.pg_stat_statements_info"""
 # What a role's sessions begin with: its setting in this database, its own, the database's.
 _RECORDED = """
     SELECT s.query, sum(s.calls)::bigint AS calls, count(*)::int AS entries,
@@ -131,7 +135,12 @@ def recorded_statements(connection: Connection, limit: int) -> RecordedStatement
         return RecordedStatements(reason=why)
     except errors.InsufficientPrivilege:
         return RecordedStatements(reason="the role may not read pg_stat_statements")
-    return _selected(connection, rows, limit)
+    found = _selected(connection, rows, limit)
+    try:
+        since = connection.execute(sql.SQL(_SINCE).format(schema=schema)).fetchone()
+    except errors.UndefinedTable:  # an extension older than 1.9 does not say
+        return found
+    return replace(found, **since) if since else found
 
 
 def unprepared(

@@ -5,7 +5,7 @@ and rewrites can be seen. The target is only read.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -37,14 +37,7 @@ from blocks.scratch import (
 )
 from blocks.session_watch import Say
 from release import rehearsal
-from release.compatibility import (
-    Broken,
-    RecordedStatement,
-    RecordedStatements,
-    StatementCheck,
-    compare_schemas,
-    shorten,
-)
+from release.compatibility import RecordedStatements, compare_schemas, compare_statements
 from release.duration import say_duration
 from release.errors import BadConfiguration, DeployError
 from release.migration import MigrationFile
@@ -200,7 +193,7 @@ class _Run:
         return rehearsal.Rehearsal(
             names,
             traces=tuple(traces),
-            statements=_compare(recorded, prepared, fared),
+            statements=compare_statements(recorded, prepared, fared),
             restrictions=compare_schemas(before, after, [s.text for s in recorded.statements]),
             smoke=result,
         )
@@ -369,27 +362,6 @@ class _FileFailed(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(str(failure))
         self.failure = failure
-
-
-def _compare(
-    recorded: RecordedStatements,
-    before: Mapping[RecordedStatement, str],
-    after: Mapping[RecordedStatement, str],
-) -> StatementCheck:
-    good = [statement for statement in recorded.statements if statement not in before]
-    broken = tuple(
-        Broken(shorten(statement.text), after[statement], statement.calls)
-        for statement in good
-        if statement in after
-    )
-    return StatementCheck(
-        checked=len(good),
-        broken=broken,
-        unclear=len(recorded.statements) - len(good),
-        hidden=recorded.hidden,
-        left_out=recorded.left_out,
-        reason=recorded.reason,
-    )
 
 
 def _standing(connection: Connection, stood: frozenset[int]) -> dict[int, TableState]:

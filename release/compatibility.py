@@ -7,10 +7,12 @@ INSERT has to fill now, or a constraint that old rows keep only by luck.
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
+from release.duration import say_duration
 from release.errors import MigrationRefused
 from release.sqltext import split_statements, tokens
 
@@ -49,6 +51,8 @@ class RecordedStatements:
     hidden: int = 0  # texts of other roles that this role may not read
     left_out: int = 0  # beyond the number that is checked
     reason: str = ""  # why there is nothing to check
+    since: timedelta | None = None  # how long they have been recorded; None: not known
+    evictions: int = 0  # how often the least used made room for others
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +77,32 @@ class StatementCheck:
     hidden: int = 0
     left_out: int = 0
     reason: str = ""  # why nothing was checked
+    since: timedelta | None = None  # how long statements have been recorded; None: not known
+    evictions: int = 0  # how often the least used made room for others
 
     @property
     def complete(self) -> bool:
-        """Whether all that pg_stat_statements holds was looked at, and it holds something."""
-        return bool(self.checked) and not self.hidden and not self.left_out
+        """Whether all that was recorded was looked at, and something was."""
+        missed = self.hidden or self.left_out or self.evictions
+        return bool(self.checked) and not missed
 
     @property
     def sentence(self) -> str:
         if not self.checked:
             return f"no statement was checked: {self.reason or 'none could be prepared'}"
         good = self.checked - len(self.broken)
-        parts = [f"{good} of {self.checked} recorded statements prepare on the new schema"]
+        span = f" of the last {say_duration(self.since)}" if self.since else ""
+        parts = [f"{good} of {self.checked} statements{span} prepare on the new schema"]
         if self.unclear:
             parts.append(f"{self.unclear} did not prepare on the old one either")
         if self.hidden:
             parts.append(f"{self.hidden} may not be read: GRANT pg_read_all_stats")
         if self.left_out:
             parts.append(f"{self.left_out} were left out")
+        if self.evictions:
+            parts.append(
+                f"rare ones made room {self.evictions} times: raise pg_stat_statements.max"
+            )
         return "; ".join(parts)
 
 
@@ -157,6 +169,30 @@ def select_statements(
 def preparable(text: str) -> str:
     """A normalised statement as it can be prepared: ``interval $1`` is said as a cast."""
     return _TYPED.sub(r"CAST(\2 AS \1)", text)
+
+
+def compare_statements(
+    recorded: RecordedStatements,
+    before: Mapping[RecordedStatement, str],
+    after: Mapping[RecordedStatement, str],
+) -> StatementCheck:
+    """How statements fared: ``before`` and ``after`` hold those that failed, with the reason."""
+    good = [statement for statement in recorded.statements if statement not in before]
+    broken = tuple(
+        Broken(shorten(statement.text), after[statement], statement.calls)
+        for statement in good
+        if statement in after
+    )
+    return StatementCheck(
+        checked=len(good),
+        broken=broken,
+        unclear=len(recorded.statements) - len(good),
+        hidden=recorded.hidden,
+        left_out=recorded.left_out,
+        reason=recorded.reason,
+        since=recorded.since,
+        evictions=recorded.evictions,
+    )
 
 
 def compare_schemas(

@@ -257,6 +257,7 @@ def test_a_statement_that_was_broken_before_does_not_count(rehearse, target):
     found = rehearse(a_file("0001", "ALTER TABLE users ADD COLUMN a int"))
 
     assert (found.statements.checked, found.statements.unclear) == (1, 1)
+    assert found.statements.since is not None
     assert found.verdict[0] is RollbackVerdict.SAFE
 
 
@@ -581,6 +582,22 @@ def test_an_extension_that_the_scratch_server_lacks_is_left_out(rehearse, target
 
     assert found.reason == ""
     assert len(found.traces) == 1
+
+
+def test_a_role_that_may_only_create_databases_is_enough(rehearse, target, postgres):
+    change(target, "SELECT id FROM orders")
+    change(postgres, "CREATE ROLE scratch LOGIN CREATEDB PASSWORD 'scratch-pw'")
+    try:
+        found = rehearse(
+            a_file("0001", "ALTER TABLE orders RENAME id TO number"),
+            dsn=SecretStr(make_conninfo(postgres, user="scratch", password="scratch-pw")),
+        )
+    finally:
+        change(postgres, "DROP ROLE scratch")
+
+    assert found.reason == ""
+    assert found.traces[0].locks == (TableLock("orders", "ACCESS EXCLUSIVE"),)
+    assert [b.statement for b in found.statements.broken] == ["SELECT id FROM orders"]
 
 
 def test_a_password_is_in_no_output(rehearse, target, tmp_path: Path, monkeypatch):

@@ -4,11 +4,14 @@ import pytest
 
 from release.compatibility import (
     LONGEST_STATEMENT,
+    Broken,
     Column,
     Constraint,
     RecordedStatement,
+    RecordedStatements,
     Schema,
     compare_schemas,
+    compare_statements,
     preparable,
     select_statements,
     shorten,
@@ -49,6 +52,16 @@ def test_the_most_called_come_first_and_the_rest_is_counted():
 
     assert [statement.calls for statement in found] == [50, 7]
     assert left_out == 1
+
+
+def test_a_statement_is_broken_that_fails_now_and_did_not_before():
+    good, gone, odd = (RecordedStatement(f"SELECT {n} FROM orders", 9, "") for n in "abc")
+    recorded = RecordedStatements((good, gone, odd), hidden=1, evictions=2)
+
+    check = compare_statements(recorded, {odd: "no c"}, {gone: "no b", odd: "no c"})
+
+    assert check.broken == (Broken("SELECT b FROM orders", "no b", 9),)
+    assert (check.checked, check.unclear, check.hidden, check.evictions) == (2, 1, 1, 2)
 
 
 @pytest.mark.parametrize(

@@ -51,11 +51,13 @@ REHEARSAL = Rehearsal(
         ({}, UNKNOWN, "no statement was checked"),
         ({"statements": StatementCheck(reason="not installed")}, UNKNOWN, "not installed"),
         # Either look is enough, if it saw everything.
-        ({"statements": ALL}, SAFE, "40 of 40 recorded statements prepare"),
+        ({"statements": ALL}, SAFE, "40 of 40 statements prepare"),
         ({"smoke": PASSED}, SAFE, "smoke tests pass on the new schema"),
         ({"statements": ALL, "smoke": PASSED}, SAFE, "and its smoke tests pass"),
         ({"statements": replace(ALL, unclear=3)}, SAFE, "3 did not prepare on the old one either"),
         ({"statements": StatementCheck(unclear=3)}, UNKNOWN, "no statement was checked"),
+        ({"statements": replace(ALL, since=timedelta(hours=3))}, SAFE, "of the last 3 h"),
+        ({"statements": replace(ALL, evictions=2)}, UNKNOWN, "raise pg_stat_statements.max"),
         ({"statements": replace(ALL, hidden=2)}, UNKNOWN, "GRANT pg_read_all_stats"),
         ({"statements": replace(ALL, left_out=9)}, UNKNOWN, "9 were left out"),
         ({"statements": replace(ALL, hidden=2), "smoke": PASSED}, SAFE, "smoke tests pass"),
@@ -93,7 +95,7 @@ def test_a_gate_shows_what_traffic_would_notice_and_how_large_it_is():
         "rehearsed 1 file in 3.1 s on a copy of the schema without rows",
         "0007_add_a.sql:3 `ALTER TABLE orders ADD a float DEFAULT random()`: ACCESS EXCLUSIVE on "
         "orders: blocks reads and writes; rewrites orders (12 GB, about 3400000 rows)",
-        "running release: 39 of 40 recorded statements prepare on the new schema",
+        "running release: 39 of 40 statements prepare on the new schema",
         'broken: `SELECT email FROM users`: column "email" does not exist (42703)',
         "orders has to keep CHECK (total > 0) now",
         "old release's smoke tests on the new schema: not run: no old release was started on the "
