@@ -9,6 +9,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Self, get_args, get_origin
@@ -23,6 +24,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from release.duration import Duration
 from release.errors import BadConfiguration, BadRequest
 from release.layout import ServiceLayout
 from release.request import checked_name
@@ -86,6 +88,37 @@ class DatabaseSettings(Rules):
 
     statement_timeout_s: int = Field(default=900, ge=1)
     """Seconds that one statement may take."""
+
+
+class RehearsalSettings(Rules):
+    """Where pending migrations are rehearsed on a copy of the schema, before the gate."""
+
+    dsn: SecretStr | None = None
+    """Any database of a scratch server whose role may create databases, from
+    IGNITION_ENVIRONMENTS__<NAME>__REHEARSAL__DSN; without it nothing is rehearsed. The worker needs
+    pg_dump, as new as the environment's server. A role that is no superuser leaves its statements
+    in pg_stat_statements, so give it a server of its own."""
+
+    container_dsn: SecretStr | None = None
+    """The same server, as a container of the service reaches it, from
+    IGNITION_ENVIRONMENTS__<NAME>__REHEARSAL__CONTAINER_DSN; without it the old release's smoke
+    tests are not run on the copy."""
+
+    database_variable: str = "DATABASE_URL"
+    """By which a container of the service is told its database."""
+
+    seed: SecretStr = SecretStr("")
+    """SQL with the rows that the smoke tests need on the copy, which has the schema alone, from
+    IGNITION_ENVIRONMENTS__<NAME>__REHEARSAL__SEED."""
+
+    limit: Duration = Field(default=timedelta(minutes=5), ge=timedelta(seconds=1))
+    """How long a rehearsal may take before it is given up, which leaves the verdict unknown."""
+
+    statement_timeout: Duration = Field(default=timedelta(minutes=1), ge=timedelta(seconds=1))
+    """How long one statement may take on the copy."""
+
+    most_statements: int = Field(default=5000, ge=0)
+    """Statements of the running release (pg_stat_statements) that are checked, by calls."""
 
 
 class ComposeSettings(Rules):
@@ -212,6 +245,7 @@ class EnvironmentSettings(Rules):
 
     compose: ComposeSettings
     database: DatabaseSettings = DatabaseSettings()
+    rehearsal: RehearsalSettings = RehearsalSettings()
     router: RouterSettings | None = None
     auth: AuthSettings = AuthSettings()
     gate: GateRules = GateRules()

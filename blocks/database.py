@@ -80,6 +80,11 @@ class Database(Block):
         with self.session() as connection:
             return records(connection)
 
+    def server_version(self) -> int:
+        """The server's version as libpq gives it: 150018 for 15.18."""
+        with self.session() as connection:
+            return connection.info.server_version
+
     def latest(self, limit: int = 5) -> list[dict[str, Any]]:
         """The runbook's own check: ``SELECT * FROM schema_migrations ORDER BY version DESC``."""
         with self.session() as connection:

@@ -11,6 +11,7 @@ from blocks.ledger import Ledger
 from blocks.metrics import Metrics
 from blocks.on_call import OnCall
 from blocks.registry import Registry
+from blocks.rehearsal import Rehearsal
 from blocks.repository import Repository
 from blocks.router import HaproxyRouter
 from blocks.service import Service
@@ -32,6 +33,7 @@ class Target(Block):
     builder: Builder
     registry: Registry
     database: Database
+    rehearsal: Rehearsal = Field(default_factory=Rehearsal)
     orchestrator: ComposeOrchestrator
     router: HaproxyRouter | None = None
     service: Service

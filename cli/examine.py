@@ -213,3 +213,29 @@ def _ask_address(target: Target) -> Answer:
     probe = target.service.health()
     problem = "" if probe.ok else f"{target.url} answers {probe.detail or probe.status}"
     return Answer("public address", problem)
+
+
+def answers_as_json(answers: Sequence[tuple[str, Answer]]) -> list[dict[str, Any]]:
+    """What :func:`examine` found, for programs."""
+    return [
+        {
+            "environment": environment,
+            "system": answer.name,
+            "ok": answer.ok,
+            "problem": answer.problem,
+            "hint": answer.hint,
+        }
+        for environment, answer in answers
+    ]
+
+
+def answers_as_lines(answers: Sequence[tuple[str, Answer]]) -> list[str]:
+    """What :func:`examine` found, for people."""
+    lines = []
+    for environment, answer in answers:
+        lines.append(f"{'ok   ' if answer.ok else 'WRONG'} {environment:12} {answer.name}")
+        if answer.problem:
+            lines.append(f"      {answer.problem}")
+        if answer.hint:
+            lines.append(f"      hint: {answer.hint}")
+    return lines

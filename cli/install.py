@@ -19,6 +19,7 @@ from blocks.ledger import Ledger
 from blocks.metrics import Metrics
 from blocks.on_call import OnCall
 from blocks.registry import Registry
+from blocks.rehearsal import Rehearsal
 from blocks.repository import Repository
 from blocks.router import HaproxyRouter
 from blocks.service import Service
@@ -63,6 +64,15 @@ def build_target(settings: Settings, name: str) -> Target:
             lock_timeout_ms=rules.database.lock_timeout_ms,
             lock_budget_s=rules.database.lock_budget_s,
             statement_timeout_s=rules.database.statement_timeout_s,
+        ),
+        rehearsal=Rehearsal(
+            dsn=rules.rehearsal.dsn,
+            container_dsn=rules.rehearsal.container_dsn,
+            database_variable=rules.rehearsal.database_variable,
+            seed=rules.rehearsal.seed,
+            limit_s=round(rules.rehearsal.limit.total_seconds()),
+            statement_timeout_s=round(rules.rehearsal.statement_timeout.total_seconds()),
+            most_statements=rules.rehearsal.most_statements,
         ),
         orchestrator=ComposeOrchestrator(
             directory=settings.located(compose.directory),

@@ -68,15 +68,11 @@ def doctor(as_json: Json = False) -> None:
 
     Example: `ignition doctor`
     """
-    from cli.examine import examine
+    from cli.examine import answers_as_json, answers_as_lines, examine
     from settings import load_settings
 
     answers = examine(load_settings())
-    _say(
-        as_json,
-        [{"environment": e, **_answer(a)} for e, a in answers],
-        lambda: _doctor_lines(answers),
-    )
+    _say(as_json, answers_as_json(answers), lambda: answers_as_lines(answers))
     if not all(answer.ok for _, answer in answers):
         raise typer.Exit(1)
 
@@ -374,26 +370,6 @@ def _say(as_json: bool, value: Any, lines: Any) -> None:
         return
     for line in lines():
         typer.echo(line)
-
-
-def _answer(answer: Any) -> dict[str, Any]:
-    return {
-        "system": answer.name,
-        "ok": answer.ok,
-        "problem": answer.problem,
-        "hint": answer.hint,
-    }
-
-
-def _doctor_lines(answers: Any) -> list[str]:
-    lines = []
-    for environment, answer in answers:
-        lines.append(f"{'ok   ' if answer.ok else 'WRONG'} {environment:12} {answer.name}")
-        if answer.problem:
-            lines.append(f"      {answer.problem}")
-        if answer.hint:
-            lines.append(f"      hint: {answer.hint}")
-    return lines
 
 
 def _show_markdown(text: str) -> None:

@@ -1,5 +1,6 @@
 """The runbook, top to bottom. A change of the runbook is a change of this file."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,10 +16,12 @@ from release.baseline import baseline_address
 from release.contract import least_release
 from release.errors import DeployError
 from release.evidence import Evidence
-from release.model import Instance, Release, Step, image_of
+from release.migration import MigrationFile
+from release.model import Baseline, Instance, Release, Step, image_of
 from release.notice import gate_opened
 from release.outcome import Ending, ending_of_failure, explain, hint_of, one_line
 from release.plan import Plan
+from release.rehearsal import Rehearsal
 from release.request import DeployRequest, RollbackRequest, checked
 from release.rollback import after_failure
 from tasks.baseline import record_baseline
@@ -29,6 +32,7 @@ from tasks.image import build_image
 from tasks.migration import apply_migrations, plan_schema, refuse_older_releases
 from tasks.notification import notify, page_of
 from tasks.plan import make_plan, resolve_release
+from tasks.rehearsal import rehearse_migrations
 from tasks.release import prepare_release
 from tasks.rollout import (
     admit_instances,
@@ -89,7 +93,17 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
         baseline = record_baseline(target, run.rules.watch, run.label)
         revision = resolve_release(target, request, service, run.label)
         schema = plan_schema(target, revision, baseline, service, run.label)
-        return make_plan(target, request, revision, baseline, schema, service, run.label)
+        rehearsal = rehearse(run, schema.expand, baseline)
+        return make_plan(target, request, revision, baseline, schema, rehearsal, service, run.label)
+
+
+def rehearse(run: Run, files: Sequence[MigrationFile], baseline: Baseline) -> Rehearsal:
+    """What the expand migrations do to a copy of the schema, and to the release that serves."""
+    rules, service = run.rules, run.settings.service
+    within = rules.rollout.healthy_within
+    return rehearse_migrations(
+        run.target, files, baseline, service, rules.verify, within, run.label
+    )
 
 
 def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:

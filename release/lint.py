@@ -70,6 +70,12 @@ def refuse_errors(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     raise MigrationRefused(counted + sentences, errors[0].recipe)
 
 
+def lint_all(files: Iterable[MigrationFile], squawk: Sequence[SquawkFinding]) -> tuple[str, ...]:
+    """The warnings about all pending files, a sentence each. Raises MigrationRefused for errors."""
+    findings = refuse_errors(finding for file in files for finding in lint(file, squawk))
+    return tuple(finding.sentence for finding in findings)
+
+
 def _broken(file: MigrationFile, squawk: Sequence[SquawkFinding]) -> Iterator[tuple[Rule, Hit]]:
     """Every rule that a file breaks, ours and squawk's, each with its place."""
     said = sorted(

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from release.compatibility import RollbackVerdict as RollbackVerdict
+from release.compatibility import RollbackVerdict
 from release.duration import say_duration
 from release.migration import MigrationFile
 from release.model import Baseline, ImageRef, Release, ReleaseKind
+from release.rehearsal import Rehearsal
 from release.request import DeployRequest
 from release.wording import count_of
 
@@ -41,6 +42,7 @@ class Plan:
     image: ImageRef | None = None  # built before from the same commit, so it is used again
     waiting: tuple[MigrationFile, ...] = ()  # contract files that a later deployment applies
     waits_for: str = ""  # why they wait
+    rehearsal: Rehearsal | None = None  # of the expand files, on a copy of the schema
     warnings: tuple[str, ...] = ()  # what the lint found in the pending files, a line each
 
     @property
@@ -53,6 +55,8 @@ class Plan:
         """Whether a code-only rollback is safe, with its sentence."""
         if not self.expand:
             return RollbackVerdict.SAFE, "no schema change before the watch has passed"
+        if self.rehearsal is not None:
+            return self.rehearsal.verdict
         names = ", ".join(f"{m.version}_{m.name}" for m in self.expand)
         return RollbackVerdict.UNKNOWN, f"declared as expand, not rehearsed: {names}"
 

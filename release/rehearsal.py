@@ -6,13 +6,15 @@ What it cannot show: how long a statement takes on the target, because the copy 
 the target's own sizes stand beside each finding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
 from release.compatibility import Broken, Restriction, RollbackVerdict, StatementCheck
 from release.duration import say_duration
+from release.errors import MigrationRefused
+from release.lint_rules import BREAKING
 from release.migration import MigrationFile
 from release.model import Check
 from release.trace import Failure, StatementTrace
@@ -133,6 +135,18 @@ class Rehearsal:
 
     def _sized(self, table: str) -> str:
         return next((str(size) for size in self.sizes if size.table == table), table)
+
+
+def refuse_breaking(rehearsal: Rehearsal, files: Iterable[MigrationFile]) -> None:
+    """Raise MigrationRefused if expand files break the release that serves while they run.
+
+    A file whose header allows ``breaking-running-release`` takes that upon itself, with a reason.
+    """
+    verdict, why = rehearsal.verdict
+    if verdict is RollbackVerdict.UNSAFE and not any(BREAKING.name in f.allows for f in files):
+        raise MigrationRefused(
+            f"{', '.join(rehearsal.files)}: {why} [{BREAKING.name}]", BREAKING.recipe
+        )
 
 
 def not_rehearsed(reason: str, files: Sequence[MigrationFile] = ()) -> Rehearsal:

@@ -2,6 +2,7 @@
 
 from string import Template
 
+from sandbox.environments import seed_statement
 from sandbox.layout import CHECKOUT, IMAGE_NAME, Environment, Sandbox
 
 _SHARED = Template(
@@ -94,4 +95,7 @@ def secrets(sandbox: Sandbox) -> dict[str, str]:
         prefix = f"IGNITION_ENVIRONMENTS__{environment.name.upper()}__"
         found[f"{prefix}DATABASE__DSN"] = environment.database_url
         found[f"{prefix}AUTH__PASSWORD"] = sandbox.seed_password
+        found[f"{prefix}REHEARSAL__DSN"] = sandbox.database_url("postgres")
+        found[f"{prefix}REHEARSAL__CONTAINER_DSN"] = sandbox.container_database_url("postgres")
+        found[f"{prefix}REHEARSAL__SEED"] = seed_statement(sandbox)
     return found

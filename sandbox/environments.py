@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from sandbox import origin
 from sandbox.commands import run, wait_until
@@ -125,6 +126,12 @@ def seed_user(dsn: str, username: str, password: str) -> None:
             " ON CONFLICT (username) DO UPDATE SET password_hash = excluded.password_hash",
             (username, password_hash(password)),
         )
+
+
+def seed_statement(sandbox: Sandbox) -> str:
+    """SQL that creates that account on a copy of the schema."""
+    statement = sql.SQL("INSERT INTO users (username, password_hash) VALUES ({}, {})")
+    return statement.format(sandbox.seed_username, password_hash(sandbox.seed_password)).as_string()
 
 
 def password_hash(password: str) -> str:

@@ -8,10 +8,12 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from blocks.adoption import refuse_foreign_history
+from blocks.linter import run_squawk
 from blocks.target import Target
 from release.contract import refuse_contracted, refuse_while_older_runs
 from release.errors import MigrationRefused, Unreachable
 from release.layout import ServiceLayout
+from release.lint import lint_all
 from release.migration import AppliedMigration, MigrationFile, plan_migrations, read_migrations
 from release.migration_header import Phase
 from release.model import Baseline, Release
@@ -56,7 +58,8 @@ def plan_files(
     applied = target.database.applied()
     refuse_foreign_history(target.database, files, applied, target.environment)
     plan = plan_migrations(files, applied)
-    return schema_change(plan, rollback_target, known_to_target)
+    warnings = lint_all(plan.pending, run_squawk(plan.pending, target.database.server_version()))
+    return schema_change(plan, rollback_target, known_to_target, warnings)
 
 
 def _known_to(

@@ -10,6 +10,7 @@ from release.errors import BadConfiguration, SourceRefused
 from release.layout import ServiceLayout
 from release.model import Baseline, Release, ReleaseKind
 from release.plan import Change, Plan, planned_version
+from release.rehearsal import Rehearsal, refuse_breaking
 from release.request import DeployRequest
 from release.schema import SchemaChange
 from tasks.image import find_image
@@ -38,10 +39,12 @@ def make_plan(
     revision: str,
     baseline: Baseline,
     schema: SchemaChange,
+    rehearsal: Rehearsal,
     service: ServiceLayout,
     run: str,
 ) -> Plan:
-    """Say what will happen, and write the plan artifact."""
+    """Say what will happen, and write the plan artifact. Refuses what breaks what serves."""
+    refuse_breaking(rehearsal, schema.expand)
     version = planned_version(request, revision)
     since = baseline.release.revision if baseline.release else ""
     plan = Plan(
@@ -61,6 +64,7 @@ def make_plan(
         image=find_image(target, Release(version, revision), service),
         waiting=schema.contract.waiting,
         waits_for=schema.contract.why,
+        rehearsal=rehearsal,
         warnings=schema.warnings,
     )
     create_markdown_artifact(

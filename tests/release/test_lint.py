@@ -6,7 +6,7 @@ import pytest
 
 from docs import migrations_lint
 from release.errors import MigrationRefused
-from release.lint import Finding, lint, refuse_errors
+from release.lint import Finding, lint, lint_all, refuse_errors
 from release.lint_checks import parsed_statements
 from release.lint_rules import BREAKING, LARGEST_SEED, NEVER_ALLOWED, OWN_RULES, Severity
 from release.lint_squawk import SquawkFinding
@@ -525,3 +525,25 @@ def test_a_statement_that_is_too_large_for_a_tree_is_a_warning_and_a_write():
 def test_the_page_says_what_the_rules_say():
     """Otherwise: make docs."""
     assert migrations_lint.PAGE.read_text(encoding="utf-8") == migrations_lint.page()
+
+
+# ── All pending files ────────────────────────────────────────────────────────────────────────────
+
+
+def test_all_pending_files_are_judged_before_any_is_refused():
+    bad = a_file("TRUNCATE orders;")
+    worse = MigrationFile("0008", "more", "LOCK TABLE orders;", "", Header())
+
+    with pytest.raises(MigrationRefused) as caught:
+        lint_all([bad, worse], [])
+
+    assert "0007_step.sql:1: " in caught.value.what
+    assert "0008_more.sql:1: " in caught.value.what
+
+
+def test_what_is_left_are_warnings_a_sentence_each():
+    allowed = a_file("TRUNCATE orders;", allows=("truncating-table",))
+
+    (sentence,) = lint_all([allowed, a_file("SELECT 1;")], [])
+
+    assert sentence.startswith("0007_step.sql:1: TRUNCATE")

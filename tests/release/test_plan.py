@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from release.compatibility import RollbackVerdict
 from release.migration import MigrationFile
 from release.migration_header import Header, Phase
 from release.model import Baseline, ImageRef, Release, ReleaseKind
-from release.plan import Change, Plan, RollbackVerdict, planned_version, version_of_branch
+from release.plan import Change, Plan, planned_version, version_of_branch
+from release.rehearsal import Rehearsal, SmokeOutcome, SmokeResult
 from release.request import DeployRequest
 
 OLD, NEW = "1" * 40, "2" * 40
@@ -85,6 +87,13 @@ def test_a_plans_lines_say_what_is_special(change: dict[str, object], line: str)
 
     assert len(lines) == 5
     assert any(found.startswith(line) for found in lines), lines
+
+
+def test_what_a_rehearsal_found_is_the_verdict_on_the_rollback() -> None:
+    found = Rehearsal(("0015_add_note.sql",), smoke=SmokeResult(SmokeOutcome.PASSED, ""))
+
+    assert replace(PLAN, expand=(EXPAND,), rehearsal=found).rollback == found.verdict
+    assert found.verdict[0] is RollbackVerdict.SAFE
 
 
 def test_a_contract_migration_does_not_put_the_rollback_in_doubt() -> None:

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from release.compatibility import Broken, Restriction, RollbackVerdict, StatementCheck
-from release.migration import read_migration
+from release.errors import MigrationRefused
+from release.migration import MigrationFile, read_migration
 from release.model import Check
 from release.rehearsal import (
     Rehearsal,
@@ -16,6 +17,7 @@ from release.rehearsal import (
     TableSize,
     compare_smoke,
     not_rehearsed,
+    refuse_breaking,
     say_bytes,
 )
 from release.trace import Failure, StatementTrace, TableLock
@@ -180,3 +182,35 @@ def test_smoke_tests_count_only_against_a_control(control, after, result):
 )
 def test_a_size_is_said_as_people_write_it(size, words):
     assert say_bytes(size) == words
+
+
+# ── What breaks the running release ──────────────────────────────────────────────────────────────
+
+BREAKS = Rehearsal(
+    ("0002_rename.sql",),
+    statements=StatementCheck(checked=2, broken=(Broken("SELECT name FROM items", "gone", 9),)),
+)
+
+
+def an_expand_file(header: str = "") -> MigrationFile:
+    return read_migration("0002_rename.sql", f"{header}\nSELECT 1;".encode())
+
+
+def test_a_file_that_breaks_what_serves_is_refused_before_it_runs():
+    with pytest.raises(MigrationRefused) as caught:
+        refuse_breaking(BREAKS, [an_expand_file()])
+
+    assert caught.value.what.startswith("0002_rename.sql: 1 of 2 statements of the running release")
+    assert caught.value.what.endswith("[breaking-running-release]")
+    assert "phase=contract" in caught.value.hint
+
+
+def test_its_author_may_take_that_upon_themselves_with_a_reason():
+    allowed = '-- migrate: allow=breaking-running-release reason="a report of last year"'
+
+    refuse_breaking(BREAKS, [an_expand_file(allowed)])
+
+
+@pytest.mark.parametrize("found", [Rehearsal(()), not_rehearsed("no scratch server")])
+def test_nothing_is_refused_for_what_nobody_knows(found):
+    refuse_breaking(found, [an_expand_file()])
