@@ -33,7 +33,7 @@ from blocks.postgres import (
 from blocks.session_watch import Say, SessionWatch, say_session
 from release.duration import say_duration
 from release.errors import MigrationFailed, MigrationRefused, Unreachable
-from release.migration import AppliedMigration, MigrationFile
+from release.migration import AppliedMigration, MigrationFile, what_helps
 from release.migration_header import Phase
 from release.sqltext import failing_line, pieces
 from release.wording import count_of
@@ -242,7 +242,10 @@ class Runner:
             place = f"{file.filename}:{line}"
         return MigrationFailed(
             f"{place}: {self.reason(failure.error)}; nothing of it remains; {self.so_far()}",
-            "mend the file and deploy again: the files that are applied are skipped",
+            what_helps(
+                failure.error.sqlstate,
+                "mend the file and deploy again: the files that are applied are skipped",
+            ),
         )
 
     def min_app(self, file: MigrationFile) -> str | None:

@@ -25,8 +25,6 @@ _CONFIGURATION_FAULTS = (  # libpq gives no code for a refused connection, only 
     "does not exist",
     "is not permitted to log in",
     "permission denied",
-    "read-only",
-    "unsupported startup parameter",
     "unrecognized configuration parameter",
     "invalid connection option",
 )
@@ -127,9 +125,21 @@ def without_secret(text: str, dsn: SecretStr) -> str:
 
 def _refused(dsn: SecretStr, error: psycopg.OperationalError) -> DeployError:
     reason = without_secret(reason_of(error), dsn)
+    if "unsupported startup parameter" in reason:  # PgBouncer's words; no server has them
+        return _behind_a_pooler(where(dsn))
+    if "read-only" in reason:
+        hint = "give the address of the primary: this is a standby, or it takes no writes"
+        return BadConfiguration(f"{where(dsn)}: {reason}", hint)
     fault = any(words in reason for words in _CONFIGURATION_FAULTS)
     kind = BadConfiguration if fault else Unreachable
     return kind(f"{where(dsn)}: {reason}", "ignition doctor")
+
+
+def _behind_a_pooler(place: str) -> BadConfiguration:
+    return BadConfiguration(
+        f"{place} is reached through a connection pooler, where no lock holds",
+        "give a connection string that leads to PostgreSQL itself",
+    )
 
 
 def reason_of(error: psycopg.Error) -> str:
@@ -146,10 +156,7 @@ def refuse_pooler(connection: Connection, place: str) -> None:
     """Behind a transaction pooler two runners would both hold the lock (measured)."""
     answering = one_row(connection, "SELECT pg_backend_pid() AS pid")["pid"]
     if answering != connection.info.backend_pid:
-        raise BadConfiguration(
-            f"{place} is reached through a connection pooler, where no lock holds",
-            "give a connection string that leads to PostgreSQL itself",
-        )
+        raise _behind_a_pooler(place)
 
 
 def one_row(connection: Connection, query: str) -> DictRow:

@@ -206,6 +206,21 @@ def plan_migrations(
     return MigrationPlan(pending, done, unfinished)
 
 
+def what_helps(sqlstate: str | None, otherwise: str) -> str:
+    """What to do about a migration that failed, where the file is not at fault.
+
+    Source: PostgreSQL's documentation, "PostgreSQL Error Codes".
+    """
+    code = sqlstate or ""
+    if code.startswith("53"):
+        return "the server lacks disk, memory or connections: give it some, then deploy again"
+    if code == "42501":
+        return "grant the migration's role what it lacks, then deploy again"
+    if code == "57014":
+        return "write '-- migrate: statement-timeout=1h' at the top, then deploy again"
+    return otherwise
+
+
 def statements_checksum(file: MigrationFile, count: int) -> str:
     """A checksum of the file's first ``count`` statements, comments and blanks around them aside.
 

@@ -15,6 +15,7 @@ from release.migration import (
     read_migration,
     read_migrations,
     statements_checksum,
+    what_helps,
 )
 from release.migration_header import Header, Phase
 from release.sqltext import failing_line, pieces, split_statements, tokens
@@ -376,6 +377,23 @@ def test_a_comment_in_the_part_that_is_done_changes_nothing():
 def test_what_is_half_done_has_to_be_finished_as_it_was_begun(files, says):
     """Nothing more is run; the schema stays half way, and the sentence says how far."""
     assert says in plan_refusal(files, [begun(stepwise(), 2)])
+
+
+# --- what failed ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("53100", "the server lacks disk"),
+        ("42501", "grant the migration's role"),
+        ("57014", "statement-timeout="),
+        ("42703", "mend the file"),
+        (None, "mend the file"),
+    ],
+)
+def test_what_helps_depends_on_who_is_at_fault(code, says):
+    assert says in what_helps(code, "mend the file")
 
 
 # --- files of another tool ------------------------------------------------------------------------
