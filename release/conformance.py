@@ -7,6 +7,8 @@ from release.errors import BadConfiguration
 from release.model import Step
 from release.runbook import (
     HEADINGS,
+    PROSE,
+    SECTIONS,
     STEPS_HEADING,
     ChecklistItem,
     Heading,
@@ -52,15 +54,24 @@ def conformance(runbook: Runbook) -> list[Problem]:
 
 def _heading_problems(headings: Sequence[Heading]) -> Iterator[Problem]:
     known = [step.value for step in HEADINGS]
-    found = [heading for heading in headings if heading.text in known]
-    for heading in _step_headings(headings):
-        if heading.text not in known:
+    titles = [heading for heading in headings if heading.level == 1]
+    steps = list(_step_headings(headings))
+    for heading in headings:
+        if heading.text in (*known, *SECTIONS) or heading.prose or heading in titles[:1]:
+            continue
+        if heading in steps:
             yield Problem(heading.line, f"the pipeline has no step {heading.text!r}")
-    for text in known:
-        count = sum(heading.text == text for heading in found)
+        else:
+            yield Problem(
+                heading.line,
+                f"the pipeline does nothing for the heading {heading.text!r}; if it is for people "
+                f"only, end it with <!-- {PROSE} -->",
+            )
+    for text in (*known, *SECTIONS):
+        count = sum(heading.text == text for heading in headings)
         if count != 1:
             yield Problem(0, f"the runbook has the heading {text!r} {count} times, expected once")
-    order = [heading.text for heading in found]
+    order = [heading.text for heading in headings if heading.text in known]
     if sorted(order, key=known.index) != order:
         said = ", ".join(order)
         yield Problem(0, f"the runbook's steps are in another order than the pipeline's: {said}")
@@ -86,6 +97,12 @@ def _item_problems(items: Sequence[ChecklistItem]) -> Iterator[Problem]:
                 gate.line,
                 f"nobody is asked for {gate.text!r}: a person signs under '## {Step.CHECKLIST}' "
                 f"or '## {Step.POST}'",
+            )
+        elif gate.section == Step.POST and gate.evidence:
+            yield Problem(
+                gate.line,
+                f"evidence={gate.evidence} is asked under '## {Step.CHECKLIST}' alone: after the "
+                "watch nothing is collected",
             )
     for step in steps:
         if step.section != Step.POST:

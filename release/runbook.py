@@ -9,7 +9,7 @@ does not see, binds a line to what the pipeline does with it:
     - Auth flow broken <!-- trigger: auth-flow -->
 
 A ``- [ ]`` item without a comment is a gate that asks a person, with a slug of its text as its id.
-Headings are bound by their text.
+Headings are bound by their text; one for people only says so: ``## Contacts <!-- prose -->``.
 """
 
 import difflib
@@ -32,6 +32,11 @@ from release.request import checked_name
 
 STEPS_HEADING = "Deployment Steps"
 TRIGGERS_HEADING = "Rollback Trigger Conditions"
+LOG_HEADING = "Deployment Log"
+SECTIONS = (STEPS_HEADING, TRIGGERS_HEADING, LOG_HEADING)
+"""The headings of which the pipeline does what stands below them."""
+PROSE = "prose"
+"""What a heading's comment says where it is for people only."""
 HEADINGS = tuple(step for step in Step if step not in (Step.PLAN, Step.ROLLBACK))
 """The steps that the runbook has a heading for; the other two are the pipeline's own."""
 
@@ -70,6 +75,7 @@ class Heading:
     text: str
     level: int
     line: int
+    prose: bool = False  # it says that the pipeline has nothing to do with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +219,7 @@ def _parts(tokens: Sequence[Token]) -> Iterator[Heading | _Bullet | Problem]:
             continue
         shown, comments = _without_comments(token)
         if before.type == "heading_open":
-            heading = Heading(shown, int(before.tag[1:]), line)
+            heading = Heading(shown, int(before.tag[1:]), line, comments == (PROSE,))
             section = shown if heading.level <= 2 else section
             yield heading
         first = tokens[index - 2].type == "list_item_open" if index > 1 else False

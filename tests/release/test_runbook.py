@@ -130,8 +130,9 @@ def test_code_and_plain_bullets_are_no_items() -> None:
     assert gate_ids(text) == gate_ids(RUNBOOK)
 
 
-def test_prose_sections_are_free() -> None:
-    assert conformance(parse(RUNBOOK + "\n## Contacts\n\n### Phones\n\n- The pager\n")) == []
+def test_a_heading_for_people_only_says_so() -> None:
+    contacts = "\n## Contacts <!-- prose -->\n\n### Phones <!-- prose -->\n\n- The pager\n"
+    assert conformance(parse(RUNBOOK + contacts)) == []
 
 
 def test_an_item_added_to_post_deployment_asks_a_person_too() -> None:
@@ -262,6 +263,16 @@ def test_what_is_missing_has_no_line() -> None:
         ("### 1. Prepare Release", "### 1. Tag Release", "heading '1. Prepare Release' 0 times"),
         ("### 5. Verify Deployment", "### 5. Verify Deployment\n\n### 6. Party", "'6. Party'"),
         ("### 5. Verify Deployment", "### Party\n\n### 5. Verify Deployment", "'Party'"),
+        ("## Deployment Log", "## Sign the Audit\n\n## Deployment Log", "heading 'Sign the Audit'"),
+        ("## Deployment Log", "#### Ask Legal\n\n## Deployment Log", "heading 'Ask Legal'"),
+        ("## Deployment Log", "# Rollback\n\n## Deployment Log", "heading 'Rollback'"),
+        ("## Deployment Log", "## Log <!-- prose -->", "heading 'Deployment Log' 0 times"),
+        ("## Deployment Steps", "## Steps", "heading 'Deployment Steps' 0 times"),
+        (
+            "- [ ] Close",
+            "- [ ] A <!-- gate: a evidence=tests -->\n- [ ] Close",
+            "evidence=tests is",
+        ),
         ("## Post-Deployment\n", "## Afterwards\n", "heading 'Post-Deployment' 0 times"),
         ("<!-- trigger: p0 -->", "<!-- trigger: p1 -->", "no trigger 'p1'"),
         ("<!-- trigger: p0 -->", "<!-- trigger: p1 -->", "trigger 'p0'"),
