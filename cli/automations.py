@@ -12,7 +12,13 @@ from tasks.gate_events import CLOSED, ENVIRONMENT, GATE, OPENED
 
 _PREFIX = "ignition: "
 _SHORTEST = timedelta(seconds=10)  # what the server takes
-_ENDS = {"prefect.flow-run.Failed", "prefect.flow-run.Cancelled", "prefect.flow-run.Crashed"}
+# Our own endings have names of their own: a run that is plainly Completed was forced to be.
+_ENDS = {
+    "prefect.flow-run.Failed",
+    "prefect.flow-run.Cancelled",
+    "prefect.flow-run.Crashed",
+    "prefect.flow-run.Completed",
+}
 
 
 def apply(client: SyncPrefectClient, settings: Settings) -> list[str]:
@@ -69,7 +75,7 @@ def _waits(
 
 
 def _ended(client: SyncPrefectClient, environment: str) -> AutomationCore:
-    """A deployment that failed, crashed or was cancelled: it may not have said so itself."""
+    """A deployment that failed, crashed, was cancelled or forced: it has not said so itself."""
     parameters: dict[str, object] = {
         "run_id": _jinja("{{ flow_run.id }}"),
         "environment": environment,

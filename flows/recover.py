@@ -37,7 +37,8 @@ def recover(run_id: str = "", environment: str = "staging") -> State[Any]:
     try:
         run = begin(environment)
         ended = _read(run_of(run_id))
-        events = run.target.ledger.events(run_id=str(ended.id))
+        # Of this environment alone: anybody can start this flow with the run of another one.
+        events = run.target.ledger.events(environment, str(ended.id))
     except DeployError as error:
         return outcome.refused(error)
     found = recovery_of(events, ended.state.type.value if ended.state else "")
@@ -78,7 +79,7 @@ def _tell(dead: Run, found: Recovery) -> State[Any]:
         f"--as NAME --reason …, and ignition rollback {dead.environment} --reason …"
     )
     notice = Notice(
-        f"{dead.environment} needs somebody to look: {dead.label} left it locked",
+        f"[{dead.label}] {dead.environment} needs somebody to look: this run left it locked",
         f"{found.sentence}; {dead.environment} serves {serves}\nto do: {hint}",
     )
     names = dead.settings.notify.blocks + dead.settings.notify.escalation

@@ -31,6 +31,8 @@ class OpenGate:
     items: tuple[str, ...]  # open
     signed: tuple[str, ...]  # "tests-passing by Ada"
     until: str  # ISO 8601; "" where none is known
+    about: str = ""  # the plan's first line, in Markdown
+    evidence: str = ""  # each item's verdict when the gate was last opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +70,26 @@ def open_gate_of(events: Sequence[Event]) -> OpenGate | None:
         items=tuple(str(item) for item in last.payload.get("items", ())),
         signed=tuple(f"{e.payload.get('item')} by {e.payload.get('approver')}" for e in signed),
         until=str(last.payload.get("until", "")),
+        about=str(last.payload.get("about", "")),
+        evidence=str(last.payload.get("evidence", "")),
     )
 
 
 _ENDS = (EventKind.DEPLOYMENT_ENDED, EventKind.LOCK_RELEASED, EventKind.LOCK_BROKEN)
 
 
+_HOW = {
+    "CANCELLED": "was cancelled",
+    "CRASHED": "crashed",
+    "COMPLETED": "was called completed by hand",
+}
+
+
 def recovery_of(events: Sequence[Event], state: str) -> Recovery:
     """Decide from a run's events what is to be done after it has ended as ``state``.
 
-    ``state`` is the type that Prefect gives: FAILED, CANCELLED or CRASHED.
+    ``state`` is the type that Prefect gives: FAILED, CANCELLED or CRASHED; COMPLETED where somebody
+    set that by hand, because our own runs write their end before they have it.
     """
     kinds = {event.kind for event in events}
     if EventKind.LOCK_TAKEN not in kinds:
@@ -86,7 +98,7 @@ def recovery_of(events: Sequence[Event], state: str) -> Recovery:
         return Recovery(Action.NOTHING, "it ended by itself")
     begun = [event.step for event in events if event.kind == EventKind.STEP_BEGUN]
     later = [step for step in begun if step not in _BEFORE_ANYTHING]
-    how = {"CANCELLED": "was cancelled", "CRASHED": "crashed"}.get(state, "failed")
+    how = _HOW.get(state, "failed")
     if later:
         return Recovery(Action.TELL, f"the run {how} after it had begun {str(later[-1])!r}")
     gate = open_gate_of(events)

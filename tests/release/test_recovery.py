@@ -22,7 +22,12 @@ TAKEN = event(EventKind.LOCK_TAKEN)
 PLANNED = event(EventKind.STEP_BEGUN, Step.PLAN)
 ASKED = event(EventKind.STEP_BEGUN, Step.CHECKLIST)
 OPENED = event(
-    EventKind.GATE_OPENED, Step.CHECKLIST, items=["tests", "pager"], until="2026-11-03T22:02:00Z"
+    EventKind.GATE_OPENED,
+    Step.CHECKLIST,
+    items=["tests", "pager"],
+    until="2026-11-03T22:02:00Z",
+    about="v1.1.0",
+    evidence="tests passed",
 )
 SIGNED = event(EventKind.ITEM_SIGNED, Step.CHECKLIST, item="plan", approver="Ada")
 CLOSED = event(EventKind.GATE_CLOSED, Step.CHECKLIST)
@@ -57,6 +62,7 @@ WAITING = [TAKEN, PLANNED, ASKED, OPENED]
             "the run was cancelled at its gate; not signed: tests, pager",
         ),
         (WAITING, "CRASHED", Action.SETTLE, "the run crashed at its gate; not signed: tests, pag"),
+        (WAITING, "COMPLETED", Action.SETTLE, "the run was called completed by hand at its gate"),
         ([TAKEN, PLANNED], "CRASHED", Action.SETTLE, "the run crashed before anything was changed"),
         (
             [*WAITING, CLOSED],
@@ -86,7 +92,9 @@ def test_only_a_run_that_changed_nothing_is_settled(
     assert found.sentence.startswith(says)
 
 
-@pytest.mark.parametrize(("state", "expired"), [("FAILED", True), ("CANCELLED", False)])
+@pytest.mark.parametrize(
+    ("state", "expired"), [("FAILED", True), ("CANCELLED", False), ("COMPLETED", False)]
+)
 def test_a_gate_whose_time_is_over_has_expired_and_a_cancelled_one_has_not(
     state: str, expired: bool
 ) -> None:
@@ -95,7 +103,12 @@ def test_a_gate_whose_time_is_over_has_expired_and_a_cancelled_one_has_not(
 
 def test_an_open_gate_says_what_is_open_and_who_signed() -> None:
     assert open_gate_of([*WAITING, SIGNED]) == OpenGate(
-        Step.CHECKLIST, ("tests", "pager"), ("plan by Ada",), "2026-11-03T22:02:00Z"
+        Step.CHECKLIST,
+        ("tests", "pager"),
+        ("plan by Ada",),
+        "2026-11-03T22:02:00Z",
+        "v1.1.0",
+        "tests passed",
     )
 
 
