@@ -1,39 +1,65 @@
-"""Who is on call, in the shape of PagerDuty's REST API."""
+"""Who is on call and has acknowledged what, in the shape of PagerDuty's REST API."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from release.errors import Unreachable
-from release.evidence import Duty
+from release.evidence import Duty, Message
+
+T = TypeVar("T")
 
 _REQUEST_TIMEOUT = 5.0  # seconds; all evidence together has eight
 
 
 class OnCall(Block):
-    """Asks a schedule for the person who is on call now."""
+    """Asks who is on call now, and whether a message was acknowledged."""
 
     _block_type_name = "Ignition On-Call"
 
     url: str = Field(default="https://api.pagerduty.com", description="The API's address.")
-    schedule: str = Field(default="", description="The schedule's id; empty: there is none.")
+    schedule: str = Field(
+        default="", description="Its id; empty: only acknowledged messages count."
+    )
     token: SecretStr = Field(default=SecretStr(""), description="Read-only API key.")
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is anybody to ask."""
+        return bool(self.schedule or self.token.get_secret_value().strip())
 
     def now(self) -> Duty | None:
         """Who is on call; None: nobody is. Raises Unreachable, never with the token.
 
         Source: developer.pagerduty.com, API reference: "List all of the on-calls".
         """
-        address = f"{self.url.rstrip('/')}/oncalls"
+        query = {"schedule_ids[]": self.schedule, "include[]": "users", "earliest": "true"}
+        duties = self._get("oncalls", query, _duty)
+        return duties[0] if duties else None
+
+    def message(self, about: str) -> Message | None:
+        """The newest message whose title has ``about`` in it, among the last hundred of a month.
+
+        None: there is none. Raises Unreachable, never with the token.
+        Source: developer.pagerduty.com, API reference: "List incidents".
+        """
+        query = {"sort_by": "created_at:desc", "limit": "100"}
+        titled = self._get("incidents", query, lambda one: (str(one["title"]), _message(one)))
+        return next((message for title, message in titled if about in title), None)
+
+    def _get(
+        self, path: str, query: Mapping[str, str], read: Callable[[Mapping[str, Any]], T]
+    ) -> list[T]:
+        """What an address lists, each entry as ``read`` reads it. Raises Unreachable."""
+        address = f"{self.url.rstrip('/')}/{path}"
         headers = {
             "Accept": "application/vnd.pagerduty+json;version=2",
             "Authorization": f"Token token={self.token.get_secret_value().strip()}",
         }
-        query = {"schedule_ids[]": self.schedule, "include[]": "users", "earliest": "true"}
         try:
             # A redirect could carry the token to another host, so none is followed.
             answer = httpx.get(
@@ -48,10 +74,9 @@ class OnCall(Block):
         if answer.status_code != 200:
             raise Unreachable(f"{address} answers {answer.status_code}")
         try:
-            duties = [_duty(one) for one in answer.json()["oncalls"]]
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return [read(one) for one in answer.json()[path]]
+        except (ValueError, LookupError, TypeError, AttributeError):
             raise Unreachable(f"{address} answers in another shape than PagerDuty's") from None
-        return duties[0] if duties else None
 
 
 def _duty(found: Mapping[str, Any]) -> Duty:
@@ -62,3 +87,19 @@ def _duty(found: Mapping[str, Any]) -> Duty:
         until=datetime.fromisoformat(end) if end else None,
         link=str(user.get("html_url") or ""),
     )
+
+
+def _message(found: Mapping[str, Any]) -> Message:
+    """An incident, as a message: who has acknowledged it, or resolved it without."""
+    link = str(found.get("html_url") or "")
+    if found["status"] == "acknowledged":
+        first = found["acknowledgements"][0]
+        return Message(
+            str(first["acknowledger"]["summary"]), datetime.fromisoformat(first["at"]), link
+        )
+    # A resolved one lists no acknowledgements any more. Only a person counts, no automation.
+    last = found.get("last_status_change_by") or {}
+    if found["status"] == "resolved" and str(last.get("type", "")).startswith("user"):
+        at = datetime.fromisoformat(found["last_status_change_at"])
+        return Message(str(last["summary"]), at, link)
+    return Message(link=link)

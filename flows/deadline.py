@@ -45,7 +45,7 @@ def deadline(
         names = tuple(dict.fromkeys(names + run.settings.notify.escalation))
     passed = "half" if kind == "reminder" else "three quarters"
     until = datetime.fromisoformat(gate.until) if gate.until else None
-    notice = gate_waits(environment, gate.items, gate.signed, until, passed, page_of(waiting))
+    notice = gate_waits(environment, gate, until, passed, page_of(waiting))
     failed = notify(run.target, names, notice, waiting, short_run(waiting), key=kind)
     told = f"{len(names) - len(failed)} of {len(names)} told of {short_run(waiting)}"
     return outcome.state(Ending.FAILED if failed else Ending.REMINDED, "; ".join((told, *failed)))

@@ -5,7 +5,7 @@ it; where evidence decides, it stops the run.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -83,6 +83,15 @@ class Issue:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """A message that reached the pager."""
+
+    acknowledged_by: str = ""  # "": nobody has, so far
+    at: datetime | None = None  # when it was acknowledged
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Duty:
     """Who is on call."""
 
@@ -97,6 +106,11 @@ _FAILED_STATES = (
     "warning",  # Gitea
 )
 _NAMED = 3  # things that a sentence names; the link has them all
+
+
+def say_evidence(evidence: Sequence[Evidence]) -> str:
+    """What speaks for the items, in one line."""
+    return "; ".join(f"{one.item} {one.verdict}" for one in evidence) or "none"
 
 
 def nobody_to_ask(why: str) -> Finding:
@@ -155,7 +169,8 @@ def judge_staging(
 
     ``version`` is what staging says it runs, "" where it did not say. ``error_rate`` and
     ``ceiling`` are fractions, 5xx / all responses; None: not measured. ``issues`` are the open
-    critical ones; None: there is no forge to ask.
+    critical ones; None: there is no forge to ask. Both have to be known, or nobody knows that
+    there is no critical issue.
     """
     if issues:
         named = ", ".join(f"#{one.number} {one.title}" for one in issues[:_NAMED])
@@ -177,11 +192,13 @@ def judge_staging(
     rate = "not measured" if error_rate is None else f"{error_rate:.1%}"
     asked = "issues not asked: no forge configured" if issues is None else "no critical issue"
     sentence = f"healthy, serves {version}, error rate {rate}; {asked}"
-    return Finding(EvidenceVerdict.PASSED, sentence, source, link)
+    known = error_rate is not None and issues is not None
+    verdict = EvidenceVerdict.PASSED if known else EvidenceVerdict.UNKNOWN
+    return Finding(verdict, sentence, source, link)
 
 
 def judge_migrations_in_staging(
-    pending: Mapping[str, str], applied: Mapping[str, str], source: str
+    pending: Mapping[str, str], applied: Mapping[str, str], source: str, link: str = ""
 ) -> Finding:
     """Each pending file has run in staging, byte for byte.
 
@@ -193,11 +210,11 @@ def judge_migrations_in_staging(
         if applied.get(version) != checksum
     ]
     if problems:
-        return Finding(EvidenceVerdict.FAILED, "; ".join(problems), source)
+        return Finding(EvidenceVerdict.FAILED, "; ".join(problems), source, link)
     if not pending:
-        return Finding(EvidenceVerdict.PASSED, "no migration is pending", source)
-    count = f"{len(pending)} pending migration{'s' if len(pending) > 1 else ''}"
-    return Finding(EvidenceVerdict.PASSED, f"{count} applied in staging, same checksums", source)
+        return Finding(EvidenceVerdict.PASSED, "no migration is pending", source, link)
+    sentence = f"{count_of(len(pending), 'pending migration')} applied in staging, same checksums"
+    return Finding(EvidenceVerdict.PASSED, sentence, source, link)
 
 
 def _difference(checksum: str | None) -> str:
@@ -215,6 +232,7 @@ def judge_rollback_plan(
     contract: Sequence[str],
     rehearsal: str,
     source: str,
+    link: str = "",
 ) -> Finding:
     """There is a way back: the baseline's image is on the host and in the registry.
 
@@ -226,17 +244,19 @@ def judge_rollback_plan(
         return nobody_to_ask("nothing serves there yet, so there is nothing to return to")
     if baseline.image is None:
         sentence = f"{baseline.version} serves from an image without a digest"
-        return Finding(EvidenceVerdict.FAILED, sentence, source)
+        return Finding(EvidenceVerdict.FAILED, sentence, source, link)
     image = f"{baseline.version} ({baseline.image.short})"
     places = {"host's engine": on_host, "registry": in_registry}
     gone = [place for place, there in places.items() if not there]
     if gone:
         where = " and not in the ".join(gone)
-        return Finding(EvidenceVerdict.FAILED, f"{image} is not in the {where}", source)
-    until = f"; after the watch {', '.join(contract)} ends that" if contract else ""
+        return Finding(EvidenceVerdict.FAILED, f"{image} is not in the {where}", source, link)
+    way = "no contract migration is in the way"
+    if contract:
+        way = f"until the watch has passed, then {', '.join(contract)} ends that"
     last = rehearsal or "no rollback on record"
-    sentence = f"{image} is on the host and in the registry{until}; {last}"
-    return Finding(EvidenceVerdict.PASSED, sentence, source)
+    sentence = f"{image} is on the host and in the registry; {way}; {last}"
+    return Finding(EvidenceVerdict.PASSED, sentence, source, link)
 
 
 def say_rehearsal(environment: str, took: timedelta | None, age: timedelta) -> str:
@@ -246,9 +266,32 @@ def say_rehearsal(environment: str, took: timedelta | None, age: timedelta) -> s
     return f"last rolled back {days} ago on {environment}{seconds}"
 
 
-def judge_on_call(duty: Duty | None, source: str) -> Finding:
+def judge_message(message: Message | None, source: str) -> Finding:
+    """On-call was told of this run and has acknowledged it."""
+    if message is None:
+        return Finding(EvidenceVerdict.UNKNOWN, "no message of this run is at the pager", source)
+    if not message.acknowledged_by:
+        sentence = "the message of this run was delivered, nobody has acknowledged it"
+        return Finding(EvidenceVerdict.UNKNOWN, sentence, source, message.link)
+    at = f" at {message.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if message.at else ""
+    sentence = f"{message.acknowledged_by} acknowledged the message of this run{at}"
+    return Finding(EvidenceVerdict.PASSED, sentence, source, message.link)
+
+
+def judge_duty(duty: Duty | None, source: str) -> Finding:
     """Somebody is on call now."""
     if duty is None:
         return Finding(EvidenceVerdict.FAILED, "nobody is on call now", source)
     until = f" until {duty.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if duty.until else ""
     return Finding(EvidenceVerdict.PASSED, f"{duty.name} is on call{until}", source, duty.link)
+
+
+def judge_on_call(message: Finding, duty: Finding | None) -> Finding:
+    """On-call is aware: one of them acknowledged the message, or the schedule names somebody.
+
+    ``duty`` is None where no schedule is configured. Otherwise what the schedule says counts
+    unless the message was acknowledged, and is told together with it.
+    """
+    if duty is None or message.verdict is EvidenceVerdict.PASSED:
+        return message
+    return replace(duty, value=f"{duty.value}; {message.value}")

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from release.evidence import Evidence
+from release.evidence import Evidence, say_evidence
+from release.ledger import short_run
 from release.outcome import Report
+from release.recovery import OpenGate
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +26,30 @@ class Page:
     ui: str  # the UI's address, without /v2
 
     @property
+    def label(self) -> str:
+        """The run as log lines name it. Each message begins with it: messages are found by it."""
+        return short_run(self.run)
+
+    @property
+    def address(self) -> str:
+        """The run's page in the UI that the server opens."""
+        return f"{self._root}/v2/runs/flow-run/{self.run}"
+
+    def artifact(self, key: str) -> str:
+        """The page of all that was kept under an artifact's key."""
+        return f"{self._root}/v2/artifacts/key/{key}"
+
+    @property
+    def _root(self) -> str:
+        return self.ui.rstrip("/").removesuffix("/v2")
+
+    @property
     def lines(self) -> tuple[str, ...]:
         """Where the run can be looked at and answered."""
-        ui = self.ui.rstrip("/").removesuffix("/v2")
         return (
-            f"sign in the UI (⋮, then Resume): {ui}/v2/runs/flow-run/{self.run}",
-            f"in the classic UI (Resume): {ui}/runs/flow-run/{self.run}",
-            f"or in a shell: ignition approve d-{self.run[:6]} --as NAME",
+            f"sign in the UI (⋮, then Resume): {self.address}",
+            f"in the classic UI (Resume): {self._root}/runs/flow-run/{self.run}",
+            f"or in a shell: ignition approve {self.label} --as NAME",
         )
 
 
@@ -43,13 +62,12 @@ def gate_opened(
     page: Page,
 ) -> Notice:
     """A gate has opened."""
-    said = "; ".join(f"{one.item} {one.verdict}" for one in evidence) or "none"
     return Notice(
-        f"{environment} waits for signatures: {_plain(plan_lines[0])}",
+        f"[{page.label}] {environment} waits for signatures: {_plain(plan_lines[0])}",
         "\n".join(
             [
                 f"open: {', '.join(open_items)}",
-                f"evidence: {said}",
+                f"evidence: {say_evidence(evidence)}",
                 f"until: {_clock(until)}",
                 *page.lines,
             ]
@@ -58,20 +76,17 @@ def gate_opened(
 
 
 def gate_waits(
-    environment: str,
-    open_items: Sequence[str],
-    signed: Sequence[str],
-    until: datetime | None,
-    passed: str,
-    page: Page,
+    environment: str, gate: OpenGate, until: datetime | None, passed: str, page: Page
 ) -> Notice:
     """A gate still waits. ``passed`` is how much of its time is over: "half"."""
     return Notice(
-        f"{environment} still waits for signatures: {passed} of the time has passed",
+        f"[{page.label}] {environment} still waits for signatures: {passed} of the time has passed",
         "\n".join(
             [
-                f"open: {', '.join(open_items)}",
-                f"signed: {', '.join(signed) or 'nothing'}",
+                *([f"what: {_plain(gate.about)}"] if gate.about else []),
+                f"open: {', '.join(gate.items)}",
+                f"signed: {', '.join(gate.signed) or 'nothing'}",
+                f"evidence: {gate.evidence or 'unknown'}",
                 f"until: {_clock(until) if until else 'unknown'}, then the run ends",
                 *page.lines,
             ]
@@ -82,12 +97,12 @@ def gate_waits(
 def run_ended(report: Report, version: str, page: Page) -> Notice:
     """A run has ended."""
     return Notice(
-        f"{report.environment}: {report.ending} ({version}), serves {report.serves}",
+        f"[{page.label}] {report.environment}: {report.ending} ({version}), serves {report.serves}",
         "\n".join(
             [
                 report.sentence,
                 f"to do: {report.to_do or 'nothing'}",
-                page.lines[0].replace("sign in the UI (⋮, then Resume)", "the run"),
+                f"the run: {page.address}",
             ]
         ),
     )

@@ -9,15 +9,18 @@ from time import monotonic
 
 from prefect import get_run_logger
 
+from blocks.on_call import OnCall
 from blocks.target import Target
 from release.checklist import Item
 from release.duration import say_duration
-from release.errors import DeployError
+from release.errors import DeployError, Unreachable
 from release.evidence import (
     Evidence,
     EvidenceSource,
     Finding,
     judge_checks,
+    judge_duty,
+    judge_message,
     judge_migrations_in_staging,
     judge_on_call,
     judge_rollback_plan,
@@ -30,6 +33,7 @@ from release.evidence import (
 from release.ledger import EventKind
 from release.plan import Plan
 from release.rules import WatchRules
+from tasks.notification import page_of
 from tasks.step import step
 from tasks.watch import measure_baseline
 
@@ -55,7 +59,7 @@ def collect_evidence(
     """
     findings = ask_side_by_side(
         {
-            item.id: partial(SOURCES[item.evidence], target, staging, plan)
+            item.id: partial(SOURCES[item.evidence], target, staging, plan, run)
             for item in items
             if item.evidence
         },
@@ -113,7 +117,7 @@ def _ask(
         answers.put((name, no_answer(f"the source broke: {type(error).__name__}", "error")))
 
 
-def _tests(target: Target, staging: Target | None, plan: Plan) -> Finding:
+def _tests(target: Target, staging: Target | None, plan: Plan, run: str) -> Finding:
     forge = target.forge
     if forge.tests_command:
         return judge_tests_command(forge.run_tests_command(plan.revision, WITHIN * 0.9))
@@ -122,7 +126,7 @@ def _tests(target: Target, staging: Target | None, plan: Plan) -> Finding:
     return judge_checks(forge.checks(plan.revision), f"checks of {plan.revision[:12]}")
 
 
-def _staging_health(target: Target, staging: Target | None, plan: Plan) -> Finding:
+def _staging_health(target: Target, staging: Target | None, plan: Plan, run: str) -> Finding:
     if staging is None:
         return _no_staging(target)
     issues = target.forge.critical_issues() if target.forge.url else None
@@ -141,7 +145,7 @@ def _staging_health(target: Target, staging: Target | None, plan: Plan) -> Findi
     )
 
 
-def _migrations_in_staging(target: Target, staging: Target | None, plan: Plan) -> Finding:
+def _migrations_in_staging(target: Target, staging: Target | None, plan: Plan, run: str) -> Finding:
     if staging is None:
         return _no_staging(target)
     return judge_migrations_in_staging(
@@ -152,37 +156,58 @@ def _migrations_in_staging(target: Target, staging: Target | None, plan: Plan) -
             if row.status == "applied"
         },
         f"schema_migrations of {staging.environment}",
+        page_of("").artifact(f"schema-migrations-{staging.environment}"),
     )
 
 
-def _rollback_plan(target: Target, staging: Target | None, plan: Plan) -> Finding:
+def _rollback_plan(target: Target, staging: Target | None, plan: Plan, run: str) -> Finding:
     image = plan.baseline.image
+    rehearsal, link = _last_rollback(target, staging)
     return judge_rollback_plan(
         plan.baseline,
         image is not None and target.orchestrator.has_image(image),
         image is not None and target.registry.holds(image),
         [file.filename for file in plan.contract],
-        _last_rollback(target, staging),
+        rehearsal,
         f"engine and registry of {target.environment}",
+        link,
     )
 
 
-def _last_rollback(target: Target, staging: Target | None) -> str:
-    """When something was last rolled back, here or in staging, as the ledger has it."""
+def _last_rollback(target: Target, staging: Target | None) -> tuple[str, str]:
+    """When something was last rolled back, here or in staging, and the page of that run."""
     names = [one.environment for one in (target, staging) if one is not None]
-    rows = [row for name in names for row in target.ledger.log(name) if row.ending in _ROLLED_BACK]
+    rows = [
+        row
+        for name in names
+        for row in target.ledger.log(name, _LOOK_BACK)
+        if row.ending in _ROLLED_BACK
+    ]
     if not rows:
-        return ""
+        return "", ""
     newest = max(rows, key=lambda row: row.date)
     began = target.ledger.events(run_id=newest.run_id, kinds=[EventKind.ROLLBACK_STARTED])
     took = newest.date - began[-1].at if began else None
-    return say_rehearsal(newest.environment, took, datetime.now(UTC) - newest.date)
+    said = say_rehearsal(newest.environment, took, datetime.now(UTC) - newest.date)
+    return said, page_of(newest.run_id).address
 
 
-def _on_call(target: Target, staging: Target | None, plan: Plan) -> Finding:
-    if not target.on_call.schedule:
+def _on_call(target: Target, staging: Target | None, plan: Plan, run: str) -> Finding:
+    on_call = target.on_call
+    if not on_call.configured:
         return nobody_to_ask("no on-call source configured")
-    return judge_on_call(target.on_call.now(), f"schedule {target.on_call.schedule}")
+    message = _message(on_call, run)
+    if not on_call.schedule:
+        return judge_on_call(message, None)
+    return judge_on_call(message, judge_duty(on_call.now(), f"schedule {on_call.schedule}"))
+
+
+def _message(on_call: OnCall, run: str) -> Finding:
+    """What became of the message of this run; it begins with the run's label."""
+    try:
+        return judge_message(on_call.message(f"[{run}]"), "pager")
+    except Unreachable as error:  # the schedule may still answer
+        return no_answer(error.what, "pager")
 
 
 def _no_staging(target: Target) -> Finding:
@@ -190,8 +215,9 @@ def _no_staging(target: Target) -> Finding:
 
 
 _ROLLED_BACK = ("RolledBack", "RollbackDone")
+_LOOK_BACK = 1000  # deployments of an environment
 
-SOURCES: dict[EvidenceSource, Callable[[Target, Target | None, Plan], Finding]] = {
+SOURCES: dict[EvidenceSource, Callable[[Target, Target | None, Plan, str], Finding]] = {
     EvidenceSource.TESTS: _tests,
     EvidenceSource.STAGING_HEALTH: _staging_health,
     EvidenceSource.MIGRATIONS_IN_STAGING: _migrations_in_staging,

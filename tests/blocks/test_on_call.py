@@ -9,7 +9,7 @@ from pytest_httpserver import HTTPServer
 
 from blocks.on_call import OnCall
 from release.errors import Unreachable
-from release.evidence import Duty
+from release.evidence import Duty, Message
 
 TOKEN = "u+Tr0ub4dor"
 
@@ -44,6 +44,82 @@ def test_the_schedule_names_who_is_on_call(
     )
 
     assert on_call.now() == expected
+
+
+def incident(title: str, status: str, **more: Any) -> dict[str, Any]:
+    return {"title": title, "status": status, "html_url": "https://pager/7", **more}
+
+
+ACKNOWLEDGED = {"acknowledger": {"summary": "Grace H."}, "at": "2026-11-03T14:02:00Z"}
+RESOLVED = {"last_status_change_at": "2026-11-03T14:02:00Z"}
+LINK, AT = "https://pager/7", datetime(2026, 11, 3, 14, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([], None),
+        ([incident("[d-000000] production waits", "triggered")], None),
+        ([incident("[d-1874ab] production waits", "triggered")], Message(link=LINK)),
+        (
+            [
+                incident("disk full", "triggered"),
+                incident("[d-1874ab] waits", "acknowledged", acknowledgements=[ACKNOWLEDGED]),
+                incident("[d-1874ab] waited", "triggered"),
+            ],
+            Message("Grace H.", AT, LINK),
+        ),
+        (
+            [
+                incident(
+                    "[d-1874ab] waits",
+                    "resolved",
+                    last_status_change_by={"type": "user_reference", "summary": "Grace H."},
+                    **RESOLVED,
+                )
+            ],
+            Message("Grace H.", AT, LINK),
+        ),
+        (
+            [
+                incident(
+                    "[d-1874ab] waits",
+                    "resolved",
+                    last_status_change_by={"type": "service_reference", "summary": "API"},
+                    **RESOLVED,
+                )
+            ],
+            Message(link=LINK),
+        ),
+    ],
+)
+def test_a_message_says_who_has_acknowledged_it(
+    httpserver: HTTPServer, on_call: OnCall, found: list[Any], expected: Message | None
+) -> None:
+    headers = {"Authorization": f"Token token={TOKEN}"}
+    wanted = {"sort_by": "created_at:desc", "limit": "100"}
+    httpserver.expect_request("/incidents", query_string=wanted, headers=headers).respond_with_json(
+        {"incidents": found}
+    )
+
+    assert on_call.message("[d-1874ab]") == expected
+
+
+def test_an_incident_of_another_shape_is_no_answer(httpserver: HTTPServer, on_call: OnCall) -> None:
+    odd = incident("[d-1874ab] waits", "acknowledged", acknowledgements=[])
+    httpserver.expect_request("/incidents").respond_with_json({"incidents": [odd]})
+
+    with pytest.raises(Unreachable, match="another shape"):
+        on_call.message("[d-1874ab]")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "token", "configured"), [("", "", False), ("P", "", True), ("", "t", True)]
+)
+def test_there_is_somebody_to_ask_with_a_schedule_or_a_key(
+    schedule: str, token: str, configured: bool
+) -> None:
+    assert OnCall(schedule=schedule, token=SecretStr(token)).configured is configured
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_a_gate_that_still_waits_is_told_to_more_people_the_longer_it_does(
     assert ended.name == "Reminded"
     assert sorted(heard(httpserver)) == told
     assert set(heard(httpserver).values()) == {
-        f"production still waits for signatures: {passed} of the time has passed"
+        f"[d-{waiting[:6]}] production still waits for signatures: {passed} of the time has passed"
     }
 
 

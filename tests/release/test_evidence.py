@@ -12,7 +12,10 @@ from release.evidence import (
     EvidenceVerdict,
     Finding,
     Issue,
+    Message,
     judge_checks,
+    judge_duty,
+    judge_message,
     judge_migrations_in_staging,
     judge_on_call,
     judge_rollback_plan,
@@ -48,9 +51,17 @@ def probe(status: int, detail: str = "") -> Probe:
             probe(200),
             "v1.1.0",
             None,
+            [],
+            EvidenceVerdict.UNKNOWN,
+            "healthy, serves v1.1.0, error rate not measured; no critical issue",
+        ),
+        (
+            probe(200),
+            "v1.1.0",
+            0.0,
             None,
-            EvidenceVerdict.PASSED,
-            "healthy, serves v1.1.0, error rate not measured; issues not asked: no forge",
+            EvidenceVerdict.UNKNOWN,
+            "healthy, serves v1.1.0, error rate 0.0%; issues not asked: no forge",
         ),
         (probe(200), "v1.1.0", 0.05, [], EvidenceVerdict.PASSED, "healthy, serves v1.1.0, error"),
         (
@@ -147,7 +158,53 @@ def test_somebody_has_to_be_on_call(
     duty: Duty | None, verdict: EvidenceVerdict, value: str
 ) -> None:
     link = duty.link if duty else ""
-    assert judge_on_call(duty, "schedule P1") == Finding(verdict, value, "schedule P1", link)
+    assert judge_duty(duty, "schedule P1") == Finding(verdict, value, "schedule P1", link)
+
+
+@pytest.mark.parametrize(
+    ("message", "verdict", "value"),
+    [
+        (None, EvidenceVerdict.UNKNOWN, "no message of this run is at the pager"),
+        (
+            Message(link="https://pager/1"),
+            EvidenceVerdict.UNKNOWN,
+            "the message of this run was delivered, nobody has acknowledged it",
+        ),
+        (
+            Message("Grace", AT, "https://pager/1"),
+            EvidenceVerdict.PASSED,
+            "Grace acknowledged the message of this run at 2026-11-03 14:02 UTC",
+        ),
+    ],
+)
+def test_on_call_is_aware_of_a_message_that_somebody_acknowledged(
+    message: Message | None, verdict: EvidenceVerdict, value: str
+) -> None:
+    link = message.link if message else ""
+    assert judge_message(message, "pager") == Finding(verdict, value, "pager", link)
+
+
+DELIVERED = judge_message(Message(), "pager")
+ACKNOWLEDGED = judge_message(Message("Grace"), "pager")
+
+
+@pytest.mark.parametrize(
+    ("message", "duty", "verdict", "value"),
+    [
+        (ACKNOWLEDGED, None, "passed", "Grace acknowledged the message of this run"),
+        (ACKNOWLEDGED, judge_duty(None, "P1"), "passed", "Grace acknowledged the message of this"),
+        (DELIVERED, judge_duty(Duty("Ada"), "P1"), "passed", "Ada is on call; the message of this"),
+        (DELIVERED, judge_duty(None, "P1"), "failed", "nobody is on call now; the message of"),
+        (DELIVERED, None, "unknown", "the message of this run was delivered, nobody has ack"),
+        (no_answer("away", "pager"), judge_duty(Duty("Ada"), "P1"), "passed", "Ada is on call; aw"),
+        (no_answer("away", "pager"), None, "unknown", "away"),
+    ],
+)
+def test_an_acknowledged_message_or_the_schedule_says_that_on_call_is_aware(
+    message: Finding, duty: Finding | None, verdict: str, value: str
+) -> None:
+    found = judge_on_call(message, duty)
+    assert (found.verdict, found.value.startswith(value)) == (verdict, True)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +235,7 @@ def test_migrations_are_tested_when_staging_ran_the_same_files(
             True,
             [],
             EvidenceVerdict.PASSED,
-            "is on the host and in the registry",
+            "is on the host and in the registry; no contract migration is in the way",
         ),
         (BASELINE, False, True, [], EvidenceVerdict.FAILED, "is not in the host's engine"),
         (BASELINE, True, False, [], EvidenceVerdict.FAILED, "is not in the registry"),
@@ -189,7 +246,7 @@ def test_migrations_are_tested_when_staging_ran_the_same_files(
             True,
             ["0016_drop.sql"],
             EvidenceVerdict.PASSED,
-            "after the watch 0016_drop.sql",
+            "until the watch has passed, then 0016_drop.sql ends that",
         ),
         (
             replace(BASELINE, release=Release("v1.0.0", "a" * 40)),

@@ -7,6 +7,7 @@ import pytest
 from release.evidence import Evidence, EvidenceVerdict
 from release.notice import Page, gate_opened, gate_waits, run_ended
 from release.outcome import Ending, Report
+from release.recovery import OpenGate
 
 AT = datetime(2026, 11, 3, 14, 2, tzinfo=UTC)
 RUN = "1874ab00-0000-4000-8000-000000000000"
@@ -16,6 +17,14 @@ WHERE = [
     f"in the classic UI (Resume): http://prefect:4200/runs/flow-run/{RUN}",
     "or in a shell: ignition approve d-1874ab --as NAME",
 ]
+GATE = OpenGate(
+    "Pre",
+    items=("pager",),
+    signed=("tests by Ada",),
+    until="",
+    about="**production**: v1.0.0 → **v1.1.0** (`01ab`)",
+    evidence="tests passed; pager unknown",
+)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +45,9 @@ def test_a_gate_that_opens_says_all_that_one_needs_to_decide_to_get_up() -> None
         PAGE,
     )
 
-    assert notice.subject == "production waits for signatures: production: v1.0.0 → v1.1.0 (01ab)"
+    assert notice.subject == (
+        "[d-1874ab] production waits for signatures: production: v1.0.0 → v1.1.0 (01ab)"
+    )
     assert notice.body.splitlines() == [
         "open: tests",
         "evidence: tests passed",
@@ -45,13 +56,17 @@ def test_a_gate_that_opens_says_all_that_one_needs_to_decide_to_get_up() -> None
     ]
 
 
-def test_a_reminder_says_what_is_still_open_and_how_much_time_is_over() -> None:
-    notice = gate_waits("production", ["pager"], ["tests by Ada"], AT, "half", PAGE)
+def test_a_reminder_says_all_of_it_again_and_how_much_time_is_over() -> None:
+    notice = gate_waits("production", GATE, AT, "half", PAGE)
 
-    assert notice.subject == ("production still waits for signatures: half of the time has passed")
+    assert notice.subject == (
+        "[d-1874ab] production still waits for signatures: half of the time has passed"
+    )
     assert notice.body.splitlines() == [
+        "what: production: v1.0.0 → v1.1.0 (01ab)",
         "open: pager",
         "signed: tests by Ada",
+        "evidence: tests passed; pager unknown",
         "until: 2026-11-03 14:02 UTC, then the run ends",
         *WHERE,
     ]
@@ -63,7 +78,7 @@ def test_an_ending_says_what_serves_and_what_is_left_to_do() -> None:
     )
     notice = run_ended(report, "v1.1.0", PAGE)
 
-    assert notice.subject == "production: Expired (v1.1.0), serves v1.0.0"
+    assert notice.subject == "[d-1874ab] production: Expired (v1.1.0), serves v1.0.0"
     assert notice.body.splitlines() == [
         "not signed: pager",
         "to do: nothing",

@@ -1,18 +1,21 @@
 """Evidence is asked side by side, and silence is never green."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
+from pytest_httpserver import HTTPServer
 
 from blocks.forge import Forge
 from blocks.metrics import Metrics
+from blocks.on_call import OnCall
 from release.errors import Unreachable
 from release.evidence import (
     CheckResult,
-    Duty,
     EvidenceSource,
     EvidenceVerdict,
     Finding,
@@ -29,6 +32,7 @@ AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
 IMAGE = ImageRef("registry/api", "sha256:" + "9" * 64)
 PASSED = Finding(EvidenceVerdict.PASSED, "fine", "a source")
 ADD = MigrationFile("0016", "add", "select 1", "c16")
+RUN = "d-1874ab"
 DROP = MigrationFile("0017", "drop", "select 2", "c17", Header(phase=Phase.CONTRACT))
 
 
@@ -45,7 +49,7 @@ def plan(*files: MigrationFile) -> Any:
 class Ledger:
     """A rollback in staging that took 9 s."""
 
-    def log(self, environment: str) -> list[LogRow]:
+    def log(self, environment: str, limit: int) -> list[LogRow]:
         rolled = LogRow(AT, "v1.1.0", "Ada", "", "staging", "RolledBack", "run-1")
         good = LogRow(AT, "v1.0.0", "Ada", "", "staging", "Deployed", "run-0")
         return [rolled, good] if environment == "staging" else []
@@ -62,7 +66,7 @@ def production(*images: ImageRef, forge: Any = None, on_call: Any = None) -> Any
         registry=SimpleNamespace(holds=lambda image: True),
         ledger=Ledger(),
         forge=forge or SimpleNamespace(url="", tests_command=()),
-        on_call=on_call or SimpleNamespace(schedule=""),
+        on_call=on_call or OnCall(),
     )
 
 
@@ -86,7 +90,7 @@ def staging(status: int = 200, *applied: AppliedMigration) -> Any:
 
 
 def ask(source: EvidenceSource, *, staging: Any = None, plan: Any = None) -> Finding:
-    return SOURCES[source](production(IMAGE), staging, plan)
+    return SOURCES[source](production(IMAGE), staging, plan, RUN)
 
 
 def test_every_source_that_the_runbook_may_name_can_be_asked() -> None:
@@ -108,7 +112,7 @@ def test_a_source_that_is_not_there_is_unknown_and_asks_nobody(source: EvidenceS
     assert "configured" in finding.value
 
 
-@pytest.mark.parametrize(("status", "verdict"), [(200, "passed"), (503, "failed"), (0, "failed")])
+@pytest.mark.parametrize(("status", "verdict"), [(200, "unknown"), (503, "failed"), (0, "failed")])
 def test_stagings_health_is_asked_at_its_public_address(status: int, verdict: str) -> None:
     finding = ask(EvidenceSource.STAGING_HEALTH, staging=staging(status))
     assert (finding.verdict, finding.source) == (verdict, "staging")
@@ -135,14 +139,15 @@ def test_a_pending_migration_has_to_be_applied_in_staging(
 
 def test_the_way_back_needs_the_baselines_image_and_names_what_will_end_it() -> None:
     source = SOURCES[EvidenceSource.ROLLBACK_PLAN]
-    assert source(production(IMAGE), None, plan(ADD)).verdict == "passed"
-    assert source(production(), None, plan(ADD)).verdict == "failed"
-    assert "0017_drop.sql" in source(production(IMAGE), None, plan(DROP)).value
+    assert source(production(IMAGE), None, plan(ADD), RUN).verdict == "passed"
+    assert source(production(), None, plan(ADD), RUN).verdict == "failed"
+    assert "0017_drop.sql" in source(production(IMAGE), None, plan(DROP), RUN).value
 
 
 def test_the_way_back_says_when_it_was_last_gone() -> None:
-    found = SOURCES[EvidenceSource.ROLLBACK_PLAN](production(IMAGE), staging(), plan(ADD))
+    found = SOURCES[EvidenceSource.ROLLBACK_PLAN](production(IMAGE), staging(), plan(ADD), RUN)
     assert "on staging in 9 s" in found.value
+    assert found.link.endswith("/v2/runs/flow-run/run-1")
 
 
 def test_the_forge_is_asked_about_the_commit_that_is_deployed() -> None:
@@ -153,30 +158,76 @@ def test_the_forge_is_asked_about_the_commit_that_is_deployed() -> None:
         return (CheckResult("unit", "success"),)
 
     forge = SimpleNamespace(url="https://forge", tests_command=(), checks=checks)
-    found = SOURCES[EvidenceSource.TESTS](production(forge=forge), None, plan())
+    found = SOURCES[EvidenceSource.TESTS](production(forge=forge), None, plan(), RUN)
 
     assert (found.verdict, asked) == ("passed", ["a" * 40])
 
 
 def test_a_command_is_asked_instead_of_the_forge() -> None:
     forge = Forge(url="https://forge", tests_command=("sh", "-c", "echo $0; exit 3", "{revision}"))
-    found = SOURCES[EvidenceSource.TESTS](production(forge=forge), None, plan())
+    found = SOURCES[EvidenceSource.TESTS](production(forge=forge), None, plan(), RUN)
 
     assert (found.verdict, found.value) == ("failed", f"exit code 3: {'a' * 40}")
 
 
+def test_staging_passes_when_it_is_healthy_and_the_forge_has_no_critical_issue() -> None:
+    forge = SimpleNamespace(url="https://forge", critical_issues=lambda: ())
+    found = SOURCES[EvidenceSource.STAGING_HEALTH](production(forge=forge), staging(), plan(), RUN)
+
+    assert found.verdict == "passed"
+    assert found.value == "healthy, serves v1.1.0, error rate 0.0%; no critical issue"
+
+
 def test_a_critical_issue_fails_staging_however_healthy_it_is() -> None:
     forge = SimpleNamespace(url="https://forge", critical_issues=lambda: (Issue("7", "lost"),))
-    found = SOURCES[EvidenceSource.STAGING_HEALTH](production(forge=forge), staging(), plan())
+    found = SOURCES[EvidenceSource.STAGING_HEALTH](production(forge=forge), staging(), plan(), RUN)
 
     assert (found.verdict, found.value) == ("failed", "1 critical issue open: #7 lost")
 
 
-def test_the_schedule_names_who_is_on_call() -> None:
-    on_call = SimpleNamespace(schedule="P1", now=lambda: Duty("Grace"))
-    found = SOURCES[EvidenceSource.ON_CALL](production(on_call=on_call), None, plan())
+@pytest.fixture
+def pager(httpserver: HTTPServer) -> Callable[..., OnCall]:
+    """Makes a pager that has a message of this run, after one of another; who acknowledged it."""
 
-    assert (found.verdict, found.value) == ("passed", "Grace is on call")
+    def make(schedule: str = "", *, by: str = "", **on_call: Any) -> OnCall:
+        told = {"acknowledger": {"summary": by}, "at": "2026-11-03T14:02:00Z"}
+        state = {"status": "acknowledged", "acknowledgements": [told]} if by else {}
+        incidents = [
+            {"title": "[d-000000] production waits", "status": "triggered"},
+            {"title": f"[{RUN}] production waits", "status": "triggered", **state},
+        ]
+        httpserver.expect_request("/incidents").respond_with_json({"incidents": incidents})
+        httpserver.expect_request("/oncalls").respond_with_json({"oncalls": [on_call]})
+        return OnCall(url=httpserver.url_for("/"), schedule=schedule, token=SecretStr("t"))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("schedule", "by", "verdict", "value"),
+    [
+        ("", "", "unknown", "the message of this run was delivered, nobody has acknowledged it"),
+        ("", "Grace", "passed", "Grace acknowledged the message of this run at 2026-11-03 14:02"),
+        ("P1", "", "passed", "Ada is on call; the message of this run was delivered, nobody has"),
+        ("P1", "Grace", "passed", "Grace acknowledged the message of this run"),
+    ],
+)
+def test_on_call_is_aware_by_an_acknowledged_message_or_by_the_schedule(
+    pager: Callable[..., OnCall], schedule: str, by: str, verdict: str, value: str
+) -> None:
+    on_call = pager(schedule, by=by, user={"name": "Ada"})
+    found = SOURCES[EvidenceSource.ON_CALL](production(on_call=on_call), None, plan(), RUN)
+
+    assert (found.verdict, found.value[: len(value)]) == (verdict, value)
+
+
+def test_a_pager_without_incidents_leaves_the_schedule_to_speak(httpserver: HTTPServer) -> None:
+    """A key that may read schedules alone."""
+    httpserver.expect_request("/oncalls").respond_with_json({"oncalls": [{"user": {"name": "A"}}]})
+    on_call = OnCall(url=httpserver.url_for("/"), schedule="P1", token=SecretStr("t"))
+    found = SOURCES[EvidenceSource.ON_CALL](production(on_call=on_call), None, plan(), RUN)
+
+    assert (found.verdict, found.source) == ("passed", "schedule P1")
 
 
 def test_answers_keep_the_order_of_the_questions() -> None:
