@@ -180,7 +180,3 @@ class Approvers:
 def _nobody(name: str, entries: dict[str, Any]) -> str:
     there = ", ".join(sorted(entries)) or "nobody"
     return f"{name!r} is not enrolled as an approver; there is: {there}"
-
-
-def _same(code: str, given: str) -> bool:
-    return hmac.compare_digest(code.encode(), given.encode())

@@ -194,13 +194,14 @@ class _Gate:
     def round(self, number: int, signatures: tuple[Signature, ...]) -> tuple[GateRound, str]:
         """What is known and open now, shown as an artifact; and why signatures fell."""
         evidence = self.collect(number)
-        signatures, fallen = standing(signatures, evidence)
+        signatures, fallen = standing(signatures, evidence, self.items)
         round = GateRound(
             run_id=self.run.id,
             label=self.run.label,
             section=self.items[0].section,
             key=f"{slug(self.items[0].section)}-{number}",
             plan=self.subject.fingerprint,
+            about=self.subject.lines[0],
             waiting=open_items(self.items, signatures, self.quorum),
             evidence=evidence,
             signatures=signatures,

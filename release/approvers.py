@@ -1,8 +1,9 @@
 """Who may sign: names, roles, and what is signed when somebody signs.
 
 A signature is sealed with a secret that only the approver's device and the worker have, over
-everything that it is about: the run, the gate's round, the item, the plan. So it cannot be made by
-who can write to the server or to the ledger, and says nothing about another run or version.
+everything that it is about: the run, the gate's round, the item and its words, the plan. So it
+cannot be made by who can write to the server or to the ledger, and says nothing about another run
+or version.
 """
 
 import json
@@ -28,6 +29,11 @@ def find(approvers: Sequence[Approver], name: str) -> Approver | None:
     return next((one for one in approvers if one.name.casefold() == wanted), None)
 
 
-def sealed_text(run: str, gate: str, item: str, decision: str, approver: str, plan: str) -> str:
-    """What a signature's seal is over: one line of JSON, so that no two texts can be confused."""
-    return json.dumps([run, gate, item, decision, approver, plan], ensure_ascii=False)
+def sealed_text(
+    run: str, gate: str, item: str, text: str, decision: str, approver: str, plan: str
+) -> str:
+    """What a signature's seal is over: one line of JSON, so that no two texts can be confused.
+
+    ``text`` are the item's words in the runbook when it was signed.
+    """
+    return json.dumps([run, gate, item, text, decision, approver, plan], ensure_ascii=False)

@@ -5,7 +5,7 @@ stand behind the whole (four eyes). Who signs proves it with a one-time code; wh
 because nothing happens then.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -71,6 +71,7 @@ class Signature:
     rests_on: Evidence | None = None  # the evidence that the approver was shown
     gate: str = ""  # the round of the gate that it answered
     seal: str = ""  # proves who signed what; "" for a no, and where evidence signed
+    text: str = ""  # the item's words when it was signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,36 +174,63 @@ def rejected_by(
             Decision.REJECT,
             answer.comment,
             rests_on=shown.get(item.id),
+            text=item.text,
         )
         for item in asked
     )
 
 
 def standing(
-    signatures: Iterable[Signature], evidence: Iterable[Evidence]
+    signatures: Iterable[Signature], evidence: Iterable[Evidence], items: Iterable[Item] = ()
 ) -> tuple[tuple[Signature, ...], str]:
     """The signatures that still stand on ``evidence``, and a sentence for those that do not.
 
     Evidence ages while a gate waits. A signature falls when its item's evidence fails now and did
-    not fail when it was signed; who signed against failed evidence knew it, and that stands.
+    not fail when it was signed; who signed against failed evidence knew it, and that stands. One
+    that was given on passed evidence that was stale by then falls unless it passes now. And who
+    signed other words than ``items`` have now, because the runbook was edited, signed another item.
     """
     now = _by_item(evidence)
-    fallen = [s for s in signatures if _overtaken(s, now.get(s.item))]
-    kept = tuple(s for s in signatures if s not in fallen)
-    who: dict[str, list[str]] = {}
-    for signature in fallen:
-        who.setdefault(signature.item, []).append(signature.approver)
+    texts = {item.id: item.text for item in items}
+    why = {
+        signature: reason
+        for signature in signatures
+        if (reason := _fell(signature, now.get(signature.item), texts))
+    }
+    kept = tuple(s for s in signatures if s not in why)
+    who: dict[tuple[str, str], list[str]] = {}
+    for signature, reason in why.items():
+        who.setdefault((signature.item, reason), []).append(signature.approver)
     return kept, "; ".join(
-        f"{item} is open again: since {', '.join(names)} signed it, {now[item].value}"
-        for item, names in who.items()
+        f"{item} is open again: since {', '.join(names)} signed it, {reason}"
+        for (item, reason), names in who.items()
     )
 
 
-def _overtaken(signature: Signature, now: Evidence | None) -> bool:
+def _fell(signature: Signature, now: Evidence | None, texts: Mapping[str, str]) -> str:
+    """Why a signature does not stand any more; empty where it does."""
+    if signature.text and texts.get(signature.item, signature.text) != signature.text:
+        return "its words in the runbook were changed"
     before = signature.rests_on
-    if now is None or now.verdict is not EvidenceVerdict.FAILED:
-        return False
-    return before is None or before.verdict is not EvidenceVerdict.FAILED
+    if now is None or (before is not None and before.verdict is EvidenceVerdict.FAILED):
+        return ""
+    if now.verdict is EvidenceVerdict.FAILED:
+        return now.value
+    if now.verdict is EvidenceVerdict.UNKNOWN and _was_stale(signature):
+        return f"on evidence that was stale, {now.value}"
+    return ""
+
+
+def _was_stale(signature: Signature) -> bool:
+    """Whether it was given on passed evidence whose time was over."""
+    before = signature.rests_on
+    return (
+        before is not None
+        and before.verdict is EvidenceVerdict.PASSED
+        and before.expires_at is not None
+        and signature.at is not None
+        and signature.at >= before.expires_at
+    )
 
 
 def signed_by_evidence(
@@ -220,7 +248,9 @@ def signed_by_evidence(
 def _settled(item: Item, evidence: Evidence | None, environment: str) -> Signature:
     if evidence is None or not evidence.source:
         why = f"not required in {environment}: {evidence.value if evidence else 'no evidence'}"
-        return Signature(item.id, BY_EVIDENCE, Decision.NOT_REQUIRED, why, rests_on=evidence)
+        return Signature(
+            item.id, BY_EVIDENCE, Decision.NOT_REQUIRED, why, rests_on=evidence, text=item.text
+        )
     passed = evidence.verdict is EvidenceVerdict.PASSED
     return Signature(
         item.id,
@@ -228,6 +258,7 @@ def _settled(item: Item, evidence: Evidence | None, environment: str) -> Signatu
         Decision.APPROVE if passed else Decision.REJECT,
         f"{evidence.verdict}: {evidence.value} ({evidence.source})",
         rests_on=evidence,
+        text=item.text,
     )
 
 

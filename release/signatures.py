@@ -31,6 +31,7 @@ def signature_of(event: Event) -> Signature:
         at=event.at,
         gate=str(payload.get("gate", "")),
         seal=str(payload.get("seal", "")),
+        text=str(payload.get("text", "")),
     )
 
 
@@ -48,8 +49,8 @@ def verify_signatures(
     seal of an approver over a text, and raises BadConfiguration for who is not enrolled.
     Raises SignaturesInvalid for a signature that does not hold, and where too few are left.
     """
-    ids = {item.id for item in items}
-    given = [one for one in map(signature_of, events) if one.item in ids]
+    texts = {item.id: item.text for item in items}
+    given = [one for one in map(signature_of, events) if one.item in texts]
     for one in given:
         if not _holds(run, plan, one, seal):
             raise SignaturesInvalid(
@@ -57,6 +58,8 @@ def verify_signatures(
                 "after it was given, or given for another run or another plan",
                 "ignition verify, then start the deployment again",
             )
+    # Who signed before the runbook was edited has signed other words.
+    given = [one for one in given if one.text == texts[one.item]]
     still_open = open_items(items, given, quorum)
     if still_open:
         lacking = [item.id for item in items if missing(item, given)]
@@ -69,7 +72,7 @@ def verify_signatures(
 
 
 def _holds(run: str, plan: str, one: Signature, seal: Callable[[str, str], str]) -> bool:
-    text = sealed_text(run, one.gate, one.item, one.decision, one.approver, plan)
+    text = sealed_text(run, one.gate, one.item, one.text, one.decision, one.approver, plan)
     try:
         return bool(one.seal) and seal(one.approver, text) == one.seal
     except BadConfiguration:

@@ -26,7 +26,7 @@ from release.checklist import (
     rejected_by,
 )
 from release.errors import BadRequest, DeployError, SignaturesInvalid, Unproven, Unreachable
-from release.evidence import Evidence
+from release.evidence import Evidence, say_evidence
 from release.ledger import EventKind
 from release.signatures import LOCKOUT, locked_until, verify_signatures
 from tasks.gate_events import CLOSED, OPENED, tell_server
@@ -51,6 +51,7 @@ class GateRound:
     section: str
     key: str  # the section and the round's number
     plan: str  # the fingerprint of the plan that is signed
+    about: str  # the plan's first line, for messages
     waiting: tuple[Item, ...]
     evidence: tuple[Evidence, ...]
     signatures: tuple[Signature, ...]
@@ -84,7 +85,13 @@ def open_gate(target: Target, gate: GateRound, until: datetime | None, *, key: s
     """
     items = [item.id for item in gate.waiting]
     roles = {item.id: item.role for item in gate.waiting if item.role}
-    payload: dict[str, Any] = {"items": items, "roles": roles, "lacks": gate.lacks}
+    payload: dict[str, Any] = {
+        "items": items,
+        "roles": roles,
+        "lacks": gate.lacks,
+        "about": gate.about,
+        "evidence": say_evidence(gate.evidence),
+    }
     if until:
         left = until - datetime.now(UTC)
         payload |= {"deadline_s": int(left.total_seconds()), "until": until.isoformat()}
@@ -176,9 +183,16 @@ def _signed(
             seal=approvers.seal(
                 approver.name,
                 sealed_text(
-                    gate.run_id, gate.key, item.id, Decision.APPROVE, approver.name, gate.plan
+                    gate.run_id,
+                    gate.key,
+                    item.id,
+                    item.text,
+                    Decision.APPROVE,
+                    approver.name,
+                    gate.plan,
                 ),
             ),
+            text=item.text,
         )
         for item in items
     )

@@ -262,6 +262,43 @@ def test_a_signature_falls_when_its_evidence_has_failed_since(
     )
 
 
+@pytest.mark.parametrize(
+    ("when_signed", "expired_before", "now", "stands"),
+    [
+        (PASSED, timedelta(seconds=-1), UNKNOWN, True),
+        (PASSED, timedelta(), UNKNOWN, False),
+        (PASSED, timedelta(hours=3), UNKNOWN, False),
+        (PASSED, timedelta(hours=3), PASSED, True),
+        (UNKNOWN, timedelta(hours=3), UNKNOWN, True),
+    ],
+)
+def test_a_signature_on_evidence_that_was_stale_needs_it_to_pass_now(
+    when_signed: Evidence, expired_before: timedelta, now: Evidence, stands: bool
+) -> None:
+    """Silence does not confirm what nobody knew any more; who signed on unknown knew it."""
+    stale = replace(when_signed, expires_at=AT - expired_before)
+    kept, note = standing([approved(MIGRATIONS, stale)], [now])
+    assert bool(kept) is stands
+    assert note == (
+        ""
+        if stands
+        else "migrations is open again: since Ann signed it, on evidence that was stale, "
+        "no answer within 10 s"
+    )
+
+
+def test_a_signature_falls_when_the_items_words_were_changed_since() -> None:
+    signed = replace(approved(MIGRATIONS), text=MIGRATIONS.text)
+    reworded = replace(MIGRATIONS, text="Nobody looked at the migrations")
+    assert standing([signed], [], [MIGRATIONS]) == ((signed,), "")
+    assert standing([signed], [], []) == ((signed,), "")  # the item is gone, and asked no more
+    kept, note = standing([signed], [], [reworded])
+    assert (kept, note) == (
+        (),
+        "migrations is open again: since Ann signed it, its words in the runbook were changed",
+    )
+
+
 def test_all_signatures_of_an_item_fall_together() -> None:
     both = [approved(MIGRATIONS, PASSED), approved(MIGRATIONS, PASSED, by="Bob")]
     kept, note = standing(both, [FAILED])

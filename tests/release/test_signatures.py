@@ -1,5 +1,6 @@
 """A signature holds for one run, gate, item, plan and person; what does not hold stops a run."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,8 +26,9 @@ def seal(name: str, text: str) -> str:
 
 def signed(of: str = "tests", by: str = "Ann", /, **changed: Any) -> Event:
     """An event as the worker writes it, with some of its fields changed afterwards."""
-    given = {"item": of, "approver": by, "decision": "approve", "gate": "pre-1"}
-    made = seal(by, sealed_text("run", "pre-1", of, "approve", by, "plan"))
+    text = next(item.text for item in ITEMS if item.id == of)
+    given = {"item": of, "text": text, "approver": by, "decision": "approve", "gate": "pre-1"}
+    made = seal(by, sealed_text("run", "pre-1", of, text, "approve", by, "plan"))
     payload = {**given, "seal": made, **changed}
     return Event(1, AT, "production", "run", EventKind.ITEM_SIGNED, "Pre", payload)
 
@@ -45,6 +47,7 @@ def test_signatures_that_hold_are_those_of_the_ledger() -> None:
     [
         {"approver": "Bob"},
         {"item": "pager"},
+        {"text": "Pager"},
         {"gate": "pre-2"},
         {"decision": "not required"},
         {"seal": ""},
@@ -77,6 +80,12 @@ def test_a_signature_that_the_ledger_does_not_have_was_not_given(
     with pytest.raises(SignaturesInvalid) as stopped:
         verify(*events)
     assert stopped.value.what.endswith(says)
+
+
+def test_who_signed_before_the_runbook_was_edited_has_signed_another_item() -> None:
+    reworded = (replace(TESTS, text="Tests of all teams"), PAGER)
+    with pytest.raises(SignaturesInvalid, match="tests not signed"):
+        verify_signatures("run", "plan", reworded, [signed(), signed("pager")], Quorum(), seal)
 
 
 def test_what_evidence_signed_proves_nothing_at_a_gate_of_people() -> None:
