@@ -19,7 +19,7 @@ from release.evidence import CheckResult, CommandResult, Issue
 
 _PAGE = 100  # what the API gives at most
 _PAGES = 10  # a commit with a thousand checks is looked at no further
-_REQUEST_TIMEOUT = 5.0  # seconds; all evidence together has eight
+_REQUEST_TIMEOUT = 5.0  # seconds; all evidence together has six
 
 
 class Forge(Block):

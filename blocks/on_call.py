@@ -13,7 +13,7 @@ from release.evidence import Duty, Message
 
 T = TypeVar("T")
 
-_REQUEST_TIMEOUT = 5.0  # seconds; all evidence together has eight
+_REQUEST_TIMEOUT = 5.0  # seconds; all evidence together has six
 
 
 class OnCall(Block):

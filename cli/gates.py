@@ -1,23 +1,34 @@
 """Gates, as the `ignition` command shows and answers them."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from blocks.ledger import Ledger
 from cli.runs import RunView
 from release.checklist import ALL_OPEN, Decision
+from release.duration import say_duration
 from release.errors import BadRequest, Rejected
 from release.ledger import Event, EventKind
 
+_CODE = re.compile(r"[0-9]{3} ?[0-9]{3}")
 _EVERY = timedelta(seconds=1)
 _JUDGED = (EventKind.ITEM_SIGNED, EventKind.REJECTED, EventKind.ANSWER_REFUSED)
 
 
 def approval(approver: str, item: str, comment: str, code: str) -> dict[str, Any]:
-    """Sign one item, or all that the approver may sign."""
+    """Sign one item, or all that the approver may sign. Raises BadRequest for what is no code.
+
+    The worker would count it as a wrong one, and a few of those end the run.
+    """
+    if not _CODE.fullmatch(code):
+        raise BadRequest(
+            "that is no one-time code, so nothing was sent: six digits are expected",
+            "type the code that your authenticator shows now",
+        )
     return _answer(Decision.APPROVE, item or ALL_OPEN, approver, code, comment)
 
 
@@ -50,6 +61,8 @@ class GateView:
     roles: dict[str, str]  # who may sign an item, where not everybody may
     lacks: str  # how many people are missing, in a sentence
     signed: tuple[str, ...]  # "tests-passing by Ada"
+    evidence: str  # each item's verdict when the form was last shown
+    age: str  # of the evidence
     since: str
     until: str
     url: str
@@ -64,6 +77,7 @@ class GateView:
             f" until {self.until or 'unknown'}",
             f"  open: {', '.join(map(self._item, self.items)) or 'unknown'}",
             *signed,
+            *([f"  evidence, {self.age} old: {self.evidence}"] if self.evidence else []),
             *([f"  {self.lacks}"] if self.lacks else []),
             f"  {self.url}",
             f"  ignition approve {self.label} --as NAME",
@@ -74,8 +88,9 @@ class GateView:
         return f"{item} (by {role})" if role else item
 
 
-def gate_view(run: RunView, events: Sequence[Event]) -> GateView:
-    """The gate that a waiting run stands at, read from the run's events."""
+def gate_view(run: RunView, events: Sequence[Event], now: datetime | None = None) -> GateView:
+    """The gate that a waiting run stands at, read from the run's events. ``now``: for ages."""
+    now = now or datetime.now(UTC)
     opened = [event for event in events if event.kind == EventKind.GATE_OPENED]
     last = opened[-1] if opened else None
     first = next((e for e in opened if last and e.step == last.step), last)
@@ -89,6 +104,8 @@ def gate_view(run: RunView, events: Sequence[Event]) -> GateView:
         roles=dict(last.payload.get("roles", {})) if last else {},
         lacks=str(last.payload.get("lacks", "")) if last else "",
         signed=tuple(f"{one.get('item')} by {one.get('approver')}" for one in signed),
+        evidence=str(last.payload.get("evidence", "")) if last else "",
+        age=say_duration(timedelta(seconds=int((now - last.at).total_seconds()))) if last else "",
         since=f"{first.at:%Y-%m-%d %H:%M} UTC" if first else "",
         until=run.waits_until,
         url=run.url,

@@ -5,6 +5,7 @@ earlier rounds give back their stored answers, and what they did is skipped. Wha
 is decided on the worker (``tasks/checklist.py``), and once more before anything acts on it.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,8 +28,10 @@ from release.checklist import (
     Item,
     Quorum,
     Signature,
+    as_worded,
     open_items,
     refuse_rejected,
+    say_reworded,
     signed_by_evidence,
     standing,
 )
@@ -80,6 +83,11 @@ class Subject:
     lines: Sequence[str]
     fingerprint: str
     started_by: str  # a claim; never the only one who signs
+
+    @property
+    def signed(self) -> str:
+        """What a signature is over. A claim that is edited while the run waits breaks it."""
+        return json.dumps([self.fingerprint, self.started_by], ensure_ascii=False)
 
 
 class ChecklistForm(RunInput):
@@ -175,12 +183,16 @@ class _Gate:
     def wait_until_signed(self) -> tuple[Signature, ...]:
         """Ask until nothing is open."""
         signatures: tuple[Signature, ...] = ()
+        lost: tuple[Signature, ...] = ()
         note, unproven = "", 0
         for number in count(1):
+            signatures, reworded = as_worded(signatures, self.items)
+            lost += reworded
             round, fallen = self.round(number, signatures)
             if not round.waiting:
                 break
-            judged = self.ask(round, first=number == 1, note=_joined(note, fallen))
+            edited = say_reworded(lost, round.waiting)
+            judged = self.ask(round, first=number == 1, note=_joined(note, fallen, edited))
             signatures, note = round.signatures + judged.signatures, judged.refusal
             unproven += judged.unproven
             if unproven >= self.rules.wrong_codes:
@@ -194,13 +206,13 @@ class _Gate:
     def round(self, number: int, signatures: tuple[Signature, ...]) -> tuple[GateRound, str]:
         """What is known and open now, shown as an artifact; and why signatures fell."""
         evidence = self.collect(number)
-        signatures, fallen = standing(signatures, evidence, self.items)
+        signatures, fallen = standing(signatures, evidence)
         round = GateRound(
             run_id=self.run.id,
             label=self.run.label,
             section=self.items[0].section,
             key=f"{slug(self.items[0].section)}-{number}",
-            plan=self.subject.fingerprint,
+            plan=self.subject.signed,
             about=self.subject.lines[0],
             waiting=open_items(self.items, signatures, self.quorum),
             evidence=evidence,
@@ -239,7 +251,7 @@ class _Gate:
             self.run.target,
             self.run.approvers,
             self.run.id,
-            self.subject.fingerprint,
+            self.subject.signed,
             self.items,
             self.quorum,
             self.run.label,

@@ -94,7 +94,7 @@ def _tell(dead: Run, found: Recovery) -> State[Any]:
 def _say_on_run(ended: FlowRun, closed: State[Any]) -> None:
     """Show the ending on the run itself, instead of the server's own words."""
     with get_client(sync_client=True) as client:
-        if ended.state and ended.state.type.value == "FAILED":
+        if ended.state and ended.state.type.value in ("FAILED", "COMPLETED"):
             client.set_flow_run_state(ended.id, closed, force=True)
         tags = sorted(set(ended.tags) - {WAITING_TAG})
         client.update_flow_run(ended.id, tags=tags)

@@ -5,7 +5,7 @@ stand behind the whole (four eyes). Who signs proves it with a one-time code; wh
 because nothing happens then.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -180,22 +180,45 @@ def rejected_by(
     )
 
 
+def as_worded(
+    signatures: Iterable[Signature], items: Iterable[Item]
+) -> tuple[tuple[Signature, ...], tuple[Signature, ...]]:
+    """The signatures of what the runbook says now, and those of other words.
+
+    Whoever signed an item before the runbook was edited signed another item. One that the runbook
+    does not have any more is asked of nobody, and its signatures harm nobody.
+    """
+    texts = {item.id: item.text for item in items}
+    kept = tuple(s for s in signatures if texts.get(s.item, s.text) == s.text)
+    return kept, tuple(s for s in signatures if s not in kept)
+
+
+def say_reworded(lost: Iterable[Signature], waiting: Iterable[Item]) -> str:
+    """A sentence for each open item that was signed under other words; empty for none."""
+    who: dict[str, list[str]] = {}
+    for signature in lost:
+        who.setdefault(signature.item, []).append(signature.approver)
+    return "; ".join(
+        f"{item.id} is open again: the runbook was edited since {', '.join(who[item.id])} signed it"
+        for item in waiting
+        if item.id in who
+    )
+
+
 def standing(
-    signatures: Iterable[Signature], evidence: Iterable[Evidence], items: Iterable[Item] = ()
+    signatures: Iterable[Signature], evidence: Iterable[Evidence]
 ) -> tuple[tuple[Signature, ...], str]:
     """The signatures that still stand on ``evidence``, and a sentence for those that do not.
 
     Evidence ages while a gate waits. A signature falls when its item's evidence fails now and did
     not fail when it was signed; who signed against failed evidence knew it, and that stands. One
-    that was given on passed evidence that was stale by then falls unless it passes now. And who
-    signed other words than ``items`` have now, because the runbook was edited, signed another item.
+    that was given on passed evidence that was stale by then falls unless it passes now.
     """
     now = _by_item(evidence)
-    texts = {item.id: item.text for item in items}
     why = {
         signature: reason
         for signature in signatures
-        if (reason := _fell(signature, now.get(signature.item), texts))
+        if (reason := _fell(signature, now.get(signature.item)))
     }
     kept = tuple(s for s in signatures if s not in why)
     who: dict[tuple[str, str], list[str]] = {}
@@ -207,10 +230,8 @@ def standing(
     )
 
 
-def _fell(signature: Signature, now: Evidence | None, texts: Mapping[str, str]) -> str:
+def _fell(signature: Signature, now: Evidence | None) -> str:
     """Why a signature does not stand any more; empty where it does."""
-    if signature.text and texts.get(signature.item, signature.text) != signature.text:
-        return "its words in the runbook were changed"
     before = signature.rests_on
     if now is None or (before is not None and before.verdict is EvidenceVerdict.FAILED):
         return ""

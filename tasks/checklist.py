@@ -50,7 +50,7 @@ class GateRound:
     label: str
     section: str
     key: str  # the section and the round's number
-    plan: str  # the fingerprint of the plan that is signed
+    plan: str  # what is signed beside the item: the plan's fingerprint, and who started it
     about: str  # the plan's first line, for messages
     waiting: tuple[Item, ...]
     evidence: tuple[Evidence, ...]

@@ -52,6 +52,12 @@ def test_an_approval_signs_one_item_or_all_that_one_may(item: str, signs: str) -
     }
 
 
+@pytest.mark.parametrize("code", ["", "12345", "1234567", "abcdef", "12-34-56"])
+def test_what_is_no_code_is_not_sent_because_the_worker_would_count_it(code: str) -> None:
+    with pytest.raises(BadRequest, match="that is no one-time code, so nothing was sent"):
+        approval("Ada", "", "", code)
+
+
 def test_a_rejection_is_of_the_whole_run_and_needs_no_code() -> None:
     assert rejection("Ada", "freeze until Monday") == {
         "decision": "reject",
@@ -62,7 +68,7 @@ def test_a_rejection_is_of_the_whole_run_and_needs_no_code() -> None:
     }
 
 
-@pytest.mark.parametrize("answer", [approval("Ada", "", "", "1"), rejection("Ada", "no")])
+@pytest.mark.parametrize("answer", [approval("Ada", "", "", "123 456"), rejection("Ada", "no")])
 def test_an_answer_of_the_command_line_is_one_that_the_form_could_give(
     answer: dict[str, Any],
 ) -> None:
@@ -80,14 +86,16 @@ def test_a_gate_says_what_is_open_who_signed_since_when_and_until_when() -> None
             items=["pager", "plan"],
             roles={"pager": "on-call"},
             lacks="2 different people must sign, Ada has: 1 to go",
+            evidence="tests passed; pager unknown",
         ),
     ]
 
-    assert gate_view(RUN, events).lines() == [
+    assert gate_view(RUN, events, AT + timedelta(hours=2, minutes=3)).lines() == [
         "[d-1874ab] deploy v1.2.3 to production, waiting since 2026-11-03 14:03 UTC"
         " until 2026-11-03 22:02:00 UTC",
         "  open: pager (by on-call), plan",
         "  signed: tests by Ada",
+        "  evidence, 2 h old: tests passed; pager unknown",
         "  2 different people must sign, Ada has: 1 to go",
         "  http://127.0.0.1:4200/v2/runs/flow-run/1874ab00",
         "  ignition approve d-1874ab --as NAME",

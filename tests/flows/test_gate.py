@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -661,6 +661,32 @@ def test_a_plan_that_changed_after_it_was_signed_is_not_carried_out(new_gate: Ma
 
     with pytest.raises(SignaturesInvalid, match="or given for another run or another plan"):
         gate.answer().result()
+
+
+def test_an_item_that_is_reworded_while_it_waits_is_signed_anew(new_gate: MakeGate) -> None:
+    """The runbook is read again by each body; what was signed were the words of then."""
+    gate = new_gate()
+    gate.start()
+    gate.answer("tests-passing")
+    gate.items = (replace(ITEMS[0], text="Nobody ran a test"), *ITEMS[2:])
+
+    assert gate.answer("on-call-aware", by="Bob").name == "Suspended"
+    assert gate.note == (
+        "> **tests-passing is open again: the runbook was edited since Ann signed it**"
+    )
+    assert gate.answer(by="Bob").is_completed()
+    assert gate.signed() == {"tests-passing": ["Ann", "Bob"], "on-call-aware": ["Bob"]}
+
+
+def test_who_started_a_run_cannot_be_edited_after_a_signature(new_gate: MakeGate) -> None:
+    """The server lets anybody change a run's parameters while it waits."""
+    gate = new_gate(started_by="Ann")
+    gate.start()
+    gate.answer(by="Ann")
+    gate.started_by = "Somebody"
+
+    with pytest.raises(SignaturesInvalid, match="or given for another run or another plan"):
+        gate.answer(by="Ann").result()
 
 
 def test_who_is_no_approver_any_more_has_not_signed(new_gate: MakeGate) -> None:

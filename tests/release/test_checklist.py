@@ -17,6 +17,7 @@ from release.checklist import (
     Item,
     Quorum,
     Signature,
+    as_worded,
     checked_answer,
     checked_approver,
     checked_comment,
@@ -25,6 +26,7 @@ from release.checklist import (
     open_items,
     refuse_rejected,
     rejected_by,
+    say_reworded,
     signed_by_evidence,
     standing,
 )
@@ -287,15 +289,15 @@ def test_a_signature_on_evidence_that_was_stale_needs_it_to_pass_now(
     )
 
 
-def test_a_signature_falls_when_the_items_words_were_changed_since() -> None:
+def test_who_signed_other_words_than_the_runbook_has_now_signed_another_item() -> None:
     signed = replace(approved(MIGRATIONS), text=MIGRATIONS.text)
     reworded = replace(MIGRATIONS, text="Nobody looked at the migrations")
-    assert standing([signed], [], [MIGRATIONS]) == ((signed,), "")
-    assert standing([signed], [], []) == ((signed,), "")  # the item is gone, and asked no more
-    kept, note = standing([signed], [], [reworded])
-    assert (kept, note) == (
-        (),
-        "migrations is open again: since Ann signed it, its words in the runbook were changed",
+    assert as_worded([signed], ITEMS) == ((signed,), ())
+    assert as_worded([signed], [TESTS]) == ((signed,), ())  # it is asked of nobody any more
+    assert as_worded([signed], [TESTS, reworded]) == ((), (signed,))
+    assert say_reworded([signed], [TESTS]) == ""
+    assert say_reworded([signed], [TESTS, reworded]) == (
+        "migrations is open again: the runbook was edited since Ann signed it"
     )
 
 
