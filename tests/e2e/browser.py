@@ -5,9 +5,9 @@ shows is waited for; a page whose script did not arrive is opened again (a brows
 loading when a container's network appears or goes).
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from shutil import which
 
 from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
@@ -44,9 +44,9 @@ class Person:
         self.page: Page = context.new_page()
         self.page.set_default_timeout(SLOW)
 
-    def open(self, path: str, until: Locator) -> None:
+    def open(self, path: str, until: Locator, times: int = 3) -> None:
         """Open a page; again, if it stays empty."""
-        for _ in range(3):
+        for _ in range(times):
             try:
                 self.page.goto(f"{self.ui}/{path}")
                 expect(until).to_be_visible(timeout=SLOW)
@@ -66,13 +66,20 @@ class Person:
             page.get_by_role("button", name="Submit", exact=True).click()
         return str(created.value.json()["id"])
 
+    @property
+    def menu(self) -> Locator:
+        """The ⋮ of a run's page."""
+        return self.page.locator("button:has(svg.lucide-ellipsis-vertical)").first
+
     def find_waiting(self, run_name: str) -> None:
         """Find a run in the list of those that wait, and open it."""
         page = self.page
         link = page.get_by_role("link", name=run_name, exact=True).first
         self.open("runs?state-types=%5B%22PAUSED%22%5D", link)
         link.click()
-        expect(page.get_by_text(run_name).first).to_be_visible()
+        # The list shows the name as well, and has menus of its own.
+        page.wait_for_url(re.compile("/runs/flow-run/"))
+        self.open(page.url.partition("/v2/")[2], self.menu)
 
     def answer(
         self,
@@ -80,22 +87,21 @@ class Person:
         name: str,
         code: str = "",
         comment: str = "",
-        picture: Path | None = None,
+        shown: str = "",
     ) -> None:
-        """Fill in the form of a gate, below its evidence, and send it."""
+        """Fill in the form of a gate and send it. ``shown`` stands above it, with the evidence."""
         page = self.page
-        page.locator("button:has(svg.lucide-ellipsis-vertical)").first.click()
+        self.menu.click()
         page.get_by_role("menuitem", name="Resume").click()
         form = page.get_by_role("dialog")
         expect(form.get_by_label("Your name")).to_be_visible()
+        expect(form).to_contain_text(shown)
         self.choose(form.get_by_label("Decision"), decision)
         form.get_by_label("Your name").fill(name)
         if code:
             form.get_by_label("One-time code").fill(code)
         if comment:
             form.get_by_label("Comment").fill(comment)
-        if picture:
-            page.screenshot(path=picture)
         with page.expect_response(lambda r: r.url.endswith("/resume")) as sent:
             form.get_by_role("button", name="Resume", exact=True).click()
         # HTTP 200 is also said by a server that refuses.
@@ -109,8 +115,7 @@ class Person:
     def sees(self, run: str, state: str) -> None:
         """Wait until a run's page shows a state, and that the run is there."""
         badge = self.page.get_by_text(state, exact=True).first
-        self.page.goto(f"{self.ui}/runs/flow-run/{run}")
-        expect(badge).to_be_visible(timeout=RUN)
+        self.open(f"runs/flow-run/{run}", badge, times=RUN // SLOW)
 
     def close(self) -> None:
         self.page.context.close()

@@ -65,6 +65,7 @@ class Signed(Deployed):
     """A good release that waited for signatures, and what happened in the meantime."""
 
     held_by: str  # while it waited
+    connections: list[str]  # that the pipeline held meanwhile, to which databases
     refused: Outcome  # a second deployment
     states: tuple[str, str]  # before the worker was killed, and after it came back
     signed: Command  # the last signature, with the command
@@ -87,6 +88,8 @@ def released(operator: Operator, staged: Deployed) -> Signed:
         run = operator.start(staged.version, "main", "production", notes="a good release")
         operator.wait_at_gate(run)
         held_by = operator.lock_holder("production")
+        operator.wait_until_nothing_runs()
+        connections = operator.connections()
         refused = operator.deploy(staged.version, "main", "production", by="Grace")
         states = (operator.state(run), kill_worker(operator, run))
         restart_server(operator)
@@ -96,7 +99,18 @@ def released(operator: Operator, staged: Deployed) -> Signed:
         signed = operator.sign_in_a_shell(run, by="Grace")
         outcome = operator.end_of(run)
     after = operator.look("production")
-    return Signed(staged.version, before, outcome, after, users, held_by, refused, states, signed)
+    return Signed(
+        staged.version,
+        before,
+        outcome,
+        after,
+        users,
+        held_by,
+        connections,
+        refused,
+        states,
+        signed,
+    )
 
 
 def kill_worker(operator: Operator, run: str) -> str:

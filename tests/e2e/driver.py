@@ -23,7 +23,7 @@ import psycopg
 from cli.gates import rejection
 from release.ledger import EventKind
 from release.model import Step
-from sandbox import approvers, origin, prefect
+from sandbox import approvers, origin, postgres, prefect
 from sandbox.commands import run, wait_until
 from sandbox.demo import Lookout
 from sandbox.environments import containers, served_version
@@ -172,6 +172,34 @@ class Operator:
             assert state["type"] not in ENDED, f"it did not {what}: {state}"
             assert time.monotonic() < until, f"it did not {what}: {state}"
             time.sleep(0.5)
+
+    def wait_for_state(self, flow_run: str, state: str) -> None:
+        """Wait until a run's state has a name, also after it has ended under another one."""
+        wait_until(
+            lambda: self.state(flow_run) == state,
+            what=f"the state {state} of {flow_run}",
+            seconds=RUN_TIMEOUT,
+            hint=f"read {self.sandbox.logs}",
+        )
+
+    def wait_until_nothing_runs(self) -> None:
+        """Wait until no flow run has a process: the worker has no children."""
+        worker = prefect.worker_process(self.sandbox).pid
+        children = Path(f"/proc/{worker}/task/{worker}/children")
+        wait_until(
+            lambda: not children.read_text().split(),
+            what="the end of all runs' processes",
+            seconds=RUN_TIMEOUT,
+            hint=f"read {self.sandbox.logs}",
+        )
+
+    def connections(self) -> list[str]:
+        """The databases to which the pipeline holds a connection."""
+        query = (
+            "SELECT datname FROM pg_stat_activity"
+            " WHERE application_name LIKE 'ignition%%' AND pid <> pg_backend_pid()"
+        )
+        return [row[0] for row in self.ask(postgres.superuser_url(self.sandbox), query)]
 
     def state(self, flow_run: str) -> str:
         """The name of a run's state."""

@@ -1,5 +1,6 @@
 """The whole way through a gate, by people at Prefect's UI in a real browser."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,16 @@ from tests.e2e.conftest import Deployed
 from tests.e2e.driver import Operator
 
 pytestmark = [pytest.mark.e2e, pytest.mark.gates]
+
+
+# How often to go the whole way: IGNITION_BROWSER_TRIES=10 on a sandbox that stands.
+TRIES = int(os.environ.get("IGNITION_BROWSER_TRIES", "1"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if TRIES > 1:
+        metafunc.fixturenames.append("attempt")
+        metafunc.parametrize("attempt", range(TRIES))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +46,10 @@ def start(operator: Operator, person: Person, version: str, ref: str) -> str:
 def test_a_deployment_is_started_signed_and_seen_to_end_in_the_ui(
     operator: Operator, staged: Deployed, person: Person
 ) -> None:
-    """The release manager starts it; on-call finds it, sends a wrong code, then a right one."""
+    """The release manager starts it; on-call finds it, sends a wrong code, then a right one.
+
+    Each time it waits again, its form says why.
+    """
     version = operator.next_version()
     sandbox = operator.sandbox
     run = start(operator, person, version, "main")
@@ -47,9 +61,9 @@ def test_a_deployment_is_started_signed_and_seen_to_end_in_the_ui(
     operator.wait_at_gate(run)
     assert operator.serves("production") != version
 
-    for name in ("Grace", "Ada"):
+    for name, shown in (("Grace", "the code for Grace is wrong"), ("Ada", "Grace has: 1 to go")):
         person.find_waiting(name_of("deploy", version, "production"))
-        person.answer("approve", name, approvers.code(sandbox, name))
+        person.answer("approve", name, approvers.code(sandbox, name), shown=shown)
         operator.wait_for_signature(run, name)
         if name == "Grace":
             operator.wait_at_gate(run)
@@ -67,7 +81,7 @@ def test_a_deployment_is_rejected_in_the_ui_and_nothing_changes(
     operator.wait_at_gate(run)
 
     person.find_waiting(name_of("deploy", version, "production"))
-    person.answer("reject", "Grace", comment="freeze until Monday")
+    person.answer("reject", "Grace", comment="freeze until Monday", shown="0 of 5 items signed")
     person.sees(run, "Rejected")
 
     assert operator.look("production") == before

@@ -57,6 +57,13 @@ def test_a_second_deployment_is_refused_with_the_holders_name(released: Signed) 
     assert released.refused.serves == released.before.serves
 
 
+@pytest.mark.gates
+def test_a_waiting_run_holds_no_process_and_no_connection(released: Signed) -> None:
+    """That no process was left was waited for."""
+    assert released.connections == []
+
+
+@pytest.mark.gates
 def test_a_waiting_run_survives_the_death_of_the_worker_and_of_the_server(
     released: Signed,
 ) -> None:
