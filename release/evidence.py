@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from release.compatibility import RollbackVerdict
 from release.duration import say_duration
 from release.model import Baseline, Probe
+from release.rehearsal import Rehearsal
 from release.wording import count_of
 
 
@@ -198,9 +200,13 @@ def judge_staging(
 
 
 def judge_migrations_in_staging(
-    pending: Mapping[str, str], applied: Mapping[str, str], source: str, link: str = ""
+    pending: Mapping[str, str],
+    applied: Mapping[str, str],
+    source: str,
+    link: str = "",
+    rehearsal: Rehearsal | None = None,
 ) -> Finding:
-    """Each pending file has run in staging, byte for byte.
+    """Each pending file has run in staging, byte for byte, and did not fail when it was rehearsed.
 
     Both map versions to checksums; an applied "" was recorded by a tool that keeps none.
     """
@@ -209,11 +215,15 @@ def judge_migrations_in_staging(
         for version, checksum in sorted(pending.items())
         if applied.get(version) != checksum
     ]
+    if rehearsal and rehearsal.failure:
+        problems.append(f"the rehearsal failed: {rehearsal.failure}")
     if problems:
         return Finding(EvidenceVerdict.FAILED, "; ".join(problems), source, link)
     if not pending:
         return Finding(EvidenceVerdict.PASSED, "no migration is pending", source, link)
     sentence = f"{count_of(len(pending), 'pending migration')} applied in staging, same checksums"
+    if rehearsal and rehearsal.files:
+        sentence += f"; {rehearsal.lines()[0]}"
     return Finding(EvidenceVerdict.PASSED, sentence, source, link)
 
 
@@ -233,12 +243,15 @@ def judge_rollback_plan(
     rehearsal: str,
     source: str,
     link: str = "",
+    schema: tuple[RollbackVerdict, str] = (RollbackVerdict.SAFE, ""),
 ) -> Finding:
-    """There is a way back: the baseline's image is on the host and in the registry.
+    """There is a way back: the baseline's image is on the host and in the registry, and it is not
+    known to break on the new schema.
 
-    ``contract`` names the pending migrations that end it; they run only after the watch, when
-    nothing rolls back by itself. ``rehearsal`` says when something was last rolled back, "" where
-    nobody knows of it.
+    ``contract`` names the migrations that run after the watch; the plan takes only those without
+    whose objects the baseline does (:mod:`release.contract`). ``rehearsal`` says when something was
+    last rolled back, "" where nobody knows of it. ``schema`` is the plan's verdict on the baseline
+    on the new schema.
     """
     if baseline.release is None:
         return nobody_to_ask("nothing serves there yet, so there is nothing to return to")
@@ -251,9 +264,13 @@ def judge_rollback_plan(
     if gone:
         where = " and not in the ".join(gone)
         return Finding(EvidenceVerdict.FAILED, f"{image} is not in the {where}", source, link)
+    verdict, why = schema
+    if verdict is RollbackVerdict.UNSAFE:
+        sentence = f"{image} does not run on the new schema: {why}"
+        return Finding(EvidenceVerdict.FAILED, sentence, source, link)
     way = "no contract migration is in the way"
     if contract:
-        way = f"until the watch has passed, then {', '.join(contract)} ends that"
+        way = f"{', '.join(contract)} runs after the watch, and {baseline.version} does without"
     last = rehearsal or "no rollback on record"
     sentence = f"{image} is on the host and in the registry; {way}; {last}"
     return Finding(EvidenceVerdict.PASSED, sentence, source, link)

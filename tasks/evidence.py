@@ -150,13 +150,10 @@ def _migrations_in_staging(target: Target, staging: Target | None, plan: Plan, r
         return _no_staging(target)
     return judge_migrations_in_staging(
         {file.version: file.checksum for file in (*plan.expand, *plan.contract)},
-        {
-            row.version: row.checksum
-            for row in staging.database.applied()
-            if row.status == "applied"
-        },
+        {row.version: row.checksum for row in staging.database.applied() if row.done},
         f"schema_migrations of {staging.environment}",
         page_of("").artifact(f"schema-migrations-{staging.environment}"),
+        plan.rehearsal,
     )
 
 
@@ -171,6 +168,7 @@ def _rollback_plan(target: Target, staging: Target | None, plan: Plan, run: str)
         rehearsal,
         f"engine and registry of {target.environment}",
         link,
+        plan.rollback,
     )
 
 

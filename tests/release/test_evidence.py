@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from release.compatibility import RollbackVerdict
 from release.evidence import (
     CheckResult,
     CommandResult,
@@ -26,6 +27,8 @@ from release.evidence import (
     say_rehearsal,
 )
 from release.model import Baseline, ImageRef, Probe, Release
+from release.rehearsal import Rehearsal
+from release.trace import Failure
 
 AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
 IMAGE = ImageRef("registry/api", "sha256:" + "9" * 64)
@@ -246,7 +249,7 @@ def test_migrations_are_tested_when_staging_ran_the_same_files(
             True,
             ["0016_drop.sql"],
             EvidenceVerdict.PASSED,
-            "until the watch has passed, then 0016_drop.sql ends that",
+            "0016_drop.sql runs after the watch, and v1.0.0 does without",
         ),
         (
             replace(BASELINE, release=Release("v1.0.0", "a" * 40)),
@@ -284,6 +287,31 @@ def test_a_rehearsal_says_when_it_was_and_how_long_it_took(
     said = say_rehearsal("staging", took, age)
     assert said == f"last rolled back {says}"
     assert said in judge_rollback_plan(BASELINE, True, True, [], said, "engine").value
+
+
+def test_a_baseline_that_does_not_run_on_the_new_schema_is_no_way_back() -> None:
+    schema = (RollbackVerdict.UNSAFE, "2 of 9 statements do not prepare any more")
+    finding = judge_rollback_plan(BASELINE, True, True, [], "", "engine", schema=schema)
+    assert finding.verdict is EvidenceVerdict.FAILED
+    assert finding.value == (
+        "v1.0.0 (sha256:9999999…) does not run on the new schema: 2 of 9 statements do not "
+        "prepare any more"
+    )
+
+
+def test_migrations_that_failed_in_the_rehearsal_are_not_tested() -> None:
+    """They ran in staging, whose rows or schema may differ."""
+    failed = Rehearsal(("0016_a.sql",), failure=Failure("0016_a.sql", 3, "42703", "no column x"))
+    finding = judge_migrations_in_staging({"0016": "c"}, {"0016": "c"}, "s", rehearsal=failed)
+    assert finding.verdict is EvidenceVerdict.FAILED
+    assert "the rehearsal failed: 0016_a.sql:3: " in finding.value
+
+
+def test_a_rehearsal_speaks_for_the_migrations_too() -> None:
+    rehearsed = Rehearsal(("0016_a.sql",), took=timedelta(seconds=4))
+    finding = judge_migrations_in_staging({"0016": "c"}, {"0016": "c"}, "s", rehearsal=rehearsed)
+    assert finding.verdict is EvidenceVerdict.PASSED
+    assert finding.value.endswith("rehearsed 1 file in 4 s on a copy of the schema without rows")
 
 
 def test_a_first_deployment_has_nothing_to_return_to_and_nobody_to_ask() -> None:

@@ -13,6 +13,7 @@ from pytest_httpserver import HTTPServer
 from blocks.forge import Forge
 from blocks.metrics import Metrics
 from blocks.on_call import OnCall
+from release.compatibility import RollbackVerdict
 from release.errors import Unreachable
 from release.evidence import (
     CheckResult,
@@ -43,6 +44,8 @@ def plan(*files: MigrationFile) -> Any:
         expand=tuple(file for file in files if file.phase is Phase.EXPAND),
         contract=tuple(file for file in files if file.phase is Phase.CONTRACT),
         revision="a" * 40,
+        rehearsal=None,
+        rollback=(RollbackVerdict.UNKNOWN, "not rehearsed"),
     )
 
 
