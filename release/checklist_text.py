@@ -1,6 +1,6 @@
 """A checklist as people read it: above a gate's form, and as an artifact."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from release.checklist import Decision, Item, Quorum, Signature, missing, open_items
@@ -71,6 +71,7 @@ def _table(
 ) -> list[str]:
     found = _by_item(evidence)
     return [
+        *_collected(found.values()),
         "| Item | Evidence | Signed |",
         "|---|---|---|",
         *(
@@ -93,9 +94,18 @@ def _say_signatures(item: Item, signatures: Sequence[Signature]) -> str:
 def _say_evidence(evidence: Evidence | None) -> str:
     if evidence is None:
         return "none: your own judgement"
-    asked = f"{_source(evidence)}, " if evidence.source else ""
-    stale = f", stale from {evidence.expires_at:%H:%M}" if evidence.expires_at else ""
-    return f"**{evidence.verdict}**: {_cell(evidence.value)} ({asked}{_clock(evidence.at)}{stale})"
+    asked = f" ({_source(evidence)})" if evidence.source else ""
+    return f"**{evidence.verdict}**: {_cell(evidence.value)}{asked}"
+
+
+def _collected(evidence: Collection[Evidence]) -> list[str]:
+    """When the evidence is from, and when it is too old. All of a round is collected at once."""
+    if not evidence:
+        return []
+    at = min(one.at for one in evidence)
+    expires = [one.expires_at for one in evidence if one.expires_at]
+    stale = f", stale from {_clock(min(expires))}" if expires else ""
+    return [f"Evidence of {_clock(at)}{stale}:", ""]
 
 
 def _source(evidence: Evidence) -> str:

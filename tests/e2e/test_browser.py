@@ -1,7 +1,7 @@
 """The whole way through a gate, by people at Prefect's UI in a real browser."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser
@@ -38,13 +38,28 @@ def person(browser: Browser, operator: Operator) -> Iterator[Person]:
     someone.close()
 
 
-def start(operator: Operator, person: Person, version: str, ref: str) -> str:
-    found = operator.get("/deployments/name/deploy/production")
-    return person.start_deployment(found["id"], version, ref, "Ada")
+Start = Callable[[str, str], str]
+
+
+@pytest.fixture
+def start(operator: Operator, person: Person) -> Iterator[Start]:
+    """Starts a deployment from its form. One that is left waiting is rejected afterwards."""
+    started: list[str] = []
+
+    def fill_in(version: str, ref: str) -> str:
+        found = operator.get("/deployments/name/deploy/production")
+        started.append(person.start_deployment(found["id"], version, ref, "Ada"))
+        return started[-1]
+
+    yield fill_in
+    for run in started:
+        if operator.state(run) == "Suspended":
+            operator.reject(run, "Ada", "its test has failed")
+            operator.end_of(run)
 
 
 def test_a_deployment_is_started_signed_and_seen_to_end_in_the_ui(
-    operator: Operator, staged: Deployed, person: Person
+    operator: Operator, staged: Deployed, person: Person, start: Start
 ) -> None:
     """The release manager starts it; on-call finds it, sends a wrong code, then a right one.
 
@@ -52,7 +67,7 @@ def test_a_deployment_is_started_signed_and_seen_to_end_in_the_ui(
     """
     version = operator.next_version()
     sandbox = operator.sandbox
-    run = start(operator, person, version, "main")
+    run = start(version, "main")
     operator.wait_at_gate(run)
 
     person.find_waiting(name_of("deploy", version, "production"))
@@ -74,10 +89,10 @@ def test_a_deployment_is_started_signed_and_seen_to_end_in_the_ui(
 
 
 def test_a_deployment_is_rejected_in_the_ui_and_nothing_changes(
-    operator: Operator, staged: Deployed, person: Person
+    operator: Operator, staged: Deployed, person: Person, start: Start
 ) -> None:
     version, before = operator.next_version(), operator.look("production")
-    run = start(operator, person, version, "refactor/stack-split")
+    run = start(version, "refactor/stack-split")
     operator.wait_at_gate(run)
 
     person.find_waiting(name_of("deploy", version, "production"))

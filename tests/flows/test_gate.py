@@ -341,7 +341,7 @@ def test_the_form_asks_five_things_below_plan_and_evidence(new_gate: MakeGate) -
     assert form["properties"]["signs"]["default"] == ALL_OPEN
     assert all(one["description"] for one in form["properties"].values())
     assert form["description"].startswith("- v1.0.0 → v1.1.0\n")
-    assert "**failed**: it failed (the source, " in form["description"]
+    assert "**failed**: it failed (the source)" in form["description"]
 
 
 def test_an_item_opens_again_when_its_evidence_fails_while_others_are_waited_for(
