@@ -10,32 +10,14 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from pydantic import SecretStr
 
 from blocks import migration_runner
 from blocks.database import Database, apply_folder
 from blocks.postgres import run_script
 from release.errors import BadConfiguration, MigrationFailed, MigrationRefused, Unreachable
-from release.migration import MigrationFile, read_migration
+from release.migration import MigrationFile
 from release.migration_header import Phase
-
-
-def a_file(version: str, sql: str) -> MigrationFile:
-    return read_migration(f"{version}_step.sql", sql.encode())
-
-
-def a_database(dsn: str, **limits: int) -> Database:
-    return Database(dsn=SecretStr(dsn), **limits)  # type: ignore[arg-type]
-
-
-def ask(dsn: str, query: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        return connection.execute(query.encode()).fetchall()
-
-
-def change(dsn: str, statement: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(statement.encode())
+from tests.fakes.database import a_database, a_file, ask, change
 
 
 def tables(dsn: str) -> set[object]:

@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from pydantic import SecretStr
 
-from blocks.database import Database
 from release.errors import MigrationFailed, MigrationRefused
 from release.migration import MigrationFile, plan_migrations, read_migration
+from tests.fakes.database import a_database, a_file, ask, change
 
 ROWS = "CREATE TABLE items (id int, name text); INSERT INTO items SELECT i, 'n' || i FROM"
 BIG = f"{ROWS} generate_series(1, 400000) i;"
@@ -24,24 +23,6 @@ def stepwise(version: str, sql: str, more: str = "") -> MigrationFile:
     return read_migration(
         f"{version}_step.sql", f"-- migrate: no-transaction {more}\n{sql}".encode()
     )
-
-
-def a_file(version: str, sql: str) -> MigrationFile:
-    return read_migration(f"{version}_step.sql", sql.encode())
-
-
-def a_database(dsn: str, **limits: int) -> Database:
-    return Database(dsn=SecretStr(dsn), **limits)  # type: ignore[arg-type]
-
-
-def ask(dsn: str, query: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        return connection.execute(query.encode()).fetchall()
-
-
-def change(dsn: str, statement: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(statement.encode())
 
 
 def until(condition: Callable[[], bool], seconds: float = 20) -> None:
