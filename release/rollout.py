@@ -48,9 +48,14 @@ class Slot:
     remembers: str = ""  # name that a free slot had last: a router may be unable to forget it
 
     @property
+    def admitted(self) -> bool:
+        """Whether the router is to send requests here, whether or not it may just now."""
+        return bool(self.instance) and self.admin is Admin.READY
+
+    @property
     def serving(self) -> bool:
         """Whether users meet this instance."""
-        return bool(self.instance) and self.admin is Admin.READY and self.up
+        return self.admitted and self.up
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,14 @@ from tasks.watch import measure_baseline
 
 
 def serving(target: Target) -> tuple[Instance, ...]:
-    """The instances that users of the environment meet now."""
+    """The instances that users of the environment are to meet now.
+
+    One whose health check fails at this moment counts: a busy environment serves something, and it
+    is what a rollback has to bring back.
+    """
     admitted = None
     if target.router is not None:
-        admitted = {slot.instance for slot in target.router.slots() if slot.serving}
+        admitted = {slot.instance for slot in target.router.slots() if slot.admitted}
     return serving_instances(target.orchestrator.instances(), admitted)
 
 
