@@ -160,7 +160,14 @@ def _save(target: Target) -> None:
         target.forge,
         target.on_call,
     )
-    own = (target.database, target.orchestrator, target.router, target.service, target.metrics)
+    own = (
+        target.database,
+        target.rehearsal,
+        target.orchestrator,
+        target.router,
+        target.service,
+        target.metrics,
+    )
     for block in shared:
         block.save(_SHARED, overwrite=True)
     for part in filter(None, own):
