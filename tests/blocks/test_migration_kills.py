@@ -382,3 +382,37 @@ def test_when_the_runner_at_work_is_killed_one_of_those_that_wait_takes_over(
     assert busy in (VERSIONS[1:], VERSIONS[2:])
     assert state(dsn).recorded == VERSIONS
     assert state(dsn).flaws == []
+
+
+# ── Without a transaction ────────────────────────────────────────────────────────────────────────
+
+BUILD = [
+    ("0001_items.sql", "CREATE TABLE items AS SELECT generate_series(1, 1000) AS id;"),
+    (
+        "0002_index.sql",
+        "-- migrate: no-transaction\n"
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS items_id ON items (id);",
+    ),
+]
+VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('items_id')"
+
+
+def test_an_index_whose_runner_was_killed_is_built_by_the_next_one(dsn: str, clients: Path) -> None:
+    """The killed one leaves it INVALID, which IF NOT EXISTS alone would call a success."""
+    start_client(clients, dsn, BUILD[:1]).hear_out()
+    with psycopg.connect(dsn) as writer:
+        writer.execute("INSERT INTO items VALUES (0)")  # left open: the build waits for it
+        killed = start_client(clients, dsn, BUILD)
+        until(lambda: ask(dsn, VALID) == [False])
+        killed.send(signal.SIGKILL)
+        killed.hear_out()
+        until(lambda: sessions(dsn) == [])
+        assert ask(dsn, VALID) == [False]
+    following = start_client(clients, dsn, BUILD)
+    following.hear_out()
+
+    assert killed.was_killed
+    assert following.failed is None
+    assert any("was left INVALID" in line for line in following.lines)
+    assert ask(dsn, VALID) == [True]
+    assert ask(dsn, "SELECT status FROM schema_migrations WHERE version = '0002'") == ["applied"]
