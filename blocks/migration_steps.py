@@ -16,7 +16,7 @@ from blocks.postgres import Connection, ScriptFailed, is_lost, run_script
 from blocks.session_watch import SessionWatch
 from release.duration import say_duration
 from release.errors import MigrationFailed
-from release.migration import AppliedMigration, MigrationFile, statements_checksum
+from release.migration import AppliedMigration, MigrationFile, statements_checksum, was_killed
 from release.stepwise import Relation, Repeat, StatementStep, steps_of
 from release.wording import count_of
 
@@ -79,7 +79,7 @@ class StepwiseFile:
             if step.number < done:
                 self._replay(step)
             else:
-                self._run(step, interrupted=row is not None and step.number == done)
+                self._run(step, killed=was_killed(row) and step.number == done)
                 self._counted(step)
         self._end()
 
@@ -88,12 +88,12 @@ class StepwiseFile:
         if step.repeat is Repeat.SETTING:
             run_script(self.connection, step.sql)
 
-    def _run(self, step: StatementStep, interrupted: bool) -> None:
+    def _run(self, step: StatementStep, killed: bool) -> None:
         tries = Tries(self.limits.budget)
         limit = self._lock_timeout(step)
         while True:
             try:
-                if self._is_done(step, interrupted or tries.number > 1):
+                if self._is_done(step, killed):
                     return
                 self._set_limits(step, limit)
                 building = f"{self.file.filename}:{step.line}" if step.builds else ""
@@ -132,21 +132,23 @@ class StepwiseFile:
             return "; the index is left INVALID until then, and dropped by the next run"
         return ""
 
-    def _is_done(self, step: StatementStep, interrupted: bool) -> bool:
-        """Ask the database whether a statement that may have begun is done; clear a broken one."""
+    def _is_done(self, step: StatementStep, killed: bool) -> bool:
+        """Ask the database whether a statement is done already; clear what is half done.
+
+        Only one whose runner was ``killed`` may be done without being counted. One that failed did
+        not happen: was its name taken then, what is there now is not its doing.
+        """
         if step.repeat is Repeat.BUILD_INDEX:
-            return self._index_is_there(step, interrupted)
-        if not interrupted:
-            return False
+            return self._index_is_there(step, killed)
         if step.repeat is Repeat.DROP_INDEX and step.relation:
-            return not self._exists(step.relation)
+            return killed and not self._exists(step.relation)
         if step.repeat is Repeat.REINDEX:
             self._drop_leftovers(step)
         if step.repeat is Repeat.DETACH:
-            return self._partition_is_detached(step)
+            return self._partition_is_detached(step, killed)
         return False
 
-    def _index_is_there(self, step: StatementStep, interrupted: bool) -> bool:
+    def _index_is_there(self, step: StatementStep, killed: bool) -> bool:
         """Whether the index of a statement exists and is valid. A broken one is dropped.
 
         ``CREATE INDEX CONCURRENTLY IF NOT EXISTS`` would call a broken one a success.
@@ -167,7 +169,7 @@ class StepwiseFile:
                 f"{self.file.filename}:{step.line}",
                 f"another table has an index of the name {row['name']}",
             )
-        return interrupted or step.if_not_exists
+        return killed or step.if_not_exists
 
     def _confirm(self, step: StatementStep) -> None:
         """PostgreSQL reports success for an index that exists and is INVALID."""
@@ -194,7 +196,7 @@ class StepwiseFile:
             run_script(self.connection, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
         self.runner.say(f"{self.file.filename}: index {index} {why}; it is dropped")
 
-    def _partition_is_detached(self, step: StatementStep) -> bool:
+    def _partition_is_detached(self, step: StatementStep, killed: bool) -> bool:
         assert step.relation
         assert step.table
         names = {"partition": step.relation.quoted, "parent": step.table.quoted}
@@ -205,7 +207,7 @@ class StepwiseFile:
                 self.connection, f"ALTER TABLE {parent} DETACH PARTITION {partition} FINALIZE"
             )
             return True
-        return not rows
+        return killed and not rows
 
     def _index(self, step: StatementStep) -> Mapping[str, Any] | None:
         assert step.relation

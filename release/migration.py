@@ -206,6 +206,11 @@ def plan_migrations(
     return MigrationPlan(pending, done, unfinished)
 
 
+def was_killed(row: AppliedMigration | None) -> bool:
+    """Whether a record's runner was killed in a statement, whose outcome nobody knows then."""
+    return row is not None and row.status == Status.RUNNING
+
+
 def what_helps(sqlstate: str | None, otherwise: str) -> str:
     """What to do about a migration that failed, where the file is not at fault.
 

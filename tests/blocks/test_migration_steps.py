@@ -209,6 +209,28 @@ def test_a_concurrent_drop_that_was_not_counted_is_done(dsn):
     assert indexes(dsn) == {}
 
 
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("CREATE INDEX CONCURRENTLY taken ON items (name);", '"taken" already exists'),
+        ("DROP INDEX CONCURRENTLY mistyped;", 'index "mistyped" does not exist'),
+        ("ALTER TABLE items DETACH PARTITION other CONCURRENTLY;", "is not partitioned"),
+    ],
+)
+def test_a_statement_that_failed_fails_again_and_is_never_taken_for_done(dsn, statement, says):
+    """What is there, or is not, when it is tried again is not its doing."""
+    database = a_database(dsn)
+    made = SMALL + "CREATE INDEX taken ON items (id); CREATE TABLE other ();"
+    database.apply([a_file("0001", made)])
+    for _ in range(2):
+        with pytest.raises(MigrationFailed) as caught:
+            database.apply([stepwise("0002", statement)])
+        assert says in caught.value.what
+
+    assert row(dsn)[:3] == ("failed", 0, 1)
+    assert indexes(dsn) == {"taken": True}
+
+
 def test_a_half_detached_partition_is_finished(dsn):
     database = a_database(dsn, lock_budget_s=1)
     parent = "CREATE TABLE p (id int) PARTITION BY RANGE (id);"
