@@ -3,9 +3,10 @@
 PostgreSQL 14 or newer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from release.migration import (
     read_migrations,
     schema_version,
 )
+
+_PIECE = 1024 * 1024  # bytes of a file that are read at once
 
 
 class Database(Block):
@@ -153,7 +156,13 @@ def read_folder(folder: Path) -> tuple[MigrationFile, ...]:
     """Read the migration files of a folder. Raises MigrationRefused."""
     if not folder.is_dir():
         raise MigrationRefused(f"there is no migrations folder {folder}")
-    return read_migrations({path.name: path.read_bytes() for path in folder.glob("*.[sS][qQ][lL]")})
+    return read_migrations({path.name: _content(path) for path in folder.glob("*.[sS][qQ][lL]")})
+
+
+def _content(path: Path) -> Iterator[bytes]:
+    """A file, opened when it is read, and never held as a whole."""
+    with path.open("rb") as file:
+        yield from iter(partial(file.read, _PIECE), b"")
 
 
 def apply_folder(

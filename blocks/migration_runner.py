@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import psycopg
-from psycopg import sql
 from pydantic import SecretStr
 
 from blocks.migration_steps import StepwiseFile
@@ -23,6 +22,7 @@ from blocks.postgres import (
     Connection,
     ScriptFailed,
     is_lost,
+    literal,
     one_row,
     reason_of,
     refuse_pooler,
@@ -312,19 +312,17 @@ def _opening(file: MigrationFile, limits: Limits) -> str:
 
 
 def _closing(connection: Connection, record: Mapping[str, Any], begun: str) -> str:
-    """What writes the record and commits; no record where the file ended its own transaction."""
-    statement = sql.SQL(
+    """What writes the record and commits; no record where the file ended its own transaction.
+
+    Made from libpq's own quoting: psycopg's composition costs a third of the client's time.
+    """
+    values = ", ".join(literal(connection, value) for value in record.values())
+    return (
         "RESET SESSION AUTHORIZATION; RESET ROLE; "  # the file may have changed them
-        "INSERT INTO {table} ({names}, applied_at, applied_by)"
-        " SELECT {values}, clock_timestamp(), session_user"
-        " WHERE pg_current_xact_id()::text = {begun}; COMMIT"
-    ).format(
-        table=sql.SQL(TABLE),
-        names=sql.SQL(", ").join(map(sql.Identifier, record)),
-        values=sql.SQL(", ").join(map(sql.Literal, record.values())),
-        begun=sql.Literal(begun),
+        f"INSERT INTO {TABLE} ({', '.join(record)}, applied_at, applied_by)"
+        f" SELECT {values}, clock_timestamp(), session_user"
+        f" WHERE pg_current_xact_id()::text = {literal(connection, begun)}; COMMIT"
     )
-    return statement.as_string(connection)
 
 
 def _refuse_other_text(file: MigrationFile, row: AppliedMigration | None) -> None:

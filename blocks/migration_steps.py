@@ -15,8 +15,8 @@ from blocks.migration_tries import TRY_AGAIN, Tries, milliseconds
 from blocks.postgres import Connection, ScriptFailed, is_lost, run_script
 from blocks.session_watch import SessionWatch
 from release.duration import say_duration
-from release.errors import MigrationFailed
-from release.migration import AppliedMigration, MigrationFile, statements_checksum, was_killed
+from release.errors import MigrationFailed, MigrationRefused
+from release.migration import AppliedMigration, MigrationFile, running_checksums, was_killed
 from release.stepwise import Relation, Repeat, StatementStep, steps_of
 from release.wording import count_of
 
@@ -60,6 +60,7 @@ class StepwiseFile:
         self.limits = runner.limits.of(file)
         self.tries = Tries(self.limits.budget)
         self.steps = tuple(steps_of(file.sql, file.filename, file.header.idempotent))
+        self.checksums = tuple(running_checksums(step.sql for step in self.steps))
         self.done = 0
         self.lock_waits = 0
         self.attempts = 0
@@ -71,6 +72,7 @@ class StepwiseFile:
         """
         self.connection.execute("RESET ALL")
         done = self.done = (row.statements_done or 0) if row else 0
+        self._refuse_other_beginning(row)
         self._begin(row)
         if done:
             left = count_of(len(self.steps) - done, "statement")
@@ -82,6 +84,15 @@ class StepwiseFile:
                 self._run(step, killed=was_killed(row) and step.number == done)
                 self._counted(step)
         self._end()
+
+    def _refuse_other_beginning(self, row: AppliedMigration | None) -> None:
+        """The plan has seen to it; since then another runner may have begun another text."""
+        if row and self.done and self.checksums[self.done : self.done + 1] != (row.done_checksum,):
+            raise MigrationRefused(
+                f"{self.file.filename}: another text of it was begun, and "
+                f"{count_of(self.done, 'statement')} of that ran; {self.runner.so_far()}",
+                "plan again: another deployment was faster, or the file was edited",
+            )
 
     def _replay(self, step: StatementStep) -> None:
         """What a session was told, a new session has to be told again."""
@@ -253,9 +264,7 @@ class StepwiseFile:
                 "phase": self.file.phase.value,
                 "checksum": self.file.checksum,
                 "statements_total": len(self.steps),
-                "done_checksum": statements_checksum(
-                    self.file, (row.statements_done or 0) if row else 0
-                ),
+                "done_checksum": self.checksums[self.done],
                 "error": None,
                 "min_app": self.runner.min_app(self.file),
                 **{k: self.runner.stamp[k] for k in ("deploy_id", "git_sha", "app_version")},
@@ -264,9 +273,7 @@ class StepwiseFile:
 
     def _counted(self, step: StatementStep) -> None:
         done = self.done = step.number + 1
-        self._write(
-            {"statements_done": done, "done_checksum": statements_checksum(self.file, done)}
-        )
+        self._write({"statements_done": done, "done_checksum": self.checksums[done]})
         if len(self.steps) > 1:
             self.runner.say(f"{self.file.filename}: statement {done} of {len(self.steps)} is done")
 

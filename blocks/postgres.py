@@ -9,7 +9,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import errors, generators
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import ExecStatus
+from psycopg.pq import Escaping, ExecStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow, dict_row
 from pydantic import SecretStr
@@ -178,6 +178,15 @@ def run_script(connection: Connection, sql: str) -> list[PGresult]:
         if result.status == ExecStatus.FATAL_ERROR:
             raise ScriptFailed(errors.error_from_result(result, "utf-8"), number)
     return results
+
+
+def literal(connection: Connection, value: str | int | None) -> str:
+    """A value as SQL text, for the simple protocol; quoted by libpq, for this connection."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, int):
+        return str(value)
+    return Escaping(connection.pgconn).escape_literal(value.encode()).decode()
 
 
 class ScriptFailed(Exception):

@@ -12,16 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from release.down_section import refuse_down_section
 from release.errors import MigrationRefused
 from release.migration_header import Header, Phase, read_header
+from release.migration_text import checksum_of, decode
 from release.sqltext import Statement, statements
 from release.stepwise import steps_of
 from release.wording import count_of
 
-LARGEST_FILE = 64 * 1024 * 1024  # bytes; PostgreSQL closes the connection above 1 GB
 TIMESTAMP_WIDTH = 14  # digits: Rails and dbmate number by the time of writing, which leaves gaps
 
 _FILENAME = re.compile(r"(\d{4,})_([a-z0-9_]+)\.sql")
@@ -146,7 +146,9 @@ def schema_version(rows: Iterable[AppliedMigration]) -> str:
     return max(ours or [row.version for row in done], default="")
 
 
-def read_migrations(contents: Mapping[str, bytes]) -> tuple[MigrationFile, ...]:
+def read_migrations(
+    contents: Mapping[str, bytes | Iterable[bytes]],
+) -> tuple[MigrationFile, ...]:
     """Read a folder's files, given as name → content; what does not end in .sql is left out.
 
     Raises MigrationRefused for the first file that cannot run.
@@ -155,17 +157,18 @@ def read_migrations(contents: Mapping[str, bytes]) -> tuple[MigrationFile, ...]:
     return tuple(read_migration(name, contents[name]) for name in names)
 
 
-def read_migration(filename: str, content: bytes) -> MigrationFile:
-    """Read one migration. Raises MigrationRefused with file, line and what to do."""
+def read_migration(filename: str, content: bytes | Iterable[bytes]) -> MigrationFile:
+    """Read one migration, whole or in pieces: of a large one no second copy is made.
+
+    Raises MigrationRefused with file, line and what to do.
+    """
     named = _FILENAME.fullmatch(filename)
     if named is None:
         raise MigrationRefused(
             f"{filename}: a migration is named NNNN_snake_name.sql, such as 0007_add_email.sql",
             "rename it, or move it out of the migrations folder",
         )
-    sql = _decode(filename, content)
-    if "\r" in sql:
-        sql = re.sub(r"\r\n?", "\n", sql)
+    sql = decode(filename, content)
     refuse_down_section(filename, sql)
     header = read_header(filename, sql)
     first = None
@@ -176,7 +179,7 @@ def read_migration(filename: str, content: bytes) -> MigrationFile:
     if not header.in_transaction:
         for _ in steps_of(sql, filename, header.idempotent):
             pass  # each can be taken up again, or is refused
-    return MigrationFile(named[1], named[2], sql, _checksum(sql), header)
+    return MigrationFile(named[1], named[2], sql, checksum_of(sql), header)
 
 
 def plan_migrations(
@@ -231,62 +234,18 @@ def statements_checksum(file: MigrationFile, count: int) -> str:
 
     It tells whether the part of a file that is done was edited afterwards; the rest may be.
     """
+    found = (statement.text(file.sql) for statement in statements(file.sql, file.filename))
+    *_, last = running_checksums(islice(found, count))
+    return last
+
+
+def running_checksums(texts: Iterable[str]) -> Iterator[str]:
+    """The checksums of no statement, of the first, of the first two, … of ``texts``."""
     digest = hashlib.sha256()
-    for number, statement in enumerate(statements(file.sql, file.filename)):
-        if number == count:
-            break
-        digest.update(statement.text(file.sql).encode() + b";\n")
-    return digest.hexdigest()
-
-
-def _decode(filename: str, content: bytes) -> str:
-    if len(content) > LARGEST_FILE:
-        raise MigrationRefused(
-            f"{filename}: {len(content) // 1024**2} MB > 64 MB allowed",
-            "split it, or load the data",
-        )
-    save_as = "save it as UTF-8 without a byte order mark"
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise MigrationRefused(f"{filename}:1: it is UTF-16", save_as)
-    if content.startswith(b"\xef\xbb\xbf"):
-        raise MigrationRefused(f"{filename}:1: it begins with a byte order mark", save_as)
-    nul = content.find(b"\0")
-    if nul >= 0:
-        raise MigrationRefused(
-            f"{filename}:{content.count(10, 0, nul) + 1}: a NUL byte, behind which PostgreSQL "
-            "would drop the rest of the file without an error",
-            save_as,
-        )
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(10, 0, error.start) + 1
-        raise MigrationRefused(
-            f"{filename}:{line}: byte 0x{content[error.start]:02x} is no UTF-8", save_as
-        ) from None
-
-
-def _checksum(sql: str) -> str:
-    digest, blank = hashlib.sha256(), 0
-    begun = False
-    for line in _lines(sql):
-        kept = line.rstrip()
-        if not kept:
-            blank += begun
-            continue
-        digest.update(b"\n" * (blank + begun) + kept.encode())
-        begun, blank = True, 0
-    return digest.hexdigest()
-
-
-def _lines(sql: str) -> Iterator[str]:
-    """The lines, one at a time: a list of them would hold a large file twice."""
-    start = 0
-    while start <= len(sql):
-        end = sql.find("\n", start)
-        end = len(sql) if end < 0 else end
-        yield sql[start:end]
-        start = end + 1
+    yield digest.hexdigest()
+    for text in texts:
+        digest.update(text.encode() + b";\n")
+        yield digest.hexdigest()
 
 
 def _refuse_what_cannot_run(filename: str, statement: Statement, in_transaction: bool) -> None:

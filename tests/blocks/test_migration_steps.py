@@ -174,6 +174,20 @@ def test_a_file_whose_finished_part_was_edited_is_refused(dsn):
     assert row(dsn)[:2] == ("failed", 1)
 
 
+@pytest.mark.parametrize("edited", ["VACUUM items;", "VACUUM FULL items;\nVACUUM items;"])
+def test_a_runner_that_comes_after_another_text_was_begun_leaves_it_alone(dsn, edited):
+    """Its plan was made before the other one began; the plan would refuse it now."""
+    database = a_database(dsn)
+    begun = stepwise("0002", f"{INDEX}\nVACUUM items;\nREINDEX INDEX CONCURRENTLY missing;")
+    with pytest.raises(MigrationFailed):
+        database.apply([a_file("0001", SMALL), begun], "d-1")
+
+    with pytest.raises(MigrationRefused, match="another text of it was begun, and 2 statements"):
+        database.apply([stepwise("0002", edited)], "d-2")
+
+    assert row(dsn) == ("failed", 2, 3, 1)
+
+
 def test_an_index_that_was_built_but_not_counted_is_not_built_twice(dsn):
     """The client was killed between the end of the build and its record."""
     database = a_database(dsn)

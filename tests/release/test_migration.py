@@ -1,6 +1,7 @@
 """Which migration files can run, in which order, and what each refusal says."""
 
 import hashlib
+import re
 from contextlib import suppress
 
 import pytest
@@ -77,6 +78,29 @@ def test_line_ends_and_trailing_blanks_do_not_change_the_checksum(changed):
 
 def test_crlf_does_not_reach_the_server():
     assert "\r" not in read_migration("0001_a.sql", b"SELECT 1;\r\nSELECT 2;\r\n").sql
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7])
+def test_a_file_read_in_pieces_is_the_file_read_at_once(length):
+    content = "SELECT 'ä € 𝄞';\r\nSELECT 1;\r\rSELECT 2;\n\r\nSELECT 'ÿ';\r".encode()
+    pieces = [content[start : start + length] for start in range(0, len(content), length)]
+
+    assert read_migration("0001_a.sql", pieces) == read_migration("0001_a.sql", content)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ([b"SELECT 1;\n", b"\nSELECT \0 2;"], ":3: a NUL byte"),
+        ([b"SELECT 1;\n-- \xe2\x82", b"\n"], ":2: byte 0xe2 is no UTF-8"),
+        ([b"SELECT 1;\n-- \xe2\x82"], ":2: byte 0xe2 is no UTF-8"),
+        ([b" " * 1024**2] * 65, "it is larger than the 64 MB allowed"),
+    ],
+    ids=["NUL", "cut short by a line end", "cut short by the end", "too large"],
+)
+def test_what_is_wrong_in_a_later_piece_is_found_at_its_line(pieces, expected):
+    with pytest.raises(MigrationRefused, match=re.escape(expected)):
+        read_migration("0001_a.sql", pieces)
 
 
 def test_another_literal_changes_the_checksum():
