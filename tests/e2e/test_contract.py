@@ -75,7 +75,7 @@ def test_its_plan_says_that_the_file_waits_and_for_what(
 ) -> None:
     plan = str(operator.artifacts(contracted.bringing.run)["plan-staging"])
 
-    assert "0004_drop_drafts_v1.sql" in plan
+    assert "not yet: `0004_drop_drafts_v1` (a rollback would go to" in plan
     assert "which came before this file" in plan
 
 
