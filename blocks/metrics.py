@@ -15,6 +15,7 @@ from release.errors import DeployError
 from release.model import Check, Probe
 from release.rollout import Slot
 from release.rules import WatchRules
+from release.traffic import ALL_RELEASES, PROBES, ROUTER, Times, Traffic
 from release.triggers import AUTH_NOT_CONFIGURED, Sample, percentile, probes_needed
 
 _AUTH_REQUESTS = 4  # of one check of the auth flow: the router counts them too
@@ -56,7 +57,7 @@ class Metrics(Block):
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class Counted:
     """Answers, and 5xx among them."""
 
     requests: int
@@ -125,9 +126,8 @@ class Sampler:
             at=at,
             health=health,
             health_detail=health_detail,
-            requests=traffic.requests if traffic else None,
-            errors=traffic.errors if traffic else None,
-            p95=percentile(answered, 0.95) if answered else None,
+            traffic=self._labelled(traffic),
+            times=_times(answered),
             auth=auth,
             auth_detail=auth_detail,
             p0=(heard["p0"] or "") if "p0" in heard else None,
@@ -183,11 +183,11 @@ class Sampler:
 
     def _traffic(
         self, sent: Sequence[Probe] | None, own_requests: int, unknown: list[str]
-    ) -> Traffic | None:
+    ) -> Counted | None:
         """Answers since the last sample: the router's count, or the probes where there is none."""
         failed = sum(1 for probe in sent or () if not probe.status or probe.status >= 500)
         if self._counters is None:
-            return Traffic(len(sent), failed) if sent is not None else None
+            return Counted(len(sent), failed) if sent is not None else None
         before, now = self._counted_before, self._count(unknown)
         self._counted_before = now
         self._real_requests = 0
@@ -200,28 +200,41 @@ class Sampler:
         self._real_requests = max(0, counted.requests - own_requests)
         # A router that reaches no server answers by itself, and counts that for no server.
         unseen = max(0, failed - counted.errors)
-        return Traffic(counted.requests + unseen, counted.errors + unseen)
+        return Counted(counted.requests + unseen, counted.errors + unseen)
 
-    def _count(self, unknown: list[str]) -> dict[str, Traffic] | None:
+    def _labelled(self, counted: Counted | None) -> tuple[Traffic, ...]:
+        if counted is None:
+            return ()
+        source = PROBES if self._counters is None else ROUTER
+        return (Traffic(source, ALL_RELEASES, counted.requests, counted.errors),)
+
+    def _count(self, unknown: list[str]) -> dict[str, Counted] | None:
         if self._counters is None:
             return None
         slots = self._hear({"router": self._counters.slots}, unknown).get("router")
         if slots is None:
             return None
-        return {slot.name: Traffic(slot.answered, slot.answered_5xx) for slot in slots}
+        return {slot.name: Counted(slot.answered, slot.answered_5xx) for slot in slots}
 
 
-def difference(before: Mapping[str, Traffic], now: Mapping[str, Traffic]) -> Traffic | None:
+def difference(before: Mapping[str, Counted], now: Mapping[str, Counted]) -> Counted | None:
     """What was counted between two looks; None if the counting began again in between."""
     if before.keys() != now.keys():
         return None
     grown = [
-        Traffic(now[name].requests - old.requests, now[name].errors - old.errors)
+        Counted(now[name].requests - old.requests, now[name].errors - old.errors)
         for name, old in before.items()
     ]
     if any(traffic.errors < 0 or traffic.requests < traffic.errors for traffic in grown):
         return None
-    return Traffic(sum(t.requests for t in grown), sum(t.errors for t in grown))
+    return Counted(sum(t.requests for t in grown), sum(t.errors for t in grown))
+
+
+def _times(answered: Sequence[timedelta]) -> tuple[Times, ...]:
+    if not answered:
+        return ()
+    p50, p95, p99 = (percentile(answered, fraction) for fraction in (0.5, 0.95, 0.99))
+    return (Times(PROBES, ALL_RELEASES, p50, p95, p99),)
 
 
 def _auth(heard: Mapping[str, Any]) -> tuple[bool | None, str]:

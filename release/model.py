@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from release.errors import BadRequest
+from release.traffic import Times, Traffic
 
 _NUMBER = r"(0|[1-9][0-9]*)"
 _PRE_RELEASE = rf"({_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
@@ -131,6 +132,8 @@ class Baseline:
     error_rate: float | None  # fraction: 5xx / all responses; None where nothing was measured
     p95: timedelta | None  # 95th percentile of answer times; None where nothing was measured
     taken_at: datetime
+    traffic: tuple[Traffic, ...] = ()  # what the rate is of, by each source that counted
+    times: tuple[Times, ...] = ()  # answer times, by each source that knows them
 
     @property
     def version(self) -> str:

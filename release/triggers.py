@@ -15,35 +15,13 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from release.duration import say_duration
+from release.model import Baseline
 from release.rules import WatchRules
+from release.sustained import Reading, Words, judge_sustained, worst_of
+from release.traffic import PROBES, Times, Traffic
+from release.verdict import ASKS_A_PERSON, Outcome, Span, Trigger, Verdict, clock
 
 AUTH_NOT_CONFIGURED = "no account is configured for it"
-_SECONDS_BELOW = timedelta(minutes=2)  # spans shorter than this are written with seconds
-
-
-class Outcome(StrEnum):
-    """What a rule says."""
-
-    HEALTHY = "healthy"
-    UNHEALTHY = "unhealthy"
-    INCONCLUSIVE = "inconclusive"
-
-
-class Trigger(StrEnum):
-    """What is judged, by the ids that the runbook's trigger conditions carry.
-
-    All but the last roll back; the last one asks a person.
-    """
-
-    P0 = "p0"
-    AUTH = "auth-flow"
-    HEALTH = "health"
-    ERROR_RATE = "error-rate"
-    RESPONSE_TIMES = "response-times"
-
-
-ASKS_A_PERSON = frozenset({Trigger.RESPONSE_TIMES})
-"""Rules relative to the baseline: no rollback trigger of the runbook, so they never roll back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +31,8 @@ class Sample:
     at: datetime  # aware
     health: bool | None = None
     health_detail: str = ""  # of a failure: "HTTP 503", "connection refused"
-    requests: int | None = None  # since the sample before
-    errors: int | None = None  # 5xx among them
-    p95: timedelta | None = None
+    traffic: tuple[Traffic, ...] = ()  # since the sample before; a source that is down is absent
+    times: tuple[Times, ...] = ()
     auth: bool | None = None  # None: not checked at this sample
     auth_detail: str = ""
     p0: str | None = None  # "": none declared; else the reason
@@ -64,41 +41,6 @@ class Sample:
     def __post_init__(self) -> None:
         if self.at.tzinfo is None:
             raise ValueError(f"a sample at {self.at}, without a time zone, cannot be placed")
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A stretch of time."""
-
-    since: datetime
-    until: datetime
-
-    @property
-    def length(self) -> timedelta:
-        return self.until - self.since
-
-    def __str__(self) -> str:
-        form = "%H:%M:%S" if self.length < _SECONDS_BELOW else "%H:%M"
-        since, until = (at.astimezone(UTC).strftime(form) for at in (self.since, self.until))
-        return f"{since}–{until} UTC"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What one rule says about the samples, with its numbers as people read them."""
-
-    trigger: Trigger
-    outcome: Outcome
-    sentence: str
-    value: str = "–"
-    limit: str = "–"
-    window: str = "–"
-    under_way: bool = False  # a breach that has not lasted long enough, and has not ended
-
-    @property
-    def fires(self) -> bool:
-        """Whether it rolls the release back."""
-        return self.outcome is Outcome.UNHEALTHY and self.trigger not in ASKS_A_PERSON
 
 
 class Action(StrEnum):
@@ -124,9 +66,13 @@ def judge_watch(
     samples: Iterable[Sample],
     rules: WatchRules,
     started_at: datetime,
-    baseline_p95: timedelta | None,
+    baseline: Baseline,
+    version: str,
 ) -> Decision:
     """Decide whether the release stays, goes, or is watched further.
+
+    ``version`` is the watched one: only its traffic, and traffic that no source tells apart by
+    release, is judged.
 
     The time is that of the newest sample. A trigger that fires fails the watch at once. At its
     end (``rules.length``) the watch passes if
@@ -147,8 +93,8 @@ def judge_watch(
         judge_p0(ordered, rules, span),
         judge_auth(ordered, rules, span),
         judge_health(ordered, rules, span),
-        judge_error_rate(ordered, rules, span),
-        judge_response_times(ordered, rules, baseline_p95, span),
+        judge_error_rate(ordered, rules, version, span),
+        judge_response_times(ordered, rules, baseline.p95, version, span),
     )
     notes = tuple(v.sentence for v in verdicts if v.outcome is not Outcome.HEALTHY and not v.fires)
     fired = [verdict.sentence for verdict in verdicts if verdict.fires]
@@ -156,7 +102,7 @@ def judge_watch(
     if fired:
         return Decision(Action.FAIL, "; ".join(fired), now, verdicts, notes)
     if now < end:
-        return Decision(Action.CONTINUE, f"watched until {_clock(end)}", end, verdicts, notes)
+        return Decision(Action.CONTINUE, f"watched until {clock(end)}", end, verdicts, notes)
     unsettled = _unsettled(ordered, rules, verdicts, now)
     watched = say_duration(span.length)
     if not unsettled:
@@ -164,7 +110,7 @@ def judge_watch(
     last_end = end + rules.extend_up_to
     why = "; ".join(unsettled)
     if now < last_end:
-        sentence = f"watched on, until {_clock(last_end)} at most: {why}"
+        sentence = f"watched on, until {clock(last_end)} at most: {why}"
         return Decision(Action.CONTINUE, sentence, last_end, verdicts, notes)
     return Decision(Action.FAIL, f"not proven healthy in {watched}: {why}", now, verdicts, notes)
 
@@ -194,7 +140,7 @@ def judge_p0(samples: Iterable[Sample], rules: WatchRules, span: Span | None = N
     span = span or _span_of(ordered)
     declared = next((sample for sample in ordered if sample.p0), None)
     if declared:
-        sentence = f"P0 declared, seen at {_clock(declared.at)}: {declared.p0}"
+        sentence = f"P0 declared, seen at {clock(declared.at)}: {declared.p0}"
         return Verdict(Trigger.P0, Outcome.UNHEALTHY, sentence, "declared", "none", str(span))
     if not any(sample.p0 is not None for sample in ordered):
         sentence = "P0 reports not judged: the ledger could not be asked"
@@ -222,7 +168,7 @@ def judge_auth(samples: Iterable[Sample], rules: WatchRules, span: Span | None =
     for check in checks:
         failed = 0 if check.auth else failed + 1
         if failed == rules.auth_failures:
-            sentence = f"auth flow broken, {_times(failed)} in a row at {_clock(check.at)}"
+            sentence = f"auth flow broken, {_times(failed)} in a row at {clock(check.at)}"
             sentence += f": {check.auth_detail}" if check.auth_detail else ""
             value = f"{failed} failures in a row"
             return Verdict(Trigger.AUTH, Outcome.UNHEALTHY, sentence, value, limit, window)
@@ -250,7 +196,7 @@ def judge_health(samples: Iterable[Sample], rules: WatchRules, span: Span | None
     ordered = in_order(samples)
     known = [sample for sample in ordered if sample.health is not None]
     readings = [
-        _Reading(
+        Reading(
             at=sample.at,
             known_since=sample.at,
             breach=not sample.health,
@@ -261,11 +207,11 @@ def judge_health(samples: Iterable[Sample], rules: WatchRules, span: Span | None
         for sample in known
     ]
     good = sum(1 for sample in known if sample.health)
-    return _judge_sustained(
+    return judge_sustained(
         readings,
         rules,
         span or _span_of(ordered),
-        _Words(
+        Words(
             trigger=Trigger.HEALTH,
             subject="health",
             good=f"health check good in {good} of {len(known)} samples",
@@ -277,7 +223,7 @@ def judge_health(samples: Iterable[Sample], rules: WatchRules, span: Span | None
 
 
 def judge_error_rate(
-    samples: Iterable[Sample], rules: WatchRules, span: Span | None = None
+    samples: Iterable[Sample], rules: WatchRules, version: str, span: Span | None = None
 ) -> Verdict:
     """An error rate above the ceiling for longer than ``rules.sustained_for`` fires.
 
@@ -288,27 +234,51 @@ def judge_error_rate(
     last sample that added an error, not until its window forgot them: however thin the traffic,
     four bad minutes are never five.
 
+    Each source is judged by itself, and the breach of one is enough: a source that sees little or
+    nothing takes no breach back. Traffic of other releases than ``version`` is left out.
+
     Source: the runbook's rollback trigger "Error rate > 5% for > 5 minutes".
     """
     ordered = in_order(samples)
-    counted = [s for s in ordered if s.requests is not None and s.errors is not None]
-    requests = sum(sample.requests or 0 for sample in counted)
-    errors = sum(sample.errors or 0 for sample in counted)
-    ceiling = rules.error_rate_ceiling
-    overall = f"{_percent(errors / requests, ceiling)}" if requests else "–"
-    return _judge_sustained(
+    window = span or _span_of(ordered)
+    limit = f"{rules.error_rate_ceiling:.1%} for {say_duration(rules.sustained_for)}"
+    counted: dict[tuple[str, str], list[_Counted]] = {}
+    for sample in ordered:
+        for traffic in sample.traffic:
+            if traffic.concerns(version):
+                stream = counted.setdefault((traffic.source, traffic.release), [])
+                stream.append(_Counted(sample.at, traffic.requests, traffic.errors))
+    if not counted:
+        sentence = "error rate not judged: no sample holds traffic counts"
+        return Verdict(
+            Trigger.ERROR_RATE, Outcome.INCONCLUSIVE, sentence, limit=limit, window=str(window)
+        )
+    return worst_of(
+        [
+            _judge_error_rate_of(_source_name(source, label), counts, rules, window, limit)
+            for (source, label), counts in counted.items()
+        ]
+    )
+
+
+def _judge_error_rate_of(
+    source: str, counted: Sequence["_Counted"], rules: WatchRules, window: Span, limit: str
+) -> Verdict:
+    requests = sum(count.requests for count in counted)
+    errors = sum(count.errors for count in counted)
+    overall = f"{_percent(errors / requests, rules.error_rate_ceiling)}" if requests else "–"
+    return judge_sustained(
         _rates(counted, rules),
         rules,
-        span or _span_of(ordered),
-        _Words(
+        window,
+        Words(
             trigger=Trigger.ERROR_RATE,
             subject="error rate",
             good=f"error rate {overall} over {requests:,} requests",
             value=f"{overall} of {requests:,} requests" if requests else "–",
-            limit=f"{ceiling:.1%} for {say_duration(rules.sustained_for)}",
-            nothing=f"{requests:,} requests counted, a window needs {rules.fewest_requests:,}"
-            if counted
-            else "no sample holds traffic counts",
+            limit=limit,
+            nothing=f"{requests:,} requests counted, a window needs {rules.fewest_requests:,}",
+            source=source,
         ),
     )
 
@@ -317,6 +287,7 @@ def judge_response_times(
     samples: Iterable[Sample],
     rules: WatchRules,
     baseline_p95: timedelta | None,
+    version: str,
     span: Span | None = None,
 ) -> Verdict:
     """A 95th percentile above the baseline's, times ``p95_factor``, for ``sustained_for``.
@@ -332,9 +303,15 @@ def judge_response_times(
         sentence = "response times not judged: the baseline's were not measured"
         return Verdict(Trigger.RESPONSE_TIMES, Outcome.INCONCLUSIVE, sentence, window=str(window))
     ceiling = max(baseline_p95 * rules.p95_factor, rules.p95_floor)
-    timed = [(sample.at, sample.p95) for sample in ordered if sample.p95 is not None]
+    timed = [
+        (sample.at, times.p95)
+        for sample in ordered
+        for times in sample.times
+        # Of probes only: that is what the baseline was measured with.
+        if times.source == PROBES and times.concerns(version) and times.p95 is not None
+    ]
     readings = [
-        _Reading(
+        Reading(
             at=at,
             known_since=at,
             breach=p95 > ceiling,
@@ -344,11 +321,11 @@ def judge_response_times(
         for at, p95 in timed
     ]
     middle = say_duration(percentile([p95 for _, p95 in timed], 0.5)) if timed else "–"
-    return _judge_sustained(
+    return judge_sustained(
         readings,
         rules,
         window,
-        _Words(
+        Words(
             trigger=Trigger.RESPONSE_TIMES,
             subject="response times",
             good=f"95% of answers within {middle} (baseline {say_duration(baseline_p95)})",
@@ -386,97 +363,15 @@ def in_order(samples: Iterable[Sample]) -> tuple[Sample, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
-    """What one rule reads from one sample."""
+class _Counted:
+    """What one source counted at one sample."""
 
     at: datetime
-    known_since: datetime  # how far back it speaks for
-    breach: bool
-    adds: bool  # it lengthens a breach by itself, not by what its window remembers
-    text: str  # the breach in words, with its numbers
+    requests: int
+    errors: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """How a rule speaks."""
-
-    trigger: Trigger
-    subject: str
-    good: str
-    value: str
-    limit: str
-    nothing: str  # why there is no reading at all
-
-
-def _judge_sustained(
-    readings: Sequence[_Reading], rules: WatchRules, span: Span, words: _Words
-) -> Verdict:
-    """The part that all rules with "for longer than" share."""
-
-    def verdict(outcome: Outcome, sentence: str, under_way: bool = False) -> Verdict:
-        return Verdict(
-            words.trigger, outcome, sentence, words.value, words.limit, str(span), under_way
-        )
-
-    runs = _breaches(readings, rules.longest_gap)
-    sustained = _first_sustained(runs, rules.sustained_for)
-    if sustained:
-        return verdict(
-            Outcome.UNHEALTHY,
-            f"{sustained[1].text} for {say_duration(sustained[1].at - sustained[0].at)}"
-            f" ({Span(sustained[0].at, sustained[1].at)})",
-        )
-    if not readings:
-        return verdict(Outcome.INCONCLUSIVE, f"{words.subject} not judged: {words.nothing}")
-    if readings[-1].breach:
-        sentence = f"{readings[-1].text} since {_clock(runs[-1][0].at)}"
-        return verdict(Outcome.INCONCLUSIVE, sentence, under_way=True)
-    gaps = _gaps(readings, span, rules.longest_gap)
-    if gaps:
-        longest = max(gaps, key=lambda gap: gap.length)
-        sentence = f"{words.subject} unknown for {say_duration(longest.length)} ({longest})"
-        return verdict(Outcome.INCONCLUSIVE, f"{sentence}; {words.good} else")
-    return verdict(Outcome.HEALTHY, words.good)
-
-
-def _breaches(readings: Sequence[_Reading], longest_gap: timedelta) -> list[list[_Reading]]:
-    """Group breaching readings with neither a good one nor a gap between them."""
-    runs: list[list[_Reading]] = []
-    before: _Reading | None = None
-    for reading in readings:
-        goes_on = before and before.breach and reading.known_since - before.at <= longest_gap
-        if reading.breach and goes_on:
-            runs[-1].append(reading)
-        elif reading.breach:
-            runs.append([reading])
-        before = reading
-    return runs
-
-
-def _first_sustained(
-    runs: Sequence[Sequence[_Reading]], sustained_for: timedelta
-) -> tuple[_Reading, _Reading] | None:
-    """The first and the deciding reading of the earliest breach that lasted too long."""
-    for run in runs:
-        for reading in run:
-            if reading.adds and reading.at - run[0].at > sustained_for:
-                return run[0], reading
-    return None
-
-
-def _gaps(readings: Sequence[_Reading], span: Span, longest_gap: timedelta) -> list[Span]:
-    """Stretches of ``span`` longer than ``longest_gap`` that no reading speaks for."""
-    edges = [*((r.known_since, r.at) for r in readings), (span.until, span.until)]
-    gaps = []
-    known_until = span.since
-    for known_since, at in edges:
-        if known_since - known_until > longest_gap:
-            gaps.append(Span(known_until, known_since))
-        known_until = max(known_until, at)
-    return gaps
-
-
-def _rates(counted: Sequence[Sample], rules: WatchRules) -> list[_Reading]:
+def _rates(counted: Sequence[_Counted], rules: WatchRules) -> list[Reading]:
     """The error rate at each sample whose trailing window holds enough requests."""
     readings = []
     for newest, sample in enumerate(counted):
@@ -484,13 +379,13 @@ def _rates(counted: Sequence[Sample], rules: WatchRules) -> list[_Reading]:
         if first is None:
             continue
         window = counted[first : newest + 1]
-        requests = sum(s.requests or 0 for s in window)
-        rate = sum(s.errors or 0 for s in window) / requests
+        requests = sum(s.requests for s in window)
+        rate = sum(s.errors for s in window) / requests
         ceiling = rules.error_rate_ceiling
         before = counted[first - 1] if first else None
         follows = before and window[0].at - before.at <= rules.longest_gap
         readings.append(
-            _Reading(
+            Reading(
                 at=sample.at,
                 known_since=before.at if before and follows else window[0].at,
                 breach=rate > ceiling,
@@ -501,7 +396,7 @@ def _rates(counted: Sequence[Sample], rules: WatchRules) -> list[_Reading]:
     return readings
 
 
-def _window_start(counted: Sequence[Sample], newest: int, rules: WatchRules) -> int | None:
+def _window_start(counted: Sequence[_Counted], newest: int, rules: WatchRules) -> int | None:
     """Where the shortest window that ends at ``newest`` and holds enough requests begins."""
     requests = 0
     oldest_allowed = counted[newest].at - min(rules.sustained_for, rules.length)
@@ -510,10 +405,14 @@ def _window_start(counted: Sequence[Sample], newest: int, rules: WatchRules) -> 
         gap = index < newest and counted[index + 1].at - sample.at > rules.longest_gap
         if gap or sample.at <= oldest_allowed:
             return None
-        requests += sample.requests or 0
+        requests += sample.requests
         if requests >= rules.fewest_requests:
             return index
     return None
+
+
+def _source_name(source: str, release: str) -> str:
+    return f"{source}, {release} alone" if release else source
 
 
 def _span_of(ordered: Sequence[Sample]) -> Span:
@@ -529,10 +428,6 @@ def _percent(rate: float, ceiling: float) -> str:
         if rate == ceiling or text != f"{ceiling:.{digits}%}":
             return text
     return text
-
-
-def _clock(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%H:%M:%S UTC")
 
 
 def _times(count: int) -> str:

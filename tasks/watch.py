@@ -23,16 +23,9 @@ from release.errors import TriggerFired
 from release.ledger import Event
 from release.model import Baseline, Release
 from release.rules import WatchRules
-from release.triggers import (
-    Action,
-    Decision,
-    Outcome,
-    Sample,
-    Trigger,
-    Verdict,
-    judge_watch,
-    percentile,
-)
+from release.traffic import ALL_RELEASES, PROBES, busiest
+from release.triggers import Action, Decision, Sample, judge_watch, percentile
+from release.verdict import Outcome, Trigger, Verdict
 from tasks.step import step
 
 _TIMEOUT = timedelta(days=1)  # of the step; the rules bound the watch much closer
@@ -149,20 +142,21 @@ def watch(
     with target.metrics.sampler(target.service, target.router, rules, ask_p0) as sampler:
         for at in ticks(started_at, rules.every):
             samples.append(sampler.sample(at))
-            decision = judge_watch(samples, rules, started_at, baseline.p95)
+            decision = judge_watch(samples, rules, started_at, baseline, release.version)
             for line in changes(before, decision, samples):
                 say(line)
             progress(100 * (at - started_at) / (decision.until - started_at or rules.every))
             before = decision
             if decision.action is not Action.CONTINUE:
                 break
+        judged = [traffic for s in samples if (traffic := busiest(s.traffic, release.version))]
         report = WatchReport(
             environment=target.environment,
             version=release.version,
             decision=decision,
             samples=len(samples),
-            requests=sum(sample.requests or 0 for sample in samples),
-            errors=sum(sample.errors or 0 for sample in samples),
+            requests=sum(traffic.requests for traffic in judged),
+            errors=sum(traffic.errors for traffic in judged),
             p50=percentile(sampler.took, 0.5) if sampler.took else None,
             p95=percentile(sampler.took, 0.95) if sampler.took else None,
             lasted=samples[-1].at - started_at,
@@ -218,8 +212,9 @@ def measure_baseline(target: Watched, rules: WatchRules) -> tuple[float | None, 
         return None, None  # nothing answers: on a first deployment that is as it should be
     with target.metrics.sampler(target.service, target.router, rules) as sampler:
         sample = sampler.sample(datetime.now(UTC), probes=rules.fewest_requests)
-    rate = (sample.errors or 0) / sample.requests if sample.requests else None
-    return rate, sample.p95
+    counted = busiest(sample.traffic, ALL_RELEASES)
+    p95 = next((times.p95 for times in sample.times if times.source == PROBES), None)
+    return counted.rate if counted else None, p95
 
 
 def markdown(report: WatchReport) -> str:

@@ -8,16 +8,22 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from blocks.metrics import Counters, Metrics, Sampler, Traffic, difference
+from blocks.metrics import Counted, Counters, Metrics, Sampler, difference
 from blocks.service import Service
 from release.errors import Unreachable
 from release.rollout import Slot
 from release.rules import WatchRules
-from release.triggers import AUTH_NOT_CONFIGURED, probes_needed
+from release.triggers import AUTH_NOT_CONFIGURED, Sample, probes_needed
 
 AT = datetime(2026, 1, 8, 2, 14, tzinfo=UTC)
 RULES = WatchRules(length=timedelta(minutes=1), every=timedelta(seconds=15))  # 34 probes a tick
 NEEDED = probes_needed(RULES)
+
+
+def counts(sample: Sample) -> tuple[int, int]:
+    """Requests and errors of the sample's one source."""
+    (traffic,) = sample.traffic
+    return traffic.requests, traffic.errors
 
 
 class Router:
@@ -62,9 +68,10 @@ class TestWithoutRouter:
         sample = sampler_of().sample(AT)
         assert sample.at == AT
         assert sample.health is True
-        assert (sample.requests, sample.errors) == (NEEDED, 0)
-        assert sample.p95 is not None
-        assert sample.p95 < timedelta(seconds=2)
+        assert counts(sample) == (NEEDED, 0)
+        (times,) = sample.times
+        assert times.p95 is not None
+        assert times.p95 < timedelta(seconds=2)
         assert sample.unknown == ()
 
     def test_5xx_and_silence_are_errors_and_4xx_are_not(self, httpserver: HTTPServer) -> None:
@@ -79,24 +86,24 @@ class TestWithoutRouter:
         service = Service(url=httpserver.url_for(""))
         with Metrics(probe_path="/mixed").sampler(service, None, RULES) as sampler:
             sample = sampler.sample(AT, probes=8)
-        assert (sample.requests, sample.errors) == (8, 4)
+        assert counts(sample) == (8, 4)
 
     def test_a_service_that_is_down_is_unhealthy_and_full_of_errors(self) -> None:
         service = Service(url="http://127.0.0.1:9")
         with Metrics().sampler(service, None, RULES) as sampler:
             sample = sampler.sample(AT)
         assert (sample.health, sample.health_detail) == (False, "Connection refused")
-        assert sample.requests == sample.errors == NEEDED
-        assert sample.p95 is None
+        assert counts(sample) == (NEEDED, NEEDED)
+        assert sample.times == ()
 
     def test_a_late_sample_sends_more_so_that_windows_are_filled(
         self, sampler_of: Callable[..., Sampler]
     ) -> None:
         sampler = sampler_of()
-        assert sampler.sample(AT).requests == 34
-        assert sampler.sample(AT + timedelta(seconds=15)).requests == 34
-        assert sampler.sample(AT + timedelta(seconds=35)).requests == 50
-        assert sampler.sample(AT + timedelta(seconds=50)).requests == 34
+        assert counts(sampler.sample(AT))[0] == 34
+        assert counts(sampler.sample(AT + timedelta(seconds=15)))[0] == 34
+        assert counts(sampler.sample(AT + timedelta(seconds=35)))[0] == 50
+        assert counts(sampler.sample(AT + timedelta(seconds=50)))[0] == 34
 
 
 class TestWithRouter:
@@ -105,9 +112,9 @@ class TestWithRouter:
         sampler = sampler_of(router)
         router.answered, router.errors = 1500, 12
         sample = sampler.sample(AT)
-        assert (sample.requests, sample.errors) == (500, 2)
+        assert counts(sample) == (500, 2)
         sample = sampler.sample(AT)
-        assert (sample.requests, sample.errors) == (0, 0)
+        assert counts(sample) == (0, 0)
 
     def test_real_traffic_makes_probes_unnecessary(
         self, sampler_of: Callable[..., Sampler], httpserver: HTTPServer
@@ -139,12 +146,12 @@ class TestWithRouter:
         sampler = sampler_of(router)
         router.answered, router.errors = 50, 0
         sample = sampler.sample(AT)
-        assert (sample.requests, sample.errors) == (None, None)
+        assert sample.traffic == ()
         assert sample.unknown == (
             "router: its counters began again, the traffic until now is unknown",
         )
         router.answered = 80
-        assert sampler.sample(AT).requests == 30
+        assert counts(sampler.sample(AT))[0] == 30
 
     def test_a_router_that_is_down_is_said_and_nothing_else_suffers(
         self, sampler_of: Callable[..., Sampler]
@@ -153,19 +160,19 @@ class TestWithRouter:
         sampler = sampler_of(router)
         router.down = True
         sample = sampler.sample(AT)
-        assert (sample.health, sample.requests) == (True, None)
+        assert (sample.health, sample.traffic) == (True, ())
         assert sample.unknown == ("router: HAProxy does not answer at its admin socket",)
         router.down = False
-        assert sampler.sample(AT).requests is None  # nothing to compare with yet
+        assert sampler.sample(AT).traffic == ()  # nothing to compare with yet
         router.answered += 7
-        assert sampler.sample(AT).requests == 7
+        assert counts(sampler.sample(AT))[0] == 7
 
     def test_answers_of_the_router_itself_are_errors_too(self) -> None:
         """A router without any server answers 503, and no server counts that."""
         service = Service(url="http://127.0.0.1:9")
         with Metrics().sampler(service, Router(), RULES) as sampler:
             sample = sampler.sample(AT)
-        assert sample.requests == sample.errors == NEEDED
+        assert counts(sample) == (NEEDED, NEEDED)
 
 
 @pytest.mark.parametrize(
@@ -189,10 +196,10 @@ def test_counters_are_compared_slot_by_slot(
     grown: tuple[int, int] | None,
 ) -> None:
     found = difference(
-        {name: Traffic(*counts) for name, counts in before.items()},
-        {name: Traffic(*counts) for name, counts in now.items()},
+        {name: Counted(*counts) for name, counts in before.items()},
+        {name: Counted(*counts) for name, counts in now.items()},
     )
-    assert found == (Traffic(*grown) if grown else None)
+    assert found == (Counted(*grown) if grown else None)
 
 
 class TestAuth:

@@ -1,21 +1,21 @@
 """The rollback triggers at their boundaries: the specification of when a release has to go."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from release.model import Baseline, Release
 from release.rules import WatchRules
+from release.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER, Times, Traffic
 from release.triggers import (
     AUTH_NOT_CONFIGURED,
     Action,
     Decision,
-    Outcome,
     Sample,
-    Span,
-    Trigger,
     judge_auth,
     judge_error_rate,
     judge_health,
@@ -25,6 +25,7 @@ from release.triggers import (
     percentile,
     probes_needed,
 )
+from release.verdict import Outcome, Span, Trigger
 
 START = datetime(2026, 1, 8, 2, 14, tzinfo=UTC)
 RULES = WatchRules()
@@ -37,6 +38,10 @@ SANDBOX = WatchRules(
 )
 HEALTHY, UNHEALTHY, INCONCLUSIVE = Outcome.HEALTHY, Outcome.UNHEALTHY, Outcome.INCONCLUSIVE
 MS = timedelta(milliseconds=1)
+V = "v1.1.0"
+BASELINE = Baseline(
+    "production", Release("v1.0.0", "a" * 40), (), "", 0.0, 20 * MS, START - timedelta(minutes=5)
+)
 
 
 def at(seconds: float) -> datetime:
@@ -52,8 +57,18 @@ def failing(since: float, until: float, every: float = 30) -> list[Sample]:
     return health(*((since + every * number, False) for number in range(count + 1)))
 
 
+def counted(requests: int | None, errors: int | None, source: str = ROUTER) -> tuple[Traffic, ...]:
+    if requests is None or errors is None:
+        return ()
+    return (Traffic(source, ALL_RELEASES, requests, errors),)
+
+
+def took(p95: timedelta | None) -> tuple[Times, ...]:
+    return (Times(PROBES, ALL_RELEASES, p95, p95, p95),)
+
+
 def traffic(*marks: tuple[float, int | None, int | None]) -> list[Sample]:
-    return [Sample(at(seconds), requests=sent, errors=bad) for seconds, sent, bad in marks]
+    return [Sample(at(seconds), traffic=counted(sent, bad)) for seconds, sent, bad in marks]
 
 
 def steady(
@@ -201,23 +216,51 @@ class TestErrorRate:
     def test_above_five_percent_for_longer_than_five_minutes(
         self, samples: list[Sample], outcome: Outcome
     ) -> None:
-        assert judge_error_rate(samples, RULES).outcome is outcome
+        assert judge_error_rate(samples, RULES, V).outcome is outcome
 
     def test_the_sentence_says_the_rate_against_the_ceiling(self) -> None:
-        verdict = judge_error_rate(steady(0, 390, 1000, 72), RULES)
-        assert verdict.sentence == "error rate 7.2% > 5.0% for 5 min 30 s (02:14–02:19 UTC)"
+        verdict = judge_error_rate(steady(0, 390, 1000, 72), RULES, V)
+        assert verdict.sentence == "error rate 7.2% > 5.0% for 5 min 30 s (02:14–02:19 UTC, router)"
         assert verdict.value == "7.2% of 14,000 requests"
         assert verdict.limit == "5.0% for 5 min"
 
     def test_a_rate_close_to_the_ceiling_is_told_from_it(self) -> None:
-        verdict = judge_error_rate(steady(0, 330, 10_000, 504), RULES)
+        verdict = judge_error_rate(steady(0, 330, 10_000, 504), RULES, V)
         assert verdict.sentence.startswith("error rate 5.04% > 5.0% for")
 
     def test_too_few_requests_are_said(self) -> None:
-        verdict = judge_error_rate(traffic((0, 40, 0), (30, 2, 0)), RULES)
+        verdict = judge_error_rate(traffic((0, 40, 0), (30, 2, 0)), RULES, V)
         assert verdict.sentence == (
-            "error rate not judged: 42 requests counted, a window needs 100"
+            "error rate not judged: 42 requests counted, a window needs 100 (router)"
         )
+
+    def test_each_source_is_judged_by_itself_and_the_breach_of_one_is_enough(self) -> None:
+        samples = [
+            Sample(at(t), traffic=(*counted(1000, 0, PROBES), *counted(100, 9, ROUTER)))
+            for t in range(0, 331, 30)
+        ]
+        verdict = judge_error_rate(samples, RULES, V)
+        assert verdict.fires
+        assert verdict.sentence == "error rate 9.0% > 5.0% for 5 min 30 s (02:14–02:19 UTC, router)"
+
+    def test_a_source_that_is_silent_takes_nothing_from_one_that_is_not(self) -> None:
+        silent = [Sample(at(t), traffic=counted(0, 0, PROMETHEUS)) for t in range(0, 331, 30)]
+        good, bad = steady(15, 345, 100, 0), steady(15, 345, 100, 9)
+        assert judge_error_rate([*silent, *bad], RULES, V).fires
+        assert judge_error_rate([*silent, *good], RULES, V).outcome is HEALTHY
+        assert "prometheus" in judge_error_rate([*silent, *good], RULES, V).sentence
+
+    @pytest.mark.parametrize(
+        ("release", "outcome"), [(V, UNHEALTHY), ("", UNHEALTHY), ("v1.0.0", INCONCLUSIVE)]
+    )
+    def test_the_traffic_of_another_release_is_not_judged(
+        self, release: str, outcome: Outcome
+    ) -> None:
+        samples = [
+            Sample(at(t), traffic=(Traffic(PROMETHEUS, release, 100, 9),))
+            for t in range(0, 331, 30)
+        ]
+        assert judge_error_rate(samples, RULES, V).outcome is outcome
 
     @settings(max_examples=50, deadline=None)
     @given(
@@ -231,8 +274,8 @@ class TestErrorRate:
     ) -> None:
         """However thin the traffic that keeps it in the window."""
         samples = steady(0, 39 * every, requests, 0, every)
-        samples[bad] = Sample(samples[bad].at, requests=burst, errors=burst)
-        assert judge_error_rate(samples, RULES).outcome is not UNHEALTHY
+        samples[bad] = Sample(samples[bad].at, traffic=counted(burst, burst))
+        assert judge_error_rate(samples, RULES, V).outcome is not UNHEALTHY
 
 
 class TestAuth:
@@ -299,12 +342,12 @@ class TestResponseTimes:
     def test_are_measured_against_the_baseline(
         self, p95: timedelta | None, baseline: timedelta | None, until: int, outcome: Outcome
     ) -> None:
-        samples = [Sample(at(t), p95=p95) for t in range(0, until + 1, 30)]
-        assert judge_response_times(samples, RULES, baseline).outcome is outcome
+        samples = [Sample(at(t), times=took(p95)) for t in range(0, until + 1, 30)]
+        assert judge_response_times(samples, RULES, baseline, V).outcome is outcome
 
     def test_ask_a_person_and_never_roll_back(self) -> None:
-        samples = [Sample(at(t), p95=900 * MS) for t in range(0, 331, 30)]
-        verdict = judge_response_times(samples, RULES, 20 * MS)
+        samples = [Sample(at(t), times=took(900 * MS)) for t in range(0, 331, 30)]
+        verdict = judge_response_times(samples, RULES, 20 * MS, V)
         assert verdict.outcome is UNHEALTHY
         assert not verdict.fires
         assert verdict.sentence == (
@@ -330,9 +373,8 @@ def watched(
         Sample(
             at(since + every * number),
             health=good_health,
-            requests=requests,
-            errors=errors,
-            p95=20 * MS,
+            traffic=counted(requests, errors),
+            times=took(20 * MS),
             auth=auth,
             auth_detail=auth_detail,
             p0=p0,
@@ -342,7 +384,7 @@ def watched(
 
 
 def decide(samples: list[Sample], rules: WatchRules = RULES) -> Decision:
-    return judge_watch(samples, rules, START, 20 * MS)
+    return judge_watch(samples, rules, START, BASELINE, V)
 
 
 class TestWatch:
@@ -418,10 +460,7 @@ class TestWatch:
         )
 
     def test_slow_answers_let_the_release_stay_and_are_said(self) -> None:
-        samples = [
-            Sample(s.at, health=True, requests=100, errors=0, p95=2000 * MS, auth=True, p0="")
-            for s in watched(600)
-        ]
+        samples = [replace(s, times=took(2000 * MS)) for s in watched(600)]
         decision = decide(samples)
         assert decision.action is Action.PASS
         assert decision.notes == (
@@ -484,9 +523,8 @@ def any_samples(draw: st.DrawFn, until: int = 900) -> list[Sample]:
             Sample(
                 at(moment),
                 health=draw(MAYBE),
-                requests=requests,
-                errors=errors,
-                p95=draw(st.none() | st.integers(1, 2000).map(lambda ms: ms * MS)),
+                traffic=counted(requests, errors),
+                times=took(draw(st.none() | st.integers(1, 2000).map(lambda ms: ms * MS))),
                 auth=draw(MAYBE),
                 p0=draw(st.sampled_from([None, "", "", ""])),
             )
@@ -516,16 +554,7 @@ class TestWhateverIsSampled:
         self, samples: list[Sample], later: list[Sample]
     ) -> None:
         after = max((sample.at for sample in samples), default=START) - START
-        appended = [
-            Sample(
-                s.at + after + timedelta(seconds=1),
-                health=s.health,
-                requests=s.requests,
-                errors=s.errors,
-                auth=s.auth,
-            )
-            for s in later
-        ]
+        appended = [replace(s, at=s.at + after + timedelta(seconds=1)) for s in later]
         fired = {v.trigger: v.sentence for v in decide(samples).verdicts if v.fires}
         still = {v.trigger: v.sentence for v in decide([*samples, *appended]).verdicts if v.fires}
         assert fired.items() <= still.items()
@@ -571,7 +600,7 @@ def test_probes_alone_fill_every_window(rules: WatchRules, probes: int) -> None:
 def test_probes_alone_let_the_error_rate_be_judged(rules: WatchRules) -> None:
     sent = probes_needed(rules)
     samples = watched(rules.length.total_seconds(), rules, requests=sent)
-    assert judge_error_rate(samples, rules).outcome is HEALTHY
+    assert judge_error_rate(samples, rules, V).outcome is HEALTHY
 
 
 def test_a_percentile_is_one_of_the_values() -> None:

@@ -17,6 +17,7 @@ from release.errors import TriggerFired, Unreachable
 from release.ledger import Event
 from release.model import Baseline, Release
 from release.rules import WatchRules
+from release.traffic import ALL_RELEASES, ROUTER, Traffic
 from release.triggers import AUTH_NOT_CONFIGURED, Action, Sample
 from tasks.watch import WatchReport, measure_baseline, ticks, watch, watch_release
 
@@ -184,8 +185,7 @@ class Script:
             "health": True,
             "auth": True,
             "p0": "",
-            "requests": 100,
-            "errors": 0,
+            "traffic": (Traffic(ROUTER, ALL_RELEASES, 100, 0),),
         }
         return Sample(at, **(good | values))
 
@@ -206,7 +206,7 @@ class TestTheLog:
         assert over.startswith("over: health check good in ")
 
     def test_says_once_that_a_source_is_silent(self, production: Production) -> None:
-        silent = {"unknown": ("router: no answer",), "requests": None, "errors": None}
+        silent = {"unknown": ("router: no answer",), "traffic": ()}
         assert self.lines(production, {}, silent, silent, {}) == ["not seen: router: no answer"]
 
     def test_says_why_the_watch_goes_on(self, production: Production) -> None:

@@ -1,0 +1,63 @@
+"""What a source has counted and timed: answers, 5xx among them, and how long they took."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+ROUTER = "router"
+PROBES = "probes"
+PROMETHEUS = "prometheus"
+
+ALL_RELEASES = ""
+"""The release of traffic that a source cannot tell apart by release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Answers that one source has counted since the sample before.
+
+    Sources overlap (the router counts the probes too): they are judged one by one, never summed.
+    """
+
+    source: str  # ROUTER, PROBES, PROMETHEUS, …
+    release: str  # version; ALL_RELEASES where the source does not tell
+    requests: int
+    errors: int  # 5xx, or no answer
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.errors <= self.requests:
+            raise ValueError(
+                f"{self.errors} errors of {self.requests} requests ({self.source}): not a count"
+            )
+
+    @property
+    def rate(self) -> float | None:
+        """The error rate, a fraction; None without a request."""
+        return self.errors / self.requests if self.requests else None
+
+    def concerns(self, version: str) -> bool:
+        """Whether it may be held against ``version``: it is its own, or all traffic."""
+        return self.release in (ALL_RELEASES, version)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Percentiles of the answer times that one source has seen since the sample before."""
+
+    source: str
+    release: str  # as in Traffic
+    p50: timedelta | None = None
+    p95: timedelta | None = None
+    p99: timedelta | None = None
+
+    def concerns(self, version: str) -> bool:
+        """Whether it may be held against ``version``: it is its own, or all traffic."""
+        return self.release in (ALL_RELEASES, version)
+
+
+def busiest(counted: tuple[Traffic, ...], version: str) -> Traffic | None:
+    """Of what may be held against ``version``, the source that has counted most; None for none."""
+    return max(
+        (traffic for traffic in counted if traffic.concerns(version)),
+        key=lambda traffic: (traffic.requests, traffic.errors, traffic.source, traffic.release),
+        default=None,
+    )

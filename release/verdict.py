@@ -1,0 +1,75 @@
+"""What a rule says of a release: its verdict, over a stretch of time.
+
+Source: the runbook, "Rollback Trigger Conditions".
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+_SECONDS_BELOW = timedelta(minutes=2)  # spans shorter than this are written with seconds
+
+
+class Outcome(StrEnum):
+    """What a rule says."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Trigger(StrEnum):
+    """What is judged, by the ids that the runbook's trigger conditions carry.
+
+    All but the last roll back; the last one asks a person.
+    """
+
+    P0 = "p0"
+    AUTH = "auth-flow"
+    HEALTH = "health"
+    ERROR_RATE = "error-rate"
+    RESPONSE_TIMES = "response-times"
+
+
+ASKS_A_PERSON = frozenset({Trigger.RESPONSE_TIMES})
+"""Rules relative to the baseline: no rollback trigger of the runbook, so they never roll back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time."""
+
+    since: datetime
+    until: datetime
+
+    @property
+    def length(self) -> timedelta:
+        return self.until - self.since
+
+    def __str__(self) -> str:
+        form = "%H:%M:%S" if self.length < _SECONDS_BELOW else "%H:%M"
+        since, until = (at.astimezone(UTC).strftime(form) for at in (self.since, self.until))
+        return f"{since}–{until} UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one rule says about the samples, with its numbers as people read them."""
+
+    trigger: Trigger
+    outcome: Outcome
+    sentence: str
+    value: str = "–"
+    limit: str = "–"
+    window: str = "–"
+    under_way: bool = False  # a breach that has not lasted long enough, and has not ended
+
+    @property
+    def fires(self) -> bool:
+        """Whether it rolls the release back."""
+        return self.outcome is Outcome.UNHEALTHY and self.trigger not in ASKS_A_PERSON
+
+
+def clock(at: datetime) -> str:
+    """A time of day as sentences show it: 02:14:30 UTC."""
+    return at.astimezone(UTC).strftime("%H:%M:%S UTC")
