@@ -13,11 +13,10 @@ from enum import StrEnum
 
 from release.duration import say_duration
 from release.errors import RollbackFailed, RolloutFailed
-from release.model import Baseline, Check, ImageRef, Instance
+from release.model import Baseline, ImageRef, Instance
 
 FULL_WEIGHT = 100  # of a slot's weight; what every instance has once it is trusted
 BAKE_WEIGHT = 25  # of 100: a new instance beside one old one gets a fifth of the requests
-ERROR_SHARE_CEILING = 0.05  # fraction, 5xx / all responses (runbook: "Error rate > 5%")
 _STOPPED = ("exited", "created")  # the engine's words for a container that can be started
 
 
@@ -65,6 +64,7 @@ class Cutover:
     image: ImageRef | None
     slots: tuple[Slot, ...]  # the new instances' slots, with their counters at that moment
     took: timedelta
+    beside: tuple[Slot, ...] = ()  # all other slots, at the same moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,43 +228,6 @@ def choose_slots(slots: Sequence[Slot], names: Sequence[str]) -> tuple[str, ...]
         )
     given = dict(zip(wanted, free, strict=False))
     return tuple(held.get(name) or given[name] for name in names)
-
-
-def judge_bake(
-    before: Sequence[Slot],
-    after: Sequence[Slot],
-    ceiling: float = ERROR_SHARE_CEILING,
-    fewest_errors: int = 1,
-) -> Check:
-    """Decide from the router's own counters whether the new instances may take everything.
-
-    The share is 5xx / all responses of the slots in ``before``, between the two looks; it must not
-    be above ``ceiling``. A slot that the router took out, or that changed hands, fails as well.
-    While the bake goes on, ``fewest_errors`` keeps one stray error from being judged as a share
-    of a handful of answers. No answer at all is no failure: an idle service cannot be judged here,
-    and the verification that follows sends requests of its own.
-    """
-    now = {slot.name: slot for slot in after}
-    for slot in before:
-        there = now.get(slot.name)
-        if there is None or there.instance != slot.instance or not there.serving:
-            return Check("bake", False, f"{slot.instance} does not serve any more in {slot.name}")
-    errors = sum(_since(slot.answered_5xx, now[slot.name].answered_5xx) for slot in before)
-    answered = sum(_since(slot.answered, now[slot.name].answered) for slot in before)
-    names = ", ".join(slot.instance for slot in before)
-    if not answered:
-        return Check("bake", True, f"no request reached {names}: nothing to judge")
-    share = errors / answered
-    compared = ">" if share > ceiling else "≤"
-    sentence = (
-        f"{errors} of {answered} answers of {names} were 5xx: {share:.1%} {compared} {ceiling:.1%}"
-    )
-    return Check("bake", share <= ceiling or errors < fewest_errors, sentence)
-
-
-def _since(before: int, after: int) -> int:
-    """What a counter grew by; a router that was restarted counts from 0 again."""
-    return after - before if after >= before else after
 
 
 def which_to_retire(

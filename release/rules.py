@@ -30,6 +30,13 @@ class RolloutRules(Rules):
     bake: Duration = timedelta(seconds=3)
     """Watched time with both releases in service, before the baseline is drained."""
 
+    bake_up_to: Duration = timedelta(seconds=30)
+    """How long the bake may take while errors speak against the release and prove nothing yet."""
+
+    bake_alpha: float = Field(default=0.001, gt=0, le=0.1)
+    """Highest probability with which the bake throws out a release whose error rate is at most the
+    watch's `error_rate_ceiling`, however often it is looked at."""
+
     drain_timeout: Duration = timedelta(seconds=30)
     """How long requests in flight on a draining container may take to finish."""
 

@@ -10,6 +10,14 @@ from prefect.artifacts import create_markdown_artifact
 
 from blocks.orchestrator import Orchestrator
 from blocks.router import Router
+from release.bake import (
+    ERROR_SHARE_CEILING,
+    BakeVerdict,
+    bake_is_over,
+    judge_bake,
+    looks_of,
+    out_of_service,
+)
 from release.duration import say_duration
 from release.errors import (
     BadConfiguration,
@@ -18,10 +26,9 @@ from release.errors import (
     RolloutFailed,
     Unreachable,
 )
-from release.model import Baseline, Check, ImageRef, Instance
+from release.model import Baseline, ImageRef, Instance
 from release.rollout import (
     BAKE_WEIGHT,
-    ERROR_SHARE_CEILING,
     FULL_WEIGHT,
     Act,
     Cutover,
@@ -29,17 +36,16 @@ from release.rollout import (
     Move,
     Restored,
     World,
-    judge_bake,
     missing_instances,
     plan_restore,
     rollout_report,
     which_to_retire,
 )
 from release.rules import RolloutRules
+from release.verdict import Outcome
 from tasks.step import step
 
-_LOOK_EVERY = 0.5  # seconds, during the bake
-_ERRORS_TO_STOP_EARLY = 5  # 5xx answers; the bake's end judges fewer
+_LOOK_EVERY = 0.2  # seconds, during the bake
 _MOST_MOVES = 40  # of one restore; its longest plan has 10
 _HICCUPS = (1, 3, 10, 10, 30)  # seconds between tries while a system does not answer
 _LONGEST = timedelta(hours=1)  # the rules bound these steps; this bounds a hanging system
@@ -119,10 +125,15 @@ def admit_instances(
     for slot in router.slots():
         if slot.serving:
             router.set_weight(slot.instance, FULL_WEIGHT)
-    slots = tuple(router.admit(instance, BAKE_WEIGHT) for instance in instances)
-    for number, slot in enumerate(slots, 1):
-        _say(run, f"{slot.instance} {number}/{len(slots)}  serves in {slot.name}")
-    return Cutover(instances[0].image, slots, _length(began))
+    for number, instance in enumerate(instances, 1):
+        slot = router.admit(instance, BAKE_WEIGHT)
+        _say(run, f"{slot.instance} {number}/{len(instances)}  serves in {slot.name}")
+    names = {instance.name for instance in instances}
+    # One look at all of them, so that both releases are counted over the same time.
+    slots = router.slots()
+    new = tuple(slot for slot in slots if slot.instance in names)
+    beside = tuple(slot for slot in slots if slot.instance not in names)
+    return Cutover(instances[0].image, new, _length(began), beside)
 
 
 @step("Bake", timeout=_LONGEST)
@@ -133,23 +144,28 @@ def bake(
     run: str,
     ceiling: float = ERROR_SHARE_CEILING,
     key: str = "",
-) -> Check:
+) -> BakeVerdict:
     """Watch both releases side by side. Raises RolloutFailed if the new one fails too often.
 
-    Looked at twice a second, so that a release that fails at once is stopped at once.
+    Looked at again and again, so that a release that fails at once is stopped at once. It goes on
+    for up to ``bake_up_to`` while errors speak against the release and do not yet prove anything.
     """
     router = _router(target)
-    until = time.monotonic() + rules.bake.total_seconds()
+    began = time.monotonic()
+    names = {slot.instance for slot in cutover.slots}
+    seen = [(*cutover.slots, *cutover.beside)]
+    pause = min(_LOOK_EVERY, rules.bake.total_seconds())
     while True:
-        left = until - time.monotonic()
-        time.sleep(max(0.0, min(_LOOK_EVERY, left)))
-        fewest = _ERRORS_TO_STOP_EARLY if left > _LOOK_EVERY else 1
-        check = judge_bake(cutover.slots, router.slots(), ceiling, fewest)
-        if not check.passed:
-            raise RolloutFailed(check.sentence, f"artifact rollout-{target.environment}")
-        if left <= _LOOK_EVERY:
-            _say(run, f"bake of {say_duration(rules.bake)} passed: {check.sentence}")
-            return check
+        time.sleep(pause)
+        pause = _LOOK_EVERY
+        seen.append(router.slots())
+        verdict = judge_bake(looks_of(seen, names), ceiling, rules.bake_alpha)
+        gone = out_of_service(cutover.slots, seen[-1])
+        if gone or verdict.outcome is Outcome.UNHEALTHY:
+            raise RolloutFailed(gone or verdict.sentence, f"artifact rollout-{target.environment}")
+        if bake_is_over(verdict, _length(began), rules):
+            _say(run, f"bake of {_since(began)} {verdict.outcome}: {verdict.sentence}")
+            return verdict
 
 
 @step("Pin release", timeout=timedelta(minutes=1), retries=1)

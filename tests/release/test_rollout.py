@@ -17,7 +17,6 @@ from release.rollout import (
     World,
     choose_slots,
     instances_in_file,
-    judge_bake,
     missing_instances,
     plan_restore,
     render_backend,
@@ -196,62 +195,6 @@ def test_instances_that_a_repeated_step_started_before_are_used() -> None:
 
 def test_a_release_whose_image_serves_already_gets_new_containers() -> None:
     assert missing_instances((container(1),), OLD, ["id1"], 1) == ((), 1)
-
-
-# ---- the bake
-
-
-def counted(answered: int, errors: int, admin: Admin = Admin.READY, up: bool = True) -> Slot:
-    slot = in_slot(2, "app-api-2", admin, answered=answered, answered_5xx=errors)
-    return replace(slot, up=up)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "passed", "sentence"),
-    [
-        ((0, 0), (400, 0), True, "0 of 400 answers of app-api-2 were 5xx: 0.0% ≤ 5.0%"),
-        ((0, 0), (400, 20), True, "20 of 400 answers of app-api-2 were 5xx: 5.0% ≤ 5.0%"),
-        ((0, 0), (400, 21), False, "21 of 400 answers of app-api-2 were 5xx: 5.2% > 5.0%"),
-        ((1000, 900), (1400, 900), True, "0 of 400 answers of app-api-2 were 5xx: 0.0% ≤ 5.0%"),
-        ((0, 0), (1, 1), False, "1 of 1 answers of app-api-2 were 5xx: 100.0% > 5.0%"),
-        ((7, 0), (7, 0), True, "no request reached app-api-2: nothing to judge"),
-        # The router was restarted during the bake: its counters began again.
-        ((900, 3), (50, 0), True, "0 of 50 answers of app-api-2 were 5xx: 0.0% ≤ 5.0%"),
-    ],
-)
-def test_the_share_of_5xx_among_new_instances_decides(
-    before: tuple[int, int], after: tuple[int, int], passed: bool, sentence: str
-) -> None:
-    check = judge_bake([counted(*before)], [in_slot(1, "app-api-1"), counted(*after)])
-
-    assert (check.passed, check.sentence) == (passed, sentence)
-
-
-def test_errors_of_the_old_instances_are_not_held_against_the_new() -> None:
-    old = in_slot(1, "app-api-1", answered=100, answered_5xx=100)
-
-    assert judge_bake([counted(0, 0)], [old, counted(100, 0)]).passed
-
-
-@pytest.mark.parametrize(
-    "after",
-    [
-        counted(400, 0, up=False),
-        counted(400, 0, Admin.DRAIN),
-        replace(counted(400, 0), instance="app-api-9"),
-        Slot("api9"),
-    ],
-)
-def test_a_new_instance_that_leaves_service_fails_the_bake(after: Slot) -> None:
-    check = judge_bake([counted(0, 0)], [after])
-
-    assert not check.passed
-    assert check.sentence == "app-api-2 does not serve any more in api2"
-
-
-def test_while_the_bake_goes_on_one_error_is_not_yet_a_verdict() -> None:
-    assert judge_bake([counted(0, 0)], [counted(2, 1)], fewest_errors=5).passed
-    assert not judge_bake([counted(0, 0)], [counted(9, 5)], fewest_errors=5).passed
 
 
 # ---- what leaves service
