@@ -78,6 +78,12 @@ class WatchRules(Rules):
     fewest_requests: int = Field(default=100, ge=1)
     """Requests a window must hold to be judged; probes add the missing ones."""
 
+    error_rate_factor: float = Field(default=2.0, gt=1)
+    """An error rate of this many times the baseline's asks a person, if it is no chance."""
+
+    error_rate_alpha: float = Field(default=0.001, gt=0, le=0.1)
+    """No chance: at most this probability to see it by chance (Fisher's exact test, one-sided)."""
+
     p95_factor: float = Field(default=3.0, gt=1)
     """The 95th percentile may be this many times the baseline's, for `sustained_for`."""
 

@@ -32,6 +32,9 @@ class Tally:
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(self.requests + other.requests, self.errors + other.errors)
 
+    def __sub__(self, other: "Tally") -> "Tally":
+        return Tally(self.requests - other.requests, self.errors - other.errors)
+
     @property
     def rate(self) -> float:
         """The error rate, a fraction; 0 without a request."""

@@ -23,16 +23,10 @@ class Traffic:
     requests: int
     errors: int  # 5xx, or no answer
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.errors <= self.requests:
-            raise ValueError(
-                f"{self.errors} errors of {self.requests} requests ({self.source}): not a count"
-            )
-
     @property
     def rate(self) -> float | None:
-        """The error rate, a fraction; None without a request."""
-        return self.errors / self.requests if self.requests else None
+        """The error rate, a fraction of at most 1; None without a request."""
+        return min(1.0, self.errors / self.requests) if self.requests else None
 
     def concerns(self, version: str) -> bool:
         """Whether it may be held against ``version``: it is its own, or all traffic."""

@@ -11,36 +11,21 @@ Source: the runbook, "Rollback Trigger Conditions" and "Post-Deployment".
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 
+from release.comparison import judge_error_change, judge_response_times
 from release.duration import say_duration
 from release.model import Baseline
 from release.rules import WatchRules
+from release.sample import Counted, Stream, in_order, streams_of
+from release.sample import Sample as Sample  # what triggers are judged by goes by their name
+from release.sample import percentile as percentile
+from release.sequential import Tally, sum_of
 from release.sustained import Reading, Words, judge_sustained, worst_of
-from release.traffic import PROBES, Times, Traffic
 from release.verdict import ASKS_A_PERSON, Outcome, Span, Trigger, Verdict, clock
 
 AUTH_NOT_CONFIGURED = "no account is configured for it"
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What was seen at one moment. None: it could not be seen, or was not looked at."""
-
-    at: datetime  # aware
-    health: bool | None = None
-    health_detail: str = ""  # of a failure: "HTTP 503", "connection refused"
-    traffic: tuple[Traffic, ...] = ()  # since the sample before; a source that is down is absent
-    times: tuple[Times, ...] = ()
-    auth: bool | None = None  # None: not checked at this sample
-    auth_detail: str = ""
-    p0: str | None = None  # "": none declared; else the reason
-    unknown: tuple[str, ...] = ()  # one sentence for each source that did not answer
-
-    def __post_init__(self) -> None:
-        if self.at.tzinfo is None:
-            raise ValueError(f"a sample at {self.at}, without a time zone, cannot be placed")
 
 
 class Action(StrEnum):
@@ -80,11 +65,12 @@ def judge_watch(
     - no breach is under way: a failing health check, an error rate above the ceiling, an auth
       check that has just failed; and
     - health is proven: seen without a gap over the last ``sustained_for``, good at the end; and
-    - auth is proven: its last check succeeded, or there is no account to check it with.
+    - auth is proven: its last check succeeded, not long ago, or no account is there to check with.
 
-    Otherwise it goes on for up to ``extend_up_to``, and fails if that did not settle it. Traffic
-    counts, response times and P0 reports that could not be had do not fail it: the metrics being
-    down is not the release being bad. They are said in ``notes``.
+    Otherwise it goes on for up to ``extend_up_to``, and fails if that did not settle it; or before
+    that, as soon as nothing but failing is possible, because health cannot be proven in the time
+    that is left. Traffic counts, response times and P0 reports that could not be had do not fail
+    it: the metrics being down is not the release being bad. They are said in ``notes``.
     """
     ordered = in_order(samples)
     now = max(ordered[-1].at, started_at) if ordered else started_at
@@ -94,25 +80,32 @@ def judge_watch(
         judge_auth(ordered, rules, span),
         judge_health(ordered, rules, span),
         judge_error_rate(ordered, rules, version, span),
-        judge_response_times(ordered, rules, baseline.p95, version, span),
+        judge_error_change(ordered, rules, baseline, version, span),
+        judge_response_times(ordered, rules, baseline, version, span),
     )
     notes = tuple(v.sentence for v in verdicts if v.outcome is not Outcome.HEALTHY and not v.fires)
     fired = [verdict.sentence for verdict in verdicts if verdict.fires]
     end = started_at + rules.length
+    last_end = end + rules.extend_up_to
     if fired:
         return Decision(Action.FAIL, "; ".join(fired), now, verdicts, notes)
-    if now < end:
-        return Decision(Action.CONTINUE, f"watched until {clock(end)}", end, verdicts, notes)
     unsettled = _unsettled(ordered, rules, verdicts, now)
     watched = say_duration(span.length)
-    if not unsettled:
+    if now >= end and not unsettled:
         return Decision(Action.PASS, f"no trigger in {watched}", now, verdicts, notes)
-    last_end = end + rules.extend_up_to
     why = "; ".join(unsettled)
-    if now < last_end:
-        sentence = f"watched on, until {clock(last_end)} at most: {why}"
-        return Decision(Action.CONTINUE, sentence, last_end, verdicts, notes)
-    return Decision(Action.FAIL, f"not proven healthy in {watched}: {why}", now, verdicts, notes)
+    if now >= last_end:
+        return Decision(
+            Action.FAIL, f"not proven healthy in {watched}: {why}", now, verdicts, notes
+        )
+    # The deciding sample comes by the longest gap after the end at most, or it proves nothing.
+    if _health_proven_from(ordered, rules, now) > last_end + rules.longest_gap:
+        hopeless = f"not to be proven healthy any more until {clock(last_end)}: {why}"
+        return Decision(Action.FAIL, hopeless, now, verdicts, notes)
+    if now < end:
+        return Decision(Action.CONTINUE, f"watched until {clock(end)}", end, verdicts, notes)
+    sentence = f"watched on, until {clock(last_end)} at most: {why}"
+    return Decision(Action.CONTINUE, sentence, last_end, verdicts, notes)
 
 
 def _unsettled(
@@ -125,10 +118,25 @@ def _unsettled(
     if recent.outcome is Outcome.INCONCLUSIVE and not recent.under_way:
         reasons.append(recent.sentence)
     auth = next(verdict for verdict in verdicts if verdict.trigger is Trigger.AUTH)
+    checked = [sample.at for sample in samples if sample.auth is not None]
     unchecked = auth.outcome is Outcome.INCONCLUSIVE and not auth.under_way
     if unchecked and not any(sample.auth_detail == AUTH_NOT_CONFIGURED for sample in samples):
         reasons.append(auth.sentence)
+    elif checked and now - checked[-1] > rules.sustained_for + rules.longest_gap:
+        reasons.append(f"auth flow not checked since {clock(checked[-1])}")
     return reasons
+
+
+def _health_proven_from(samples: Sequence[Sample], rules: WatchRules, now: datetime) -> datetime:
+    """The earliest time at which health can be proven, if nothing goes wrong from now on."""
+    since = now
+    for sample in reversed(samples):
+        if sample.health is None:
+            continue
+        if since - sample.at > rules.longest_gap:
+            break
+        since = sample.at
+    return since - rules.longest_gap + min(rules.sustained_for, rules.length)
 
 
 def judge_p0(samples: Iterable[Sample], rules: WatchRules, span: Span | None = None) -> Verdict:
@@ -227,12 +235,13 @@ def judge_error_rate(
 ) -> Verdict:
     """An error rate above the ceiling for longer than ``rules.sustained_for`` fires.
 
-    A rate is 5xx answers / all answers, a fraction. At a sample it is taken over the shortest
-    trailing window with ``rules.fewest_requests`` in it, of at most ``sustained_for``; a window
-    with fewer says nothing. One rate at or below the ceiling starts the count again, and so does
-    a gap over ``rules.longest_gap``. A breach lasts from the first rate above the ceiling to the
-    last sample that added an error, not until its window forgot them: however thin the traffic,
-    four bad minutes are never five.
+    A rate is 5xx answers / all answers, a fraction, and is taken over two trailing windows. The
+    short one is the shortest with ``rules.fewest_requests`` in it, of at most ``sustained_for``;
+    with fewer it says nothing. A breach begins with the first short rate above the ceiling. It
+    ends when the rate is at or below the ceiling in the short window and in the long one, of half
+    of ``sustained_for``: a release at 6% has many a hundred answers with five errors. A gap over
+    ``rules.longest_gap`` ends it as well. It lasts until the last sample whose own rate was above
+    the ceiling, not until its windows forgot that: four bad minutes are never five.
 
     Each source is judged by itself, and the breach of one is enough: a source that sees little or
     nothing takes no breach back. Traffic of other releases than ``version`` is left out.
@@ -242,96 +251,31 @@ def judge_error_rate(
     ordered = in_order(samples)
     window = span or _span_of(ordered)
     limit = f"{rules.error_rate_ceiling:.1%} for {say_duration(rules.sustained_for)}"
-    counted: dict[tuple[str, str], list[_Counted]] = {}
-    for sample in ordered:
-        for traffic in sample.traffic:
-            if traffic.concerns(version):
-                stream = counted.setdefault((traffic.source, traffic.release), [])
-                stream.append(_Counted(sample.at, traffic.requests, traffic.errors))
-    if not counted:
-        sentence = "error rate not judged: no sample holds traffic counts"
-        return Verdict(
-            Trigger.ERROR_RATE, Outcome.INCONCLUSIVE, sentence, limit=limit, window=str(window)
-        )
-    return worst_of(
-        [
-            _judge_error_rate_of(_source_name(source, label), counts, rules, window, limit)
-            for (source, label), counts in counted.items()
-        ]
+    streams = streams_of(ordered, version)
+    if streams:
+        return worst_of([_judge_errors_of(stream, rules, window, limit) for stream in streams])
+    sentence = "error rate not judged: no sample holds traffic counts"
+    return Verdict(
+        Trigger.ERROR_RATE, Outcome.INCONCLUSIVE, sentence, limit=limit, window=str(window)
     )
 
 
-def _judge_error_rate_of(
-    source: str, counted: Sequence["_Counted"], rules: WatchRules, window: Span, limit: str
-) -> Verdict:
-    requests = sum(count.requests for count in counted)
-    errors = sum(count.errors for count in counted)
-    overall = f"{_percent(errors / requests, rules.error_rate_ceiling)}" if requests else "–"
+def _judge_errors_of(stream: Stream, rules: WatchRules, window: Span, limit: str) -> Verdict:
+    total = stream.total
+    overall = _percent(total.rate, rules.error_rate_ceiling) if total.requests else "–"
     return judge_sustained(
-        _rates(counted, rules),
+        _rates(stream.counted, rules),
         rules,
         window,
         Words(
             trigger=Trigger.ERROR_RATE,
             subject="error rate",
-            good=f"error rate {overall} over {requests:,} requests",
-            value=f"{overall} of {requests:,} requests" if requests else "–",
+            good=f"error rate {overall} over {total.requests:,} requests",
+            value=f"{overall} of {total.requests:,} requests" if total.requests else "–",
             limit=limit,
-            nothing=f"{requests:,} requests counted, a window needs {rules.fewest_requests:,}",
-            source=source,
-        ),
-    )
-
-
-def judge_response_times(
-    samples: Iterable[Sample],
-    rules: WatchRules,
-    baseline_p95: timedelta | None,
-    version: str,
-    span: Span | None = None,
-) -> Verdict:
-    """A 95th percentile above the baseline's, times ``p95_factor``, for ``sustained_for``.
-
-    It asks a person and never rolls back: time itself moves response times, and the runbook names
-    no trigger for them. Below ``p95_floor`` it is never a breach.
-
-    Source: the runbook's checklist item "Check response times".
-    """
-    ordered = in_order(samples)
-    window = span or _span_of(ordered)
-    if baseline_p95 is None:
-        sentence = "response times not judged: the baseline's were not measured"
-        return Verdict(Trigger.RESPONSE_TIMES, Outcome.INCONCLUSIVE, sentence, window=str(window))
-    ceiling = max(baseline_p95 * rules.p95_factor, rules.p95_floor)
-    timed = [
-        (sample.at, times.p95)
-        for sample in ordered
-        for times in sample.times
-        # Of probes only: that is what the baseline was measured with.
-        if times.source == PROBES and times.concerns(version) and times.p95 is not None
-    ]
-    readings = [
-        Reading(
-            at=at,
-            known_since=at,
-            breach=p95 > ceiling,
-            adds=p95 > ceiling,
-            text=f"95% of answers within {say_duration(p95)} > {say_duration(ceiling)}",
-        )
-        for at, p95 in timed
-    ]
-    middle = say_duration(percentile([p95 for _, p95 in timed], 0.5)) if timed else "–"
-    return judge_sustained(
-        readings,
-        rules,
-        window,
-        Words(
-            trigger=Trigger.RESPONSE_TIMES,
-            subject="response times",
-            good=f"95% of answers within {middle} (baseline {say_duration(baseline_p95)})",
-            value=middle,
-            limit=f"{say_duration(ceiling)} for {say_duration(rules.sustained_for)}",
-            nothing="no sample holds any",
+            nothing=f"{total.requests:,} requests counted, a window needs "
+            f"{rules.fewest_requests:,}",
+            source=stream.name,
         ),
     )
 
@@ -347,56 +291,38 @@ def probes_needed(rules: WatchRules) -> int:
     return -(-rules.fewest_requests // ticks)
 
 
-def percentile(values: Sequence[timedelta], fraction: float) -> timedelta:
-    """The value that ``fraction`` of ``values`` do not exceed (nearest rank). Needs a value."""
-    ranked = sorted(values)
-    return ranked[max(0, -int(-len(ranked) * fraction // 1) - 1)]
-
-
-def in_order(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    """Sort by time, and keep one sample of each moment; any fixed choice among two will do."""
-    found: dict[datetime, Sample] = {}
-    for sample in samples:
-        other = found.get(sample.at)
-        found[sample.at] = sample if other is None else min(other, sample, key=repr)
-    return tuple(found[at] for at in sorted(found))
-
-
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    """What one source counted at one sample."""
-
-    at: datetime
-    requests: int
-    errors: int
-
-
-def _rates(counted: Sequence[_Counted], rules: WatchRules) -> list[Reading]:
+def _rates(counted: Sequence[Counted], rules: WatchRules) -> list[Reading]:
     """The error rate at each sample whose trailing window holds enough requests."""
     readings = []
+    breach = False
+    ceiling = rules.error_rate_ceiling
     for newest, sample in enumerate(counted):
-        first = _window_start(counted, newest, rules)
+        if newest and sample.at - counted[newest - 1].at > rules.longest_gap:
+            breach = False
+        first = _short_window(counted, newest, rules)
         if first is None:
             continue
-        window = counted[first : newest + 1]
-        requests = sum(s.requests for s in window)
-        rate = sum(s.errors for s in window) / requests
-        ceiling = rules.error_rate_ceiling
+        rate = _sum(counted[first : newest + 1]).rate
+        lately = _sum(_long_window(counted, newest, rules))
+        steady = lately.rate if lately.requests >= rules.fewest_requests else rate
+        goes_on = breach and steady > ceiling
+        breach = rate > ceiling or goes_on
         before = counted[first - 1] if first else None
-        follows = before and window[0].at - before.at <= rules.longest_gap
+        follows = before and counted[first].at - before.at <= rules.longest_gap
+        shown = steady if steady > ceiling else rate
         readings.append(
             Reading(
                 at=sample.at,
-                known_since=before.at if before and follows else window[0].at,
-                breach=rate > ceiling,
-                adds=bool(sample.errors),
-                text=f"error rate {_percent(rate, ceiling)} > {ceiling:.1%}",
+                known_since=before.at if before and follows else counted[first].at,
+                breach=breach,
+                adds=sample.tally.rate > ceiling,
+                text=f"error rate {_percent(shown, ceiling)} > {ceiling:.1%}",
             )
         )
     return readings
 
 
-def _window_start(counted: Sequence[_Counted], newest: int, rules: WatchRules) -> int | None:
+def _short_window(counted: Sequence[Counted], newest: int, rules: WatchRules) -> int | None:
     """Where the shortest window that ends at ``newest`` and holds enough requests begins."""
     requests = 0
     oldest_allowed = counted[newest].at - min(rules.sustained_for, rules.length)
@@ -405,14 +331,27 @@ def _window_start(counted: Sequence[_Counted], newest: int, rules: WatchRules) -
         gap = index < newest and counted[index + 1].at - sample.at > rules.longest_gap
         if gap or sample.at <= oldest_allowed:
             return None
-        requests += sample.requests
+        requests += sample.tally.requests
         if requests >= rules.fewest_requests:
             return index
     return None
 
 
-def _source_name(source: str, release: str) -> str:
-    return f"{source}, {release} alone" if release else source
+def _long_window(counted: Sequence[Counted], newest: int, rules: WatchRules) -> Sequence[Counted]:
+    """The counts of half of ``sustained_for``, or since the last gap where that is later."""
+    oldest_allowed = counted[newest].at - min(rules.sustained_for, rules.length) / 2
+    first = newest
+    while (
+        first > 0
+        and counted[first - 1].at > oldest_allowed
+        and counted[first].at - counted[first - 1].at <= rules.longest_gap
+    ):
+        first -= 1
+    return counted[first : newest + 1]
+
+
+def _sum(counted: Sequence[Counted]) -> Tally:
+    return sum_of(one.tally for one in counted)
 
 
 def _span_of(ordered: Sequence[Sample]) -> Span:

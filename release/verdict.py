@@ -21,17 +21,18 @@ class Outcome(StrEnum):
 class Trigger(StrEnum):
     """What is judged, by the ids that the runbook's trigger conditions carry.
 
-    All but the last roll back; the last one asks a person.
+    All but the last two roll back; those ask a person.
     """
 
     P0 = "p0"
     AUTH = "auth-flow"
     HEALTH = "health"
     ERROR_RATE = "error-rate"
+    ERROR_CHANGE = "error-change"
     RESPONSE_TIMES = "response-times"
 
 
-ASKS_A_PERSON = frozenset({Trigger.RESPONSE_TIMES})
+ASKS_A_PERSON = frozenset({Trigger.ERROR_CHANGE, Trigger.RESPONSE_TIMES})
 """Rules relative to the baseline: no rollback trigger of the runbook, so they never roll back."""
 
 
