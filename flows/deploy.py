@@ -24,6 +24,7 @@ from release.plan import Plan
 from release.rehearsal import Rehearsal
 from release.request import DeployRequest, RollbackRequest, checked
 from release.rollback import after_failure
+from release.watch_report import WatchReport
 from tasks.baseline import record_baseline
 from tasks.checklist import GateRound
 from tasks.environment import hold_environment
@@ -50,7 +51,7 @@ from tasks.rollout import (
 from tasks.systems import check_systems
 from tasks.ticket import close_ticket
 from tasks.verification import verify_instances, verify_public
-from tasks.watch import WatchReport, watch_release
+from tasks.watch import watch_release
 
 
 @flow(name="deploy", flow_run_name=run_name)
@@ -158,19 +159,24 @@ def go_live(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...
     with run.step(Step.DEPLOY):
         pull_image(target, image_of(release), label)
         replace = roll_out if target.router else restart
-        new = replace(run, plan, release)
+        new, cutover = replace(run, plan, release)
         # What is written about the instances decides nothing, so it may fail.
         record_instances(target, new, rules.rollout, label, return_state=True)
     with run.step(Step.VERIFY):
         verify_public(target, release, run.settings.service, rules.verify, label)
         stop_baseline(target, new, rules.rollout, label)
     with run.step(Step.POST):
-        watched = watch_release(target, release, plan.baseline, rules.watch, label)
+        watched = watch_release(target, release, plan.baseline, rules.watch, label, cutover)
     return new, watched
 
 
-def roll_out(run: Run, plan: Plan, release: Release) -> tuple[Instance, ...]:
-    """The rolling restart: users meet the new instances only after they were verified."""
+def roll_out(
+    run: Run, plan: Plan, release: Release
+) -> tuple[tuple[Instance, ...], datetime | None]:
+    """The rolling restart: users meet the new instances only after they were verified.
+
+    Returns the new instances, and when users met them first.
+    """
     target, rules, label, image = run.target, run.rules, run.label, image_of(release)
     started = start_new_instances(target, image, plan.baseline, rules.rollout, label)
     new = await_healthy(target, started, rules.rollout, label)
@@ -179,12 +185,12 @@ def roll_out(run: Run, plan: Plan, release: Release) -> tuple[Instance, ...]:
     bake(target, cutover, rules.rollout, label, rules.watch.error_rate_ceiling)
     pin_release(target, image, label)
     drain_baseline(target, new, rules.rollout, label)
-    return new
+    return new, cutover.at
 
 
-def restart(run: Run, plan: Plan, release: Release) -> tuple[Instance, ...]:
+def restart(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...], datetime | None]:
     """The runbook's plain restart, where no router stands before the service."""
-    return restart_in_place(run.target, image_of(release), run.rules.rollout, run.label)
+    return restart_in_place(run.target, image_of(release), run.rules.rollout, run.label), None
 
 
 def finish(

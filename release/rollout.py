@@ -8,7 +8,7 @@ bring the baseline back; done one at a time with a fresh look after each, they c
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from release.duration import say_duration
@@ -65,6 +65,7 @@ class Cutover:
     slots: tuple[Slot, ...]  # the new instances' slots, with their counters at that moment
     took: timedelta
     beside: tuple[Slot, ...] = ()  # all other slots, at the same moment
+    at: datetime | None = None  # when the last of them was admitted
 
 
 @dataclass(frozen=True, slots=True)

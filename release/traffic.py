@@ -55,3 +55,9 @@ def busiest(counted: tuple[Traffic, ...], version: str) -> Traffic | None:
         key=lambda traffic: (traffic.requests, traffic.errors, traffic.source, traffic.release),
         default=None,
     )
+
+
+def slowest_p95(times: tuple[Times, ...], source: str) -> timedelta | None:
+    """The 95th percentile that ``source`` has measured; None where it did not."""
+    found = [one.p95 for one in times if one.source == source and one.p95 is not None]
+    return max(found, default=None)

@@ -8,6 +8,7 @@ from blocks.target import Target
 from release.baseline import serving_instances, serving_release
 from release.model import Baseline, Instance
 from release.rules import WatchRules
+from release.traffic import ALL_RELEASES, PROBES, busiest, slowest_p95
 from tasks.step import step
 from tasks.watch import measure_baseline
 
@@ -28,15 +29,20 @@ def serving(target: Target) -> tuple[Instance, ...]:
 def record_baseline(target: Target, rules: WatchRules, run: str) -> Baseline:
     """Record digests, schema version, error rate and answer times: the target of a rollback."""
     instances = serving(target)
-    error_rate, p95 = measure_baseline(target, rules)
+    release = serving_release(target.environment, instances)
+    seen = measure_baseline(target, rules)
+    traffic, times = (seen.traffic, seen.times) if seen else ((), ())
+    counted = busiest(traffic, release.version if release else ALL_RELEASES)
     baseline = Baseline(
         environment=target.environment,
-        release=serving_release(target.environment, instances),
+        release=release,
         instances=tuple(instance.id for instance in instances),
         schema_version=target.database.schema_version(),
-        error_rate=error_rate,
-        p95=p95,
+        error_rate=counted.rate if counted else None,
+        p95=slowest_p95(times, PROBES),
         taken_at=datetime.now(UTC),
+        traffic=traffic,
+        times=times,
     )
     image = baseline.image.short if baseline.image else "nothing"
     get_run_logger().info("[%s] Plan      baseline %s %s", run, baseline.version, image)

@@ -33,6 +33,7 @@ from release.evidence import (
 from release.ledger import EventKind
 from release.plan import Plan
 from release.rules import WatchRules
+from release.traffic import ALL_RELEASES, busiest
 from tasks.notification import page_of
 from tasks.step import step
 from tasks.watch import measure_baseline
@@ -133,11 +134,12 @@ def _staging_health(target: Target, staging: Target | None, plan: Plan, run: str
     health = staging.service.health()
     version, _ = staging.service.version() if health.ok else ("", health)
     rules = WatchRules()
-    error_rate, _ = measure_baseline(staging, rules) if health.ok else (None, None)
+    seen = measure_baseline(staging, rules) if health.ok else None
+    counted = busiest(seen.traffic, version or ALL_RELEASES) if seen else None
     return judge_staging(
         health,
         version or "",
-        error_rate,
+        counted.rate if counted else None,
         rules.error_rate_ceiling,
         issues,
         staging.environment,

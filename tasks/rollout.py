@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from prefect import get_run_logger
@@ -133,7 +133,7 @@ def admit_instances(
     slots = router.slots()
     new = tuple(slot for slot in slots if slot.instance in names)
     beside = tuple(slot for slot in slots if slot.instance not in names)
-    return Cutover(instances[0].image, new, _length(began), beside)
+    return Cutover(instances[0].image, new, _length(began), beside, datetime.now(UTC))
 
 
 @step("Bake", timeout=_LONGEST)

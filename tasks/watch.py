@@ -1,8 +1,10 @@
 """Post-Deployment: the release is watched until every trigger has been judged."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from threading import Thread
 from time import monotonic, sleep
 from typing import Protocol
 from uuid import UUID
@@ -14,22 +16,29 @@ from prefect.artifacts import (
     create_progress_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 
 from blocks.metrics import Counters, Metrics
+from blocks.plots import picture_of
 from blocks.service import Service
+from release.chart import Moment, chart_of_watch
 from release.duration import say_duration
-from release.errors import TriggerFired
+from release.errors import DeployError, TriggerFired
 from release.ledger import Event
 from release.model import Baseline, Release
 from release.rules import WatchRules
-from release.traffic import ALL_RELEASES, PROBES, busiest
-from release.triggers import Action, Decision, Sample, judge_watch, percentile
-from release.verdict import Outcome, Trigger, Verdict
+from release.sample import Sample, percentile
+from release.traffic import busiest
+from release.triggers import Action, Decision, judge_watch
+from release.watch_report import DRAWING, WatchReport, changes, markdown, moments_of
 from tasks.step import step
 
 _TIMEOUT = timedelta(days=1)  # of the step; the rules bound the watch much closer
 _PROGRESS_STEP = 5.0  # percent
+_DRAWN_WITHIN = timedelta(minutes=1)  # 2 s on a quiet machine
+_ADDED_WITHIN = timedelta(seconds=30)
 
 
 class P0Reports(Protocol):
@@ -55,42 +64,20 @@ class Watched(Protocol):
     def ledger(self) -> P0Reports: ...
 
 
-@dataclass(frozen=True, slots=True)
-class WatchReport:
-    """What the watch saw, and what it means."""
-
-    environment: str
-    version: str
-    decision: Decision
-    samples: int
-    requests: int
-    errors: int  # 5xx
-    p50: timedelta | None  # of the probes' answers
-    p95: timedelta | None
-    lasted: timedelta
-
-    @property
-    def passed(self) -> bool:
-        return self.decision.action is Action.PASS
-
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        return self.decision.verdicts
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What could not be judged, and what a person should look at."""
-        return self.decision.notes
-
-
 @step("Watch release", timeout=_TIMEOUT)
 def watch_release(
-    target: Watched, release: Release, baseline: Baseline, rules: WatchRules, run: str
+    target: Watched,
+    release: Release,
+    baseline: Baseline,
+    rules: WatchRules,
+    run: str,
+    cutover: datetime | None = None,
 ) -> WatchReport:
     """Watch the release until it has passed (runbook: "Monitor error rates (10 min)").
 
-    Raises TriggerFired, as soon as a trigger is certain, with its sentence. A watch that was
-    interrupted begins again from the start.
+    ``cutover`` is when users met the release first, for the report. Raises TriggerFired, as soon
+    as a trigger is certain, with its sentence. A watch that was interrupted begins again from the
+    start.
     """
     log = get_run_logger()
     report = watch(
@@ -100,18 +87,47 @@ def watch_release(
         rules,
         say=lambda line: log.info("[%s] Post-Deployment  %s", run, line),
         progress=Progress(target.environment, release.version).show,
+        cutover=cutover,
     )
-    create_markdown_artifact(
-        key=f"watch-{target.environment}",
-        description=f"{release.version} on {target.environment}",
-        markdown=markdown(report),
-    )
+    publish(report)
     if not report.passed:
         raise TriggerFired(
             f"{release.version} on {target.environment}: {report.decision.sentence}",
             f'ignition status {target.environment}   ·   runbook, "Rollback Trigger Conditions"',
         )
     return report
+
+
+def publish(report: WatchReport) -> None:
+    """Keep the report as an artifact. A rollback does not wait for its plots: they are added."""
+    made = create_markdown_artifact(
+        key=f"watch-{report.environment}",
+        description=f"{report.version} on {report.environment}",
+        markdown=markdown(report, _picture(report) if report.passed else DRAWING),
+    )
+    if not report.passed and isinstance(made, UUID):
+        # Its context says which server the artifact is on.
+        adding = copy_context().run
+        Thread(target=adding, args=(_add_picture, made, report), name="watch plots").start()
+
+
+def _picture(report: WatchReport) -> str:
+    """The plots, or why there are none: the report goes on without."""
+    if report.chart is None:
+        return ""
+    try:
+        return picture_of(report.chart, _DRAWN_WITHIN)
+    except DeployError as error:
+        return f"No plots: {error.what}."
+
+
+def _add_picture(artifact: UUID, report: WatchReport) -> None:
+    data = markdown(report, _picture(report))
+    # A client of its own: that of the run is closed when the run has ended.
+    own = {"timeout": _ADDED_WITHIN.total_seconds()}
+    # Where the server is gone, the report stays as it was: without plots, and saying so.
+    with suppress(httpx.HTTPError, PrefectException), get_client(own, sync_client=True) as client:
+        client.update_artifact(artifact, ArtifactUpdate(data=data))
 
 
 def watch(
@@ -121,6 +137,7 @@ def watch(
     rules: WatchRules,
     say: Callable[[str], None],
     progress: Callable[[float], None],
+    cutover: datetime | None = None,
 ) -> WatchReport:
     """Take samples and judge them until there is a decision.
 
@@ -136,31 +153,37 @@ def watch(
         f"watching {release.version} for {say_duration(rules.length)}, "
         f"a sample every {say_duration(rules.every)}"
     )
+    version = release.version
     samples: list[Sample] = []
+    moments: list[Moment] = []
     before: Decision | None = None
     started_at = datetime.now(UTC)
     with target.metrics.sampler(target.service, target.router, rules, ask_p0) as sampler:
         for at in ticks(started_at, rules.every):
             samples.append(sampler.sample(at))
-            decision = judge_watch(samples, rules, started_at, baseline, release.version)
+            decision = judge_watch(samples, rules, started_at, baseline, version)
             for line in changes(before, decision, samples):
                 say(line)
+            moments.extend(moments_of(before, decision, samples[-1], moments))
             progress(100 * (at - started_at) / (decision.until - started_at or rules.every))
             before = decision
             if decision.action is not Action.CONTINUE:
                 break
-        judged = [traffic for s in samples if (traffic := busiest(s.traffic, release.version))]
-        report = WatchReport(
-            environment=target.environment,
-            version=release.version,
-            decision=decision,
-            samples=len(samples),
-            requests=sum(traffic.requests for traffic in judged),
-            errors=sum(traffic.errors for traffic in judged),
-            p50=percentile(sampler.took, 0.5) if sampler.took else None,
-            p95=percentile(sampler.took, 0.95) if sampler.took else None,
-            lasted=samples[-1].at - started_at,
-        )
+        took = sampler.took
+    judged = [traffic for sample in samples if (traffic := busiest(sample.traffic, version))]
+    report = WatchReport(
+        environment=target.environment,
+        version=version,
+        decision=decision,
+        samples=len(samples),
+        requests=sum(traffic.requests for traffic in judged),
+        errors=sum(traffic.errors for traffic in judged),
+        p50=percentile(took, 0.5) if took else None,
+        p95=percentile(took, 0.95) if took else None,
+        lasted=samples[-1].at - started_at,
+        moments=tuple(moments),
+        chart=chart_of_watch(samples, rules, baseline, version, started_at, cutover, moments),
+    )
     say(f"watch {'passed' if report.passed else 'FAILED'}: {decision.sentence}")
     return report
 
@@ -179,75 +202,12 @@ def ticks(started_at: datetime, every: timedelta) -> Iterator[datetime]:
         number = max(number, elapsed // every) + 1
 
 
-def changes(before: Decision | None, now: Decision, samples: Sequence[Sample]) -> Iterator[str]:
-    """What is different since the sample before, one line each."""
-    were_bad = _bad(before) if before else {}
-    are_bad = _bad(now)
-    for trigger, verdict in are_bad.items():
-        if trigger not in were_bad or were_bad[trigger].outcome is not verdict.outcome:
-            yield verdict.sentence
-    for verdict in now.verdicts:
-        if verdict.trigger in were_bad and verdict.trigger not in are_bad:
-            yield f"over: {verdict.sentence}"
-    unknown_before = samples[-2].unknown if len(samples) > 1 else ()
-    for sentence in samples[-1].unknown:
-        if sentence not in unknown_before:
-            yield f"not seen: {sentence}"
-    extended = before and now.action is Action.CONTINUE and now.until != before.until
-    if extended:
-        yield now.sentence
-
-
-def _bad(decision: Decision) -> dict[Trigger, Verdict]:
-    return {
-        verdict.trigger: verdict
-        for verdict in decision.verdicts
-        if verdict.under_way or verdict.outcome is Outcome.UNHEALTHY
-    }
-
-
-def measure_baseline(target: Watched, rules: WatchRules) -> tuple[float | None, timedelta | None]:
-    """The error rate (fraction) and 95th percentile of what serves now; None: not measured."""
+def measure_baseline(target: Watched, rules: WatchRules) -> Sample | None:
+    """What serves now, seen once with enough probes to be judged; None where nothing answers."""
     if not target.service.health().status:
-        return None, None  # nothing answers: on a first deployment that is as it should be
+        return None  # on a first deployment that is as it should be
     with target.metrics.sampler(target.service, target.router, rules) as sampler:
-        sample = sampler.sample(datetime.now(UTC), probes=rules.fewest_requests)
-    counted = busiest(sample.traffic, ALL_RELEASES)
-    p95 = next((times.p95 for times in sample.times if times.source == PROBES), None)
-    return counted.rate if counted else None, p95
-
-
-def markdown(report: WatchReport) -> str:
-    """The report as the artifact shows it."""
-    decision = report.decision
-    headline = f"{report.version} {'passed' if report.passed else 'failed'} its watch on "
-    rows = [
-        f"| {verdict.trigger} | {_shown(verdict.outcome)} | {verdict.value} | {verdict.limit} "
-        f"| {verdict.window} | {verdict.sentence.replace('|', chr(92) + '|')} |"
-        for verdict in report.verdicts
-    ]
-    times = " · ".join(
-        f"{name} {say_duration(value)}"
-        for name, value in (("p50", report.p50), ("p95", report.p95))
-        if value is not None
-    )
-    lines = [
-        f"**{headline}{report.environment}: {decision.sentence}.**",
-        "",
-        "| trigger | verdict | value | limit | window | why |",
-        "|---|---|---|---|---|---|",
-        *rows,
-        "",
-        f"{report.requests:,} requests, {report.errors:,} of them 5xx, in {report.samples} samples "
-        f"over {say_duration(report.lasted)}; probes: {times or 'none was answered'}.",
-    ]
-    if report.passed and report.notes:
-        lines += ["", "To look at:", "", *(f"- {note}" for note in report.notes)]
-    return "\n".join(lines)
-
-
-def _shown(outcome: Outcome) -> str:
-    return f"**{outcome}**" if outcome is Outcome.UNHEALTHY else str(outcome)
+        return sampler.sample(datetime.now(UTC), probes=rules.fewest_requests)
 
 
 class Progress:

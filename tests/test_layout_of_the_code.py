@@ -20,7 +20,6 @@ LONGER = {
     "blocks/ledger.py": 550,
     "release/rollout.py": 500,
     "release/runbook.py": 450,
-    "release/triggers.py": 450,
     "settings.py": 480,
     "tasks/rollout.py": 450,
 }

@@ -19,7 +19,9 @@ from release.model import Baseline, Release
 from release.rules import WatchRules
 from release.traffic import ALL_RELEASES, ROUTER, Traffic
 from release.triggers import AUTH_NOT_CONFIGURED, Action, Sample
-from tasks.watch import WatchReport, measure_baseline, ticks, watch, watch_release
+from release.watch_report import DRAWING, WatchReport
+from sandbox.commands import wait_until
+from tasks.watch import measure_baseline, ticks, watch, watch_release
 
 Artifact = Callable[[str], Any]
 MS = timedelta(milliseconds=1)
@@ -100,7 +102,11 @@ class TestAWatchedRelease:
         assert report.p50 is not None
         assert report.p95 is not None
         assert report.p50 <= report.p95
-        assert report.notes == (f"auth flow not judged: {AUTH_NOT_CONFIGURED}",)
+        assert report.notes == (
+            f"auth flow not judged: {AUTH_NOT_CONFIGURED}",
+            "error rate not compared: the baseline's was not counted",
+        )
+        assert report.moments == ()
         assert lines[0] == "watching v1.1.0 for 400 ms, a sample every 40 ms"
         assert lines[-1].startswith("watch passed: no trigger in ")
         assert len(lines) == 2
@@ -237,14 +243,15 @@ class TestTheBaseline:
         self, production: Production, httpserver: HTTPServer
     ) -> None:
         answers(httpserver)
-        rate, p95 = measure_baseline(production, RULES)
-        assert rate == 0.0
-        assert p95 is not None
+        seen = measure_baseline(production, RULES)
+        assert seen is not None
+        assert [traffic.rate for traffic in seen.traffic] == [0.0]
+        assert [times.p95 is not None for times in seen.times] == [True]
         assert len(httpserver.log) == RULES.fewest_requests + 2  # and two health checks
 
     def test_of_nothing_is_unknown(self) -> None:
         nobody = Production(Service(url="http://127.0.0.1:9"))
-        assert measure_baseline(nobody, RULES) == (None, None)
+        assert measure_baseline(nobody, RULES) is None
 
 
 @flow
@@ -256,6 +263,7 @@ class TestTheStep:
     def test_a_bad_release_fires_with_its_sentence_and_leaves_a_report(
         self, production: Production, httpserver: HTTPServer, artifact: Artifact
     ) -> None:
+        """The rollback begins before the plots are drawn; they come into the report by and by."""
         answers(httpserver, health=503)
         with pytest.raises(TriggerFired) as fired:
             watching(production)
@@ -266,6 +274,13 @@ class TestTheStep:
         report = artifact("watch-production")
         assert report.startswith("**v1.1.0 failed its watch on production: health check failed")
         assert "| health | **unhealthy** | 0 of " in report
+        wait_until(
+            lambda: "data:image" in artifact("watch-production"),
+            what="the picture in the report",
+            seconds=90,
+            hint="read the artifact",
+        )
+        assert DRAWING not in artifact("watch-production")
 
     def test_a_good_release_stays_with_a_report(
         self, production: Production, httpserver: HTTPServer, artifact: Artifact
@@ -276,4 +291,22 @@ class TestTheStep:
         shown = artifact("watch-production")
         assert "| error-rate | healthy | 0.0% of " in shown
         assert f"- auth flow not judged: {AUTH_NOT_CONFIGURED}" in shown
+        assert "![v1.1.0 on production, watched from " in shown
+        assert len(shown) < 200_000
         assert artifact("watch-progress-production") == 100.0
+
+    def test_a_report_without_plots_says_why(
+        self,
+        production: Production,
+        httpserver: HTTPServer,
+        artifact: Artifact,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The release stays: it has passed, whoever can draw it."""
+        monkeypatch.setattr("tasks.watch._DRAWN_WITHIN", timedelta(milliseconds=1))
+        answers(httpserver)
+        report: Any = watching(production)
+        assert report.passed
+        shown = artifact("watch-production")
+        assert "No plots: the plots could not be drawn: not within 1 ms." in shown
+        assert "| error-rate | healthy | 0.0% of " in shown
