@@ -24,9 +24,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from release.auth import AuthSettings
 from release.duration import Duration
 from release.errors import BadConfiguration, BadRequest
 from release.layout import ServiceLayout
+from release.prometheus import PrometheusSettings
 from release.request import checked_name
 from release.rules import GateRules, RolloutRules, Rules, VerifyRules, WatchRules
 
@@ -153,25 +155,6 @@ class RouterSettings(Rules):
     """Server slots of the backend, named <backend>1 to <backend>N."""
 
 
-class AuthSettings(Rules):
-    """The auth flow that is checked during the watch: log in, use the token, be refused."""
-
-    login_path: str = "/api/login"
-    """POST with JSON username and password; answers JSON with a token."""
-
-    token_field: str = "token"
-    """The field of that answer."""
-
-    protected_path: str = "/api/me"
-    """GET: 200 with the token, 401 or 403 without one and with a wrong one."""
-
-    username: str = ""
-    """An account made for this check alone; empty: the auth flow is not checked."""
-
-    password: SecretStr = SecretStr("")
-    """From IGNITION_ENVIRONMENTS__<NAME>__AUTH__PASSWORD."""
-
-
 class TicketSettings(Rules):
     """The ticket system, in the shape of GitHub's issue API (Gitea and others answer to it)."""
 
@@ -248,6 +231,7 @@ class EnvironmentSettings(Rules):
     rehearsal: RehearsalSettings = RehearsalSettings()
     router: RouterSettings | None = None
     auth: AuthSettings = AuthSettings()
+    prometheus: PrometheusSettings = PrometheusSettings()
     gate: GateRules = GateRules()
     rollout: RolloutRules = RolloutRules()
     verify: VerifyRules = VerifyRules()

@@ -1,31 +1,33 @@
-"""What is measured while a release is watched: probes, and the router's counts of all traffic."""
+"""What is measured while a release is watched, by several sources.
 
-from collections.abc import Callable, Mapping, Sequence
+The router counts all that users were answered; Prometheus has what the instances count themselves;
+probes are requests of our own, more of them the fewer users there are.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from prefect.blocks.core import Block
 from pydantic import Field
 
+from blocks.prometheus import Prometheus
 from blocks.service import Service
+from release.counters import Growth, Look, RouterLook, growth, remember, router_growth
 from release.duration import say_duration
 from release.errors import DeployError
-from release.model import Check, Probe
-from release.rollout import Slot
+from release.model import Check, Instance, Probe
 from release.rules import WatchRules
-from release.traffic import ALL_RELEASES, PROBES, ROUTER, Times, Traffic
+from release.traffic import ALL_RELEASES, PROBES, Times, Traffic
 from release.triggers import AUTH_NOT_CONFIGURED, Sample, percentile, probes_needed
-
-_AUTH_REQUESTS = 4  # of one check of the auth flow: the router counts them too
 
 
 class Counters(Protocol):
     """Something that counts answers: the router."""
 
-    def slots(self) -> Sequence[Slot]:
-        """Every slot, with its counters since the router started."""
+    def look(self) -> RouterLook:
+        """What it has counted since it started, in all and slot by slot."""
         ...
 
 
@@ -34,6 +36,9 @@ class Metrics(Block):
 
     _block_type_name = "Ignition Metrics"
 
+    prometheus: Prometheus | None = Field(
+        default=None, description="What the instances count themselves; none: it is not asked."
+    )
     probe_path: str = Field(
         default="", description="What probes ask for; empty: the service's version path."
     )
@@ -51,17 +56,14 @@ class Metrics(Block):
         counters: Counters | None,
         rules: WatchRules,
         ask_p0: Callable[[], str | None] | None = None,
+        instances: Callable[[], Iterable[Instance]] | None = None,
     ) -> "Sampler":
-        """Begin to sample. ``ask_p0`` returns the reason of a declared P0, or nothing."""
-        return Sampler(self, service, counters, rules, ask_p0)
+        """Begin to sample.
 
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """Answers, and 5xx among them."""
-
-    requests: int
-    errors: int
+        ``ask_p0`` returns the reason of a declared P0, or nothing. ``instances`` says which release
+        each instance is of, so that what the router counts can be told apart by release.
+        """
+        return Sampler(self, service, counters, rules, ask_p0, instances)
 
 
 class Sampler:
@@ -79,21 +81,27 @@ class Sampler:
         counters: Counters | None,
         rules: WatchRules,
         ask_p0: Callable[[], str | None] | None,
+        instances: Callable[[], Iterable[Instance]] | None,
     ) -> None:
         self.took: list[timedelta] = []  # of every probe that was answered
         self._metrics = metrics
         self._service = service
         self._counters = counters
         self._ask_p0 = ask_p0
+        self._instances = instances
+        self._versions: dict[str, str] = {}  # of the instances that the router knows, by name
         self._rules = rules
         self._last_at: datetime | None = None
         self._real_requests = 0  # between the last two samples
         self._patience = timedelta(seconds=3 * service.request_timeout_s + 1)
+        # Its counts are of its last scrape anyway, so a late answer is as good at the next sample.
+        self._patience_with_prometheus = rules.every / 2
         self._pool = ThreadPoolExecutor(thread_name_prefix="sample")
         self._under_way: dict[str, Future[Any]] = {}
         self._taken = 0
         self._auth_failed = False
-        self._counted_before = self._count([])
+        self._router_before = self._look_at_router([])
+        self._prometheus_before = self._look_at_prometheus([])
 
     def __enter__(self) -> "Sampler":
         return self
@@ -113,12 +121,13 @@ class Sampler:
         check_auth = self._auth_failed or self._taken % self._metrics.auth_every == 0
         self._taken += 1
         heard = self._hear(self._questions(count, check_auth), unknown)
-        sent: tuple[Probe, ...] | None = heard.get("probes")
-        answered = [probe.took for probe in sent or () if probe.status]
+        sent: tuple[Probe, ...] = heard.get("probes", ())
+        answered = [probe.took for probe in sent if probe.status]
         self.took += answered
-        own_requests = 1 + count + (_AUTH_REQUESTS if check_auth else 0)
-        # Counted after the probes: a probe that failed is then among the errors, if it got there.
-        traffic = self._traffic(sent, own_requests, unknown)
+        # Counted after the probes: one that failed is then among the errors, if it got there.
+        by_router, by_prometheus = self._by_router(unknown), self._by_prometheus(unknown)
+        own_requests = 1 + count + (self._service.auth_requests if check_auth else 0)
+        self._real_requests = _real(by_router or by_prometheus.traffic, own_requests)
         health, health_detail = self._health(heard)
         auth, auth_detail = _auth(heard)
         self._auth_failed = auth is False
@@ -126,8 +135,8 @@ class Sampler:
             at=at,
             health=health,
             health_detail=health_detail,
-            traffic=self._labelled(traffic),
-            times=_times(answered),
+            traffic=(*by_router, *_by_probes(sent), *by_prometheus.traffic),
+            times=(*_times(answered), *by_prometheus.times),
             auth=auth,
             auth_detail=auth_detail,
             p0=(heard["p0"] or "") if "p0" in heard else None,
@@ -154,17 +163,21 @@ class Sampler:
         return questions
 
     def _hear(
-        self, questions: Mapping[str, Callable[[], Any]], unknown: list[str]
+        self,
+        questions: Mapping[str, Callable[[], Any]],
+        unknown: list[str],
+        patience: timedelta | None = None,
     ) -> dict[str, Any]:
         """Ask side by side; the answers that came in time, and a sentence for each that did not."""
+        patience = self._patience if patience is None else patience
         hanging = {n: self._under_way.pop(n) for n in questions if n in self._under_way}
         fresh = {n: self._pool.submit(ask) for n, ask in questions.items() if n not in hanging}
-        wait(fresh.values(), timeout=self._patience.total_seconds())
+        wait(fresh.values(), timeout=patience.total_seconds())
         heard: dict[str, Any] = {}
         for name, future in (hanging | fresh).items():
             if not future.done():
                 self._under_way[name] = future
-                unknown.append(f"{name}: no answer within {say_duration(self._patience)}")
+                unknown.append(f"{name}: no answer within {say_duration(patience)}")
                 continue
             error = future.exception()
             if error is None:
@@ -181,53 +194,63 @@ class Sampler:
             return False, f"no answer within {say_duration(self._patience)}"
         return None, ""  # the check itself broke
 
-    def _traffic(
-        self, sent: Sequence[Probe] | None, own_requests: int, unknown: list[str]
-    ) -> Counted | None:
-        """Answers since the last sample: the router's count, or the probes where there is none."""
-        failed = sum(1 for probe in sent or () if not probe.status or probe.status >= 500)
-        if self._counters is None:
-            return Counted(len(sent), failed) if sent is not None else None
-        before, now = self._counted_before, self._count(unknown)
-        self._counted_before = now
-        self._real_requests = 0
+    def _by_router(self, unknown: list[str]) -> tuple[Traffic, ...]:
+        """Answers since the last sample, of all releases together and of each."""
+        before, now = self._router_before, self._look_at_router(unknown)
+        self._router_before = now
         if before is None or now is None:
-            return None
-        counted = difference(before, now)
-        if counted is None:
-            unknown.append("router: its counters began again, the traffic until now is unknown")
-            return None
-        self._real_requests = max(0, counted.requests - own_requests)
-        # A router that reaches no server answers by itself, and counts that for no server.
-        unseen = max(0, failed - counted.errors)
-        return Counted(counted.requests + unseen, counted.errors + unseen)
-
-    def _labelled(self, counted: Counted | None) -> tuple[Traffic, ...]:
-        if counted is None:
             return ()
-        source = PROBES if self._counters is None else ROUTER
-        return (Traffic(source, ALL_RELEASES, counted.requests, counted.errors),)
+        grown = router_growth(before, now, self._versions_of(now, unknown))
+        if grown is None:
+            unknown.append("router: its counters began again, the traffic until now is unknown")
+        return grown or ()
 
-    def _count(self, unknown: list[str]) -> dict[str, Counted] | None:
+    def _by_prometheus(self, unknown: list[str]) -> Growth:
+        """The same as the instances count it, as of their last scrapes, with answer times."""
+        before, now = self._prometheus_before, self._look_at_prometheus(unknown)
+        if now is None or self._metrics.prometheus is None:
+            return Growth()
+        # What it could not say for a while is not lost: it counts for the sample that hears it.
+        self._prometheus_before = remember(before, now)
+        if before is None:
+            return Growth()
+        grown = growth(before, now, self._metrics.prometheus.release_label)
+        if grown.unknown:
+            unknown.append(f"prometheus: {grown.unknown}")
+        return grown
+
+    def _look_at_router(self, unknown: list[str]) -> RouterLook | None:
         if self._counters is None:
             return None
-        slots = self._hear({"router": self._counters.slots}, unknown).get("router")
-        if slots is None:
+        return self._hear({"router": self._counters.look}, unknown).get("router")
+
+    def _look_at_prometheus(self, unknown: list[str]) -> Look | None:
+        if self._metrics.prometheus is None:
             return None
-        return {slot.name: Counted(slot.answered, slot.answered_5xx) for slot in slots}
+        question = {"prometheus": self._metrics.prometheus.look}
+        return self._hear(question, unknown, self._patience_with_prometheus).get("prometheus")
+
+    def _versions_of(self, now: RouterLook, unknown: list[str]) -> Mapping[str, str]:
+        """The release of each instance, asked for again where the router has one that is new."""
+        names = {slot.instance for slot in now.slots if slot.instance}
+        if self._instances is not None and not names <= self._versions.keys():
+            instances = self._instances
+            heard = self._hear({"orchestrator": lambda: tuple(instances())}, unknown)
+            if "orchestrator" in heard:
+                found = {instance.name: instance.version for instance in heard["orchestrator"]}
+                self._versions = {name: found.get(name, "") for name in names}
+        return self._versions
 
 
-def difference(before: Mapping[str, Counted], now: Mapping[str, Counted]) -> Counted | None:
-    """What was counted between two looks; None if the counting began again in between."""
-    if before.keys() != now.keys():
-        return None
-    grown = [
-        Counted(now[name].requests - old.requests, now[name].errors - old.errors)
-        for name, old in before.items()
-    ]
-    if any(traffic.errors < 0 or traffic.requests < traffic.errors for traffic in grown):
-        return None
-    return Counted(sum(t.requests for t in grown), sum(t.errors for t in grown))
+def _by_probes(sent: Sequence[Probe]) -> tuple[Traffic, ...]:
+    failed = sum(1 for probe in sent if not probe.status or probe.status >= 500)
+    return (Traffic(PROBES, ALL_RELEASES, len(sent), failed),) if sent else ()
+
+
+def _real(counted: Sequence[Traffic], own_requests: int) -> int:
+    """How many of the counted requests were not our own."""
+    whole = sum(traffic.requests for traffic in counted if traffic.release == ALL_RELEASES)
+    return max(0, whole - own_requests)
 
 
 def _times(answered: Sequence[timedelta]) -> tuple[Times, ...]:

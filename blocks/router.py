@@ -14,6 +14,7 @@ from pathlib import Path
 from prefect.blocks.core import Block
 from pydantic import Field
 
+from release.counters import Counted, RouterLook
 from release.duration import say_duration
 from release.errors import BadConfiguration, RolloutFailed, Unreachable
 from release.model import Instance
@@ -47,6 +48,14 @@ class Router(Block, ABC):
     @abstractmethod
     def slots(self) -> tuple[Slot, ...]:
         """All slots, as the router sees them now."""
+
+    @abstractmethod
+    def answered(self) -> Counted:
+        """All answers to users since the router started, also those that no instance gave."""
+
+    def look(self) -> RouterLook:
+        """What has been counted, in all and slot by slot."""
+        return RouterLook(slots=self.slots(), answered=self.answered())
 
     @abstractmethod
     def admit(self, instance: Instance, weight: int = FULL_WEIGHT) -> Slot:
@@ -119,6 +128,11 @@ class HaproxyRouter(Router):
             for name in self._names()
             if name in states and name in counters
         )
+
+    def answered(self) -> Counted:
+        """All answers since HAProxy started; a 503 because no server is UP is the backend's own."""
+        whole = self._counters()["BACKEND"]
+        return Counted(_answers(whole), _number(whole["hrsp_5xx"]))
 
     def admit(self, instance: Instance, weight: int = FULL_WEIGHT) -> Slot:
         """Let users meet an instance, after HAProxy's own health check of it has passed.
@@ -352,13 +366,15 @@ def _slot(
         answered_2xx=_number(counters["hrsp_2xx"]),
         answered_4xx=_number(counters["hrsp_4xx"]),
         answered_5xx=_number(counters["hrsp_5xx"]),
-        answered=sum(
-            _number(counters[f"hrsp_{kind}"])
-            for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
-        ),
+        answered=_answers(counters),
         average=timedelta(milliseconds=_number(counters["rtime"])),
         weight=int(state["srv_uweight"]),
     )
+
+
+def _answers(counters: Mapping[str, str]) -> int:
+    kinds = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
+    return sum(_number(counters[f"hrsp_{kind}"]) for kind in kinds)
 
 
 def _admin(bits: int) -> Admin:

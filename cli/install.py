@@ -11,6 +11,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
+from blocks.auth import AuthFlow
 from blocks.builder import Builder
 from blocks.compose import ComposeOrchestrator
 from blocks.database import Database
@@ -18,6 +19,7 @@ from blocks.forge import Forge
 from blocks.ledger import Ledger
 from blocks.metrics import Metrics
 from blocks.on_call import OnCall
+from blocks.prometheus import Prometheus
 from blocks.registry import Registry
 from blocks.rehearsal import Rehearsal
 from blocks.repository import Repository
@@ -28,6 +30,7 @@ from blocks.ticketing import Ticketing
 from cli.automations import apply as apply_automations
 from cli.runs import prefect
 from release.errors import BadConfiguration
+from release.prometheus import PrometheusSettings
 from settings import EnvironmentSettings, Settings, config_path, variable_of
 
 WORK_POOL = "ignition"
@@ -84,7 +87,7 @@ def build_target(settings: Settings, name: str) -> Target:
         ),
         router=router,
         service=service,
-        metrics=Metrics(),
+        metrics=Metrics(prometheus=_prometheus(rules.prometheus, name)),
         ledger=Ledger(
             dsn=_secret(settings.ledger.dsn, variable_of("ledger", "dsn")),
             spool=settings.located(Path(".ignition/ledger-spool")),
@@ -141,11 +144,24 @@ def _service(settings: Settings, rules: EnvironmentSettings) -> Service:
         version_path=settings.service.version_path,
         version_field=settings.service.version_field,
         request_timeout_s=rules.verify.request_timeout.total_seconds(),
-        login_path=rules.auth.login_path,
-        token_field=rules.auth.token_field,
-        protected_path=rules.auth.protected_path,
-        username=rules.auth.username,
-        password=rules.auth.password,
+        auth=AuthFlow(**dict(rules.auth)),
+    )
+
+
+def _prometheus(settings: PrometheusSettings, environment: str) -> Prometheus | None:
+    if not settings.url:
+        return None
+    return Prometheus(
+        environment=environment,
+        url=settings.url,
+        token=settings.token,
+        username=settings.username,
+        password=settings.password,
+        requests=settings.requests,
+        errors=settings.errors,
+        durations=settings.durations,
+        release_label=settings.release_label,
+        timeout_s=settings.timeout.total_seconds(),
     )
 
 
@@ -165,7 +181,9 @@ def _save(target: Target) -> None:
         target.rehearsal,
         target.orchestrator,
         target.router,
+        target.service.auth,
         target.service,
+        target.metrics.prometheus,
         target.metrics,
     )
     for block in shared:

@@ -21,9 +21,9 @@ PAGE = Path(__file__).with_suffix(".md")
 _HEAD = """\
 # Settings
 
-Written by `python -m docs.settings` from the classes of [`settings.py`](../settings.py) and
-[`release/rules.py`](../release/rules.py). [`ignition.example.toml`](../ignition.example.toml) has
-the same settings as a file to copy.
+Written by `python -m docs.settings` from the classes of [`settings.py`](../settings.py) and those
+of `release/` that it puts together, such as [`release/rules.py`](../release/rules.py).
+[`ignition.example.toml`](../ignition.example.toml) has the same settings as a file to copy.
 
 Every setting can be overridden by a variable: `IGNITION_`, then the parts of its key in capitals
 with `__` between them and `_` for `-`:

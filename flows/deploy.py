@@ -89,13 +89,15 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
     """Plan: reach every system, take the lock, record the baseline, say what will happen."""
     target, service = run.target, run.settings.service
     with run.step(Step.PLAN):
-        check_systems(target, run.label)
+        answers = check_systems(target, run.label)
         hold_environment(target, run.id, request.started_by, request.notes, run.label)
         baseline = record_baseline(target, run.rules.watch, run.label)
         revision = resolve_release(target, request, service, run.label)
         schema = plan_schema(target, revision, baseline, service, run.label)
         rehearsal = rehearse(run, schema.expand, baseline)
-        return make_plan(target, request, revision, baseline, schema, rehearsal, service, run.label)
+        return make_plan(
+            target, request, revision, baseline, schema, rehearsal, service, run.label, answers
+        )
 
 
 def rehearse(run: Run, files: Sequence[MigrationFile], baseline: Baseline) -> Rehearsal:

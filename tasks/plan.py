@@ -13,6 +13,7 @@ from release.plan import Change, Plan, planned_version
 from release.rehearsal import Rehearsal, refuse_breaking
 from release.request import DeployRequest
 from release.schema import SchemaChange
+from release.systems import Answer, warnings
 from tasks.image import find_image
 from tasks.step import step
 
@@ -42,6 +43,7 @@ def make_plan(
     rehearsal: Rehearsal,
     service: ServiceLayout,
     run: str,
+    systems: tuple[Answer, ...] = (),
 ) -> Plan:
     """Say what will happen, and write the plan artifact. Refuses what breaks what serves."""
     refuse_breaking(rehearsal, schema.expand)
@@ -65,6 +67,7 @@ def make_plan(
         waiting=schema.contract.waiting,
         waits_for=schema.contract.why,
         rehearsal=rehearsal,
+        unmeasured=warnings(systems),
         warnings=schema.warnings,
     )
     create_markdown_artifact(

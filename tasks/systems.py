@@ -8,8 +8,10 @@ from prefect import get_run_logger
 
 from blocks.target import Target
 from release.errors import BadConfiguration, DeployError, Unreachable
-from release.systems import Answer, summary
+from release.systems import Answer, blocking, summary, warnings
 from tasks.step import step
+
+_WITHOUT = frozenset({"prometheus", "auth flow"})  # a deployment goes on with a warning
 
 
 def systems_of(target: Target) -> dict[str, Callable[[], None]]:
@@ -24,7 +26,37 @@ def systems_of(target: Target) -> dict[str, Callable[[], None]]:
     }
     if target.router is not None:
         systems["router"] = target.router.check
+    if target.metrics.prometheus is not None:
+        systems["prometheus"] = lambda: _check_prometheus(target)
+    if target.service.auth.configured:
+        systems["auth flow"] = lambda: _check_auth_flow(target)
     return systems
+
+
+def _check_prometheus(target: Target) -> None:
+    prometheus = target.metrics.prometheus
+    assert prometheus is not None
+    prometheus.check(serving=_serves(target))
+
+
+def _check_auth_flow(target: Target) -> None:
+    """Raise Unreachable if it fails before anything was changed: the watch would blame the release.
+
+    It is no reason not to deploy: the release may be what repairs it.
+    """
+    if not _serves(target):
+        return
+    check = target.service.auth_flow()
+    if check is not None and not check.passed:
+        raise Unreachable(
+            f"it fails already, and would be taken for the release's fault: {check.sentence}",
+            f"see environments.{target.environment}.auth in ignition.toml",
+        )
+
+
+def _serves(target: Target) -> bool:
+    """Whether there is anything that can be measured: on a first deployment there is not."""
+    return target.service.health().ok
 
 
 def ask_systems(target: Target) -> tuple[Answer, ...]:
@@ -35,22 +67,32 @@ def ask_systems(target: Target) -> tuple[Answer, ...]:
 
 
 def _ask(name: str, check: Callable[[], None]) -> Answer:
+    needed = name not in _WITHOUT
     try:
         check()
     except DeployError as error:
-        return Answer(name, error.what, error.hint, isinstance(error, BadConfiguration))
+        wrong = isinstance(error, BadConfiguration)
+        return Answer(name, error.what, error.hint, wrong, needed=needed or wrong)
     except Exception as error:  # noqa: BLE001  # a check that breaks is no answer either
-        return Answer(name, f"{type(error).__name__}: {error}")
+        return Answer(name, f"{type(error).__name__}: {error}", needed=needed)
     return Answer(name)
 
 
 @step("Check systems", timeout=timedelta(minutes=2), retries=2)
 def check_systems(target: Target, run: str) -> tuple[Answer, ...]:
-    """Reach every system. Raises BadConfiguration or Unreachable naming all that fail."""
+    """Reach every system. Raises BadConfiguration or Unreachable naming all that fail.
+
+    What a deployment can do without is a warning: that it cannot be measured how a release does is
+    not the release being bad.
+    """
     answers = ask_systems(target)
-    bad = [answer for answer in answers if not answer.ok]
+    bad = blocking(answers)
     if bad:
         kind = BadConfiguration if any(answer.configuration for answer in bad) else Unreachable
         raise kind(summary(bad), bad[0].hint or "ignition doctor")
-    get_run_logger().info("[%s] Plan      %s systems answer", run, len(answers))
+    log = get_run_logger()
+    for warning in warnings(answers):
+        log.warning("[%s] Plan      %s", run, warning)
+    good = sum(answer.ok for answer in answers)
+    log.info("[%s] Plan      %s systems answer", run, good)
     return answers

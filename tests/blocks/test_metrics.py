@@ -1,5 +1,6 @@
 """Samples from a real server and from a router that counts, stands still, or begins again."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -8,11 +9,16 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from blocks.metrics import Counted, Counters, Metrics, Sampler, difference
+from blocks.auth import AuthFlow
+from blocks.metrics import Counters, Metrics, Sampler
+from blocks.prometheus import Prometheus
 from blocks.service import Service
+from release.counters import Counted, RouterLook
 from release.errors import Unreachable
+from release.model import Instance
 from release.rollout import Slot
 from release.rules import WatchRules
+from release.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER
 from release.triggers import AUTH_NOT_CONFIGURED, Sample, probes_needed
 
 AT = datetime(2026, 1, 8, 2, 14, tzinfo=UTC)
@@ -20,25 +26,51 @@ RULES = WatchRules(length=timedelta(minutes=1), every=timedelta(seconds=15))  # 
 NEEDED = probes_needed(RULES)
 
 
-def counts(sample: Sample) -> tuple[int, int]:
-    """Requests and errors of the sample's one source."""
-    (traffic,) = sample.traffic
+def counts(sample: Sample, source: str = PROBES, release: str = ALL_RELEASES) -> tuple[int, int]:
+    """Requests and errors that a source has counted."""
+    (traffic,) = (t for t in sample.traffic if (t.source, t.release) == (source, release))
     return traffic.requests, traffic.errors
 
 
+def sources(sample: Sample) -> list[tuple[str, str]]:
+    return [(traffic.source, traffic.release) for traffic in sample.traffic]
+
+
 class Router:
-    """A router whose counters a test sets."""
+    """A router whose counters a test sets: what slot 1's instance answered, and all."""
 
     def __init__(self) -> None:
         self.answered = 1000
         self.errors = 10
+        self.own_errors = 0  # 503s that no instance gave
+        self.instances = ["api-1", ""]
         self.down = False
 
-    def slots(self) -> tuple[Slot, ...]:
+    def look(self) -> RouterLook:
         if self.down:
             raise Unreachable("HAProxy does not answer at its admin socket")
-        busy = Slot("api1", answered=self.answered, answered_5xx=self.errors)
-        return (busy, Slot("api2"))
+        first, second = self.instances
+        busy = Slot("api1", first, answered=self.answered, answered_5xx=self.errors)
+        whole = Counted(self.answered + self.own_errors, self.errors + self.own_errors)
+        return RouterLook(whole, (busy, Slot("api2", second)))
+
+
+class Engine:
+    """An orchestrator that knows which release an instance is of."""
+
+    def __init__(self, **versions: str) -> None:
+        self.versions = versions
+        self.asked = 0
+        self.down = False
+
+    def instances(self) -> list[Instance]:
+        self.asked += 1
+        if self.down:
+            raise Unreachable("the engine does not answer")
+        return [
+            Instance("id", name.replace("_", "-"), "", None, version, "", "running", "healthy")
+            for name, version in self.versions.items()
+        ]
 
 
 @pytest.fixture
@@ -53,9 +85,12 @@ def sampler_of(service: Service) -> Iterator[Callable[..., Sampler]]:
     samplers: list[Sampler] = []
 
     def make(
-        counters: Counters | None = None, ask_p0: Callable[[], str | None] | None = None
+        counters: Counters | None = None,
+        ask_p0: Callable[[], str | None] | None = None,
+        engine: Engine | None = None,
     ) -> Sampler:
-        samplers.append(Metrics().sampler(service, counters, RULES, ask_p0))
+        instances = engine.instances if engine else None
+        samplers.append(Metrics().sampler(service, counters, RULES, ask_p0, instances))
         return samplers[-1]
 
     yield make
@@ -112,9 +147,9 @@ class TestWithRouter:
         sampler = sampler_of(router)
         router.answered, router.errors = 1500, 12
         sample = sampler.sample(AT)
-        assert counts(sample) == (500, 2)
+        assert counts(sample, ROUTER) == (500, 2)
         sample = sampler.sample(AT)
-        assert counts(sample) == (0, 0)
+        assert counts(sample, ROUTER) == (0, 0)
 
     def test_real_traffic_makes_probes_unnecessary(
         self, sampler_of: Callable[..., Sampler], httpserver: HTTPServer
@@ -132,7 +167,7 @@ class TestWithRouter:
     ) -> None:
         router = Router()
         sampler = sampler_of(router)
-        own = NEEDED + 5  # probes, the health check, the auth check
+        own = NEEDED + 1  # probes and the health check
         router.answered += own + 10
         sampler.sample(AT)
         sent = len(httpserver.log)
@@ -146,12 +181,12 @@ class TestWithRouter:
         sampler = sampler_of(router)
         router.answered, router.errors = 50, 0
         sample = sampler.sample(AT)
-        assert sample.traffic == ()
+        assert sources(sample) == [(PROBES, ALL_RELEASES)]
         assert sample.unknown == (
             "router: its counters began again, the traffic until now is unknown",
         )
         router.answered = 80
-        assert counts(sampler.sample(AT))[0] == 30
+        assert counts(sampler.sample(AT), ROUTER)[0] == 30
 
     def test_a_router_that_is_down_is_said_and_nothing_else_suffers(
         self, sampler_of: Callable[..., Sampler]
@@ -160,46 +195,182 @@ class TestWithRouter:
         sampler = sampler_of(router)
         router.down = True
         sample = sampler.sample(AT)
-        assert (sample.health, sample.traffic) == (True, ())
+        assert (sample.health, sources(sample)) == (True, [(PROBES, ALL_RELEASES)])
         assert sample.unknown == ("router: HAProxy does not answer at its admin socket",)
         router.down = False
-        assert sampler.sample(AT).traffic == ()  # nothing to compare with yet
+        assert sources(sampler.sample(AT)) == [(PROBES, ALL_RELEASES)]  # nothing to compare with
         router.answered += 7
-        assert counts(sampler.sample(AT))[0] == 7
+        assert counts(sampler.sample(AT), ROUTER)[0] == 7
 
-    def test_answers_of_the_router_itself_are_errors_too(self) -> None:
-        """A router without any server answers 503, and no server counts that."""
+    def test_answers_of_the_router_itself_are_errors_too(
+        self, sampler_of: Callable[..., Sampler]
+    ) -> None:
+        """A router without any server that is up answers 503, and no server counts that."""
+        router = Router()
+        sampler = sampler_of(router)
+        router.own_errors = 300
+        assert counts(sampler.sample(AT), ROUTER) == (300, 300)
+
+    def test_probes_are_a_source_of_their_own(self) -> None:
+        """Users may be answered by a router that the probes do not even reach."""
         service = Service(url="http://127.0.0.1:9")
         with Metrics().sampler(service, Router(), RULES) as sampler:
             sample = sampler.sample(AT)
-        assert counts(sample) == (NEEDED, NEEDED)
+        assert counts(sample, ROUTER) == (0, 0)
+        assert counts(sample, PROBES) == (NEEDED, NEEDED)
 
 
-@pytest.mark.parametrize(
-    ("before", "now", "grown"),
-    [
-        pytest.param({"a": (10, 1)}, {"a": (15, 2)}, (5, 1), id="grown"),
-        pytest.param({"a": (10, 1)}, {"a": (10, 1)}, (0, 0), id="unchanged"),
-        pytest.param({"a": (10, 1), "b": (0, 0)}, {"a": (10, 1), "b": (3, 3)}, (3, 3), id="two"),
-        pytest.param({"a": (10, 1)}, {"a": (9, 1)}, None, id="fewer requests"),
-        pytest.param({"a": (10, 1)}, {"a": (20, 0)}, None, id="fewer errors"),
-        pytest.param({"a": (10, 1)}, {"a": (11, 3)}, None, id="more errors than requests"),
-        pytest.param(
-            {"a": (10, 1), "b": (5, 0)}, {"a": (90, 1), "b": (0, 0)}, None, id="one began again"
-        ),
-        pytest.param({"a": (10, 1)}, {"b": (20, 1)}, None, id="another slot"),
-    ],
-)
-def test_counters_are_compared_slot_by_slot(
-    before: dict[str, tuple[int, int]],
-    now: dict[str, tuple[int, int]],
-    grown: tuple[int, int] | None,
-) -> None:
-    found = difference(
-        {name: Counted(*counts) for name, counts in before.items()},
-        {name: Counted(*counts) for name, counts in now.items()},
-    )
-    assert found == (Counted(*grown) if grown else None)
+class TestByRelease:
+    def test_the_router_counts_what_each_release_answers(
+        self, sampler_of: Callable[..., Sampler]
+    ) -> None:
+        router, engine = Router(), Engine(api_1="v1.1.0")
+        sampler = sampler_of(router, engine=engine)
+        router.answered, router.errors, router.own_errors = 1100, 16, 4
+        sample = sampler.sample(AT)
+        assert counts(sample, ROUTER) == (104, 10)
+        assert counts(sample, ROUTER, "v1.1.0") == (100, 6)
+
+    def test_the_engine_is_asked_again_only_for_an_instance_that_is_new(
+        self, sampler_of: Callable[..., Sampler]
+    ) -> None:
+        router, engine = Router(), Engine(api_1="v1.0.0", api_2="v1.1.0")
+        sampler = sampler_of(router, engine=engine)
+        for _ in range(3):
+            sampler.sample(AT)
+        assert engine.asked == 1
+        router.instances = ["api-1", "api-2"]
+        sampler.sample(AT)
+        assert engine.asked == 2
+        assert sources(sampler.sample(AT)) == [
+            (ROUTER, ALL_RELEASES),
+            (ROUTER, "v1.0.0"),
+            (ROUTER, "v1.1.0"),
+            (PROBES, ALL_RELEASES),
+        ]
+
+    def test_an_engine_that_is_down_leaves_the_whole(
+        self, sampler_of: Callable[..., Sampler]
+    ) -> None:
+        engine = Engine(api_1="v1.1.0")
+        engine.down = True
+        sampler = sampler_of(Router(), engine=engine)
+        sample = sampler.sample(AT)
+        assert sources(sample) == [(ROUTER, ALL_RELEASES), (PROBES, ALL_RELEASES)]
+        assert sample.unknown == ("orchestrator: the engine does not answer",)
+
+
+class TestWithPrometheus:
+    """Its answers are those of a server that speaks its API; tests/blocks/test_prometheus.py has
+    the real one."""
+
+    @pytest.fixture
+    def prometheus(self) -> Iterator["Answers"]:
+        with HTTPServer(threaded=True) as server:
+            yield Answers(server)
+
+    def test_what_the_instances_count_is_a_source_with_answer_times(
+        self, service: Service, prometheus: "Answers"
+    ) -> None:
+        prometheus.counts = (1000, 10)
+        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+            prometheus.counts = (1200, 40)
+            sample = sampler.sample(AT)
+        assert counts(sample, PROMETHEUS) == (200, 30)
+        assert counts(sample, PROMETHEUS, "v1.1.0") == (200, 30)
+        assert {times.source for times in sample.times} == {PROBES, PROMETHEUS}
+
+    def test_users_that_only_it_can_see_make_probes_unnecessary(
+        self, service: Service, prometheus: "Answers"
+    ) -> None:
+        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+            prometheus.counts = (1000, 0)
+            sampler.sample(AT)
+            sample = sampler.sample(AT)
+        assert counts(sample, PROBES)[0] == Metrics().fewest_probes
+
+    def test_one_that_is_down_is_said_and_nothing_else_suffers(
+        self, service: Service, prometheus: "Answers"
+    ) -> None:
+        prometheus.status = 503
+        with Metrics(prometheus=prometheus.block).sampler(service, Router(), RULES) as sampler:
+            sample = sampler.sample(AT)
+            assert sample.health is True
+            assert sources(sample) == [(ROUTER, ALL_RELEASES), (PROBES, ALL_RELEASES)]
+            (sentence,) = sample.unknown
+            assert sentence.startswith("prometheus: Prometheus at http://")
+            assert sentence.endswith(" answers HTTP 503")
+
+    def test_what_was_counted_while_it_was_down_is_not_lost(
+        self, service: Service, prometheus: "Answers"
+    ) -> None:
+        prometheus.counts = (1000, 0)
+        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+            prometheus.status = 503
+            sampler.sample(AT)
+            prometheus.status, prometheus.counts = 200, (1100, 50)
+            assert counts(sampler.sample(AT), PROMETHEUS) == (100, 50)
+
+    def test_one_that_hangs_is_waited_for_once_and_for_no_longer_than_half_a_sample(
+        self, service: Service, prometheus: "Answers"
+    ) -> None:
+        rules = RULES.model_copy(update={"every": timedelta(milliseconds=200)})
+        with Metrics(prometheus=prometheus.block).sampler(service, None, rules) as sampler:
+            prometheus.answers.clear()
+            for _ in range(2):
+                sample = sampler.sample(AT, probes=1)
+                assert sample.unknown == ("prometheus: no answer within 100 ms",)
+                assert sample.health is True
+            asked = prometheus.asked
+            prometheus.counts = (30, 3)
+            prometheus.answers.set()
+            while sample.unknown:
+                sample = sampler.sample(AT, probes=1)
+            assert counts(sample, PROMETHEUS) == (30, 3)  # the late answer counts
+            assert prometheus.asked == asked + 2  # the two other queries of that look
+
+    def test_no_data_are_no_health(self, service: Service, prometheus: "Answers") -> None:
+        prometheus.counts = None
+        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+            sample = sampler.sample(AT)
+        assert sources(sample) == [(PROBES, ALL_RELEASES)]
+        assert sample.unknown == ("prometheus: no data: its query for requests finds nothing",)
+
+
+class Answers:
+    """A server that answers as Prometheus does, with the counts of one release."""
+
+    def __init__(self, server: HTTPServer) -> None:
+        self.counts: tuple[int, int] | None = (0, 0)
+        self.status = 200
+        self.asked = 0
+        self.answers = threading.Event()
+        self.answers.set()
+        self.block = Prometheus(
+            environment="production",
+            url=server.url_for("/prometheus"),
+            requests="requests",
+            errors="errors",
+            durations="durations",
+        )
+        server.expect_request("/prometheus/api/v1/query").respond_with_handler(self.answer)
+
+    def answer(self, request: Request) -> Response:
+        self.asked += 1
+        self.answers.wait(10)
+        found: dict[str, list[tuple[dict[str, str], int]]] = {}
+        if self.counts is not None:
+            requests, errors = self.counts
+            found["requests"] = [({"code": "200"}, requests - errors), ({"code": "500"}, errors)]
+            found["errors"] = [({"code": "500"}, errors)]
+            found["durations"] = [({"le": bound}, requests) for bound in ("0.1", "1", "+Inf")]
+        result = [
+            {"metric": {"__name__": "m", "version": "v1.1.0", **labels}, "value": [1.0, str(value)]}
+            for labels, value in found.get(request.args["query"], [])
+        ]
+        data = {"resultType": "vector", "result": result}
+        body = json.dumps({"status": "success", "data": data})
+        return Response(body if self.status == 200 else "", self.status)
 
 
 class TestAuth:
@@ -214,7 +385,7 @@ class TestAuth:
         with Metrics(auth_every=4).sampler(service, None, RULES) as sampler:
             samples = [sampler.sample(AT, probes=1) for _ in range(3)]
         assert [sample.auth for sample in samples] == [False, False, False]
-        assert samples[0].auth_detail == "login: HTTP 500"
+        assert samples[0].auth_detail == "login answers HTTP 500"
 
     def test_without_an_account_it_is_said_to_be_unchecked(
         self, sampler_of: Callable[..., Sampler]
@@ -232,7 +403,7 @@ class TestAuth:
             "/api/me", headers={"Authorization": "Bearer t"}
         ).respond_with_data("me")
         httpserver.expect_request("/api/me").respond_with_data("", status=401)
-        return Service(url=httpserver.url_for(""), username="probe", password="p")
+        return Service(url=httpserver.url_for(""), auth=AuthFlow(username="probe", password="p"))
 
 
 class TestP0:

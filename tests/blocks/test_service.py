@@ -4,7 +4,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from blocks.auth import AuthFlow
 from blocks.service import Service, SmokeRun
 
 PASSWORD = "correct-horse"
@@ -21,8 +22,7 @@ PASSWORD = "correct-horse"
 def service(httpserver: HTTPServer) -> Service:
     return Service(
         url=httpserver.url_for(""),
-        username="probe",
-        password=PASSWORD,
+        auth=AuthFlow(username="probe", password=PASSWORD),
         request_timeout_s=2,
     )
 
@@ -141,90 +141,6 @@ class TestProbe:
         began = time.monotonic()
         service.probe(6, path="/slow", concurrency=2)
         assert time.monotonic() - began >= 0.15
-
-
-class Backend:
-    """Log in, be known, be refused; each part can be broken."""
-
-    def __init__(self, server: HTTPServer) -> None:
-        self.login_status = 200
-        self.token: str | None = "t0k-secret"
-        self.accepts: Callable[[str], bool] = lambda token: token == "t0k-secret"
-        self.refusal = 401
-        server.expect_request("/api/login", method="POST").respond_with_handler(self.login)
-        server.expect_request("/api/me").respond_with_handler(self.me)
-
-    def login(self, request: Request) -> Response:
-        if request.json != {"username": "probe", "password": PASSWORD}:
-            return Response(status=401)
-        return Response(json.dumps({"token": self.token}), self.login_status)
-
-    def me(self, request: Request) -> Response:
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        return Response(status=200 if self.accepts(token) else self.refusal)
-
-
-class TestAuthFlow:
-    @pytest.fixture
-    def backend(self, httpserver: HTTPServer) -> Backend:
-        return Backend(httpserver)
-
-    def test_is_good_when_only_the_token_opens_the_door(
-        self, service: Service, backend: Backend
-    ) -> None:
-        check = service.auth_flow()
-        assert check is not None
-        assert check.passed
-        backend.refusal = 403
-        check = service.auth_flow()
-        assert check is not None
-        assert check.passed
-
-    def test_is_not_checked_without_an_account(self, httpserver: HTTPServer) -> None:
-        assert Service(url=httpserver.url_for("")).auth_flow() is None
-
-    @pytest.mark.parametrize(
-        ("broken", "sentence"),
-        [
-            ({"login_status": 500}, "login: HTTP 500"),
-            ({"token": None}, "login: no usable field 'token' in the answer"),
-            ({"token": "line\nbreak"}, "login: no usable field 'token' in the answer"),
-            (
-                {"accepts": lambda token: False},
-                "/api/me with the token: HTTP 401, expected 200",
-            ),
-            (
-                {"accepts": lambda token: True},
-                "/api/me without a token: HTTP 200, expected 401 or 403; "
-                "/api/me with a wrong token: HTTP 200, expected 401 or 403",
-            ),
-            (
-                {"accepts": bool},
-                "/api/me with a wrong token: HTTP 200, expected 401 or 403",
-            ),
-            (
-                {"refusal": 500},
-                "/api/me without a token: HTTP 500, expected 401 or 403; "
-                "/api/me with a wrong token: HTTP 500, expected 401 or 403",
-            ),
-        ],
-    )
-    def test_each_deviation_is_said(
-        self, service: Service, backend: Backend, broken: dict[str, object], sentence: str
-    ) -> None:
-        for name, value in broken.items():
-            setattr(backend, name, value)
-        check = service.auth_flow()
-        assert check is not None
-        assert not check.passed
-        assert check.sentence == sentence
-
-    def test_nothing_secret_is_said_when_nobody_answers(self, service: Service) -> None:
-        check = service.auth_flow("http://127.0.0.1:9")
-        assert check is not None
-        assert not check.passed
-        assert check.sentence.startswith("login: Connection refused; /api/me without a token:")
-        assert PASSWORD not in repr(check)
 
 
 class TestSmoke:

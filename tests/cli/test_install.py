@@ -5,7 +5,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from blocks.prometheus import Prometheus
 from blocks.target import Target
 from cli import install
 from cli.install import build_target
@@ -29,6 +31,15 @@ url = "https://api.example.com"
 directory = "deploy/production"
 [environments.eu-west.verify]
 request_timeout = "4 s"
+[environments.eu-west.auth]
+username = "probe"
+login_path = "/oauth/token"
+login_format = "form"
+login_fields = {grant_type = "password"}
+token_field = "access_token"
+[environments.eu-west.prometheus]
+url = "https://prometheus.example.com"
+timeout = "3 s"
 """
 ROUTER = """
 [environments.eu-west.router]
@@ -49,6 +60,7 @@ def _variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IGNITION_REGISTRY__PASSWORD", SECRET)
     monkeypatch.setenv("IGNITION_TICKET__TOKEN", SECRET)
     monkeypatch.setenv("IGNITION_ENVIRONMENTS__EU_WEST__AUTH__PASSWORD", SECRET)
+    monkeypatch.setenv("IGNITION_ENVIRONMENTS__EU_WEST__PROMETHEUS__TOKEN", SECRET)
 
 
 def settings_from(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
@@ -89,14 +101,47 @@ def test_a_router_is_there_only_where_it_is_configured(
     assert target.router.port == 9000
 
 
+def test_the_sources_of_the_watch_are_as_configured(target: Target) -> None:
+    auth, prometheus = target.service.auth, target.metrics.prometheus
+
+    assert (auth.login_path, auth.login_format) == ("/oauth/token", "form")
+    assert auth.login_fields == {"grant_type": "password"}
+    assert auth.token_field == "access_token"
+    assert prometheus is not None
+    assert prometheus.environment == "eu-west"
+    assert prometheus.timeout_s == 3
+
+
 def test_secrets_reach_the_blocks_and_no_text_of_them(target: Target) -> None:
     assert target.database.dsn.get_secret_value() == DSN
     assert target.registry.password.get_secret_value() == SECRET
     assert target.ticketing.token.get_secret_value() == SECRET
-    assert target.service.password.get_secret_value() == SECRET
+    assert target.service.auth.password.get_secret_value() == SECRET
+    assert target.metrics.prometheus is not None
+    assert target.metrics.prometheus.token.get_secret_value() == SECRET
 
     for text in (repr(target), str(target), target.model_dump_json()):
         assert SECRET not in text
+
+
+def test_a_part_of_a_part_is_a_block_of_its_own(target: Target, prefect_server: None) -> None:
+    """An operator rotates Prometheus's token in one place of the UI, and the next run has it."""
+    install._save(target)
+    found = Target.load("eu-west")
+    assert isinstance(found, Target)
+    assert found.metrics.prometheus is not None
+    assert found.metrics.prometheus.token.get_secret_value() == SECRET
+    assert found.service.auth.password.get_secret_value() == SECRET
+
+    prometheus = Prometheus.load("eu-west")
+    assert isinstance(prometheus, Prometheus)
+    prometheus.token = SecretStr("rotated")
+    prometheus.save("eu-west", overwrite=True)
+
+    again = Target.load("eu-west")
+    assert isinstance(again, Target)
+    assert again.metrics.prometheus is not None
+    assert again.metrics.prometheus.token.get_secret_value() == "rotated"
 
 
 @pytest.mark.parametrize("variable", [DATABASE, LEDGER])

@@ -23,7 +23,7 @@ GOES_BAD = {
     # It fails a fifth of all requests, those of the checks included: any of them may be the first.
     "bad/errors-under-traffic": r"error rate .* > 5\.0%|auth flow broken|smoke tests"
     r"|answers of the new release were 5xx",
-    "bad/broken-login": r"auth flow broken.* login: HTTP 500",
+    "bad/broken-login": r"auth flow broken.* login answers HTTP 500",
 }
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pydantic import PrivateAttr
 
 from blocks.router import Router
+from release.counters import Counted
 from release.errors import RolloutFailed, Unreachable
 from release.model import Instance
 from release.rollout import FULL_WEIGHT, Admin, Slot, choose_slots, slot_names
@@ -21,6 +22,7 @@ class FakeRouter(Router):
         default_factory=lambda: {name: Slot(name) for name in slot_names("api", 6)}
     )
     _answers: bool = PrivateAttr(default=True)
+    _refused: int = PrivateAttr(default=0)  # by itself: no instance was there to answer
 
     def hang_up(self) -> None:
         """Answer nothing any more."""
@@ -33,6 +35,13 @@ class FakeRouter(Router):
         if not self._answers:
             raise Unreachable("the router does not answer")
         return tuple(self._seen(slot) for slot in self._slots.values())
+
+    def answered(self) -> Counted:
+        slots = self.slots()
+        return Counted(
+            sum(slot.answered for slot in slots) + self._refused,
+            sum(slot.answered_5xx for slot in slots) + self._refused,
+        )
 
     def admit(self, instance: Instance, weight: int = FULL_WEIGHT) -> Slot:
         (name,) = choose_slots(self.slots(), [instance.name])
@@ -61,6 +70,7 @@ class FakeRouter(Router):
         """Send requests round robin; returns how many failed."""
         serving = [slot for slot in self.slots() if slot.serving]
         if not serving:
+            self._refused += requests
             return requests
         failed = 0
         for number in range(requests):

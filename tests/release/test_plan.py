@@ -56,6 +56,15 @@ def test_a_plan_is_five_lines() -> None:
     ]
 
 
+def test_what_cannot_be_measured_is_signed_too() -> None:
+    sentence = "prometheus: Prometheus at http://prometheus:9090 does not answer: timed out"
+
+    lines = replace(PLAN, unmeasured=(sentence,)).lines()
+
+    assert lines[5:] == [f"the watch may miss something: {sentence}"]
+    assert sentence in replace(PLAN, unmeasured=(sentence,)).markdown()
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [

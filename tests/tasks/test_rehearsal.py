@@ -13,6 +13,7 @@ from prefect import flow
 from psycopg import sql
 from pydantic import SecretStr
 
+from blocks.auth import AuthFlow
 from blocks.compose import ComposeOrchestrator
 from blocks.database import Database
 from blocks.rehearsal import Rehearsal
@@ -94,8 +95,9 @@ def stand_up(sandbox: Sandbox) -> Staging:
         orchestrator=ComposeOrchestrator(directory=environment.host_folder),
         service=Service(
             url=environment.public_url,
-            username=sandbox.seed_username,
-            password=SecretStr(sandbox.seed_password),
+            auth=AuthFlow(
+                username=sandbox.seed_username, password=SecretStr(sandbox.seed_password)
+            ),
         ),
         repository=repository,
         release=Release(BASELINE_VERSION, origin.revision(sandbox.origin, BASELINE_VERSION), image),

@@ -11,6 +11,7 @@ import pytest
 from prefect import flow
 from pytest_httpserver import HTTPServer
 
+from blocks.auth import AuthFlow
 from blocks.metrics import Metrics
 from blocks.service import Service
 from release.errors import TriggerFired, Unreachable
@@ -159,12 +160,12 @@ class TestAWatchedRelease:
         answers(httpserver)
         httpserver.expect_request("/api/login").respond_with_data("", status=500)
         httpserver.expect_request("/api/me").respond_with_data("", status=401)
-        production.service.username = "probe"
+        production.service.auth = AuthFlow(username="probe")
         report, lines = watched(production)
         assert report.decision.action is Action.FAIL
         assert report.samples == 2
-        assert report.decision.sentence.endswith(": login: HTTP 500")
-        assert lines[1] == "auth flow failed once (2 in a row count): login: HTTP 500"
+        assert report.decision.sentence.endswith(": login answers HTTP 500")
+        assert lines[1] == "auth flow failed once (2 in a row count): login answers HTTP 500"
 
 
 class Script:

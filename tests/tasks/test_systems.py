@@ -1,0 +1,191 @@
+"""What the plan asks, what it refuses, and what it goes on without."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from prefect import flow
+from pydantic import SecretStr
+from pytest_httpserver import HTTPServer
+
+from blocks.auth import AuthFlow
+from blocks.metrics import Metrics
+from blocks.prometheus import Prometheus
+from blocks.service import Service
+from release.errors import BadConfiguration, Unreachable
+from release.prometheus import PrometheusSettings
+from release.systems import Answer, blocking, warnings
+from tasks.systems import ask_systems, check_systems
+
+
+@dataclass
+class Part:
+    """A system that is there, or not."""
+
+    problem: Exception | None = None
+
+    def check(self) -> None:
+        if self.problem:
+            raise self.problem
+
+
+@dataclass
+class Environment:
+    """A target whose systems are well; its service and its metrics are real."""
+
+    service: Service
+    metrics: Metrics = field(default_factory=Metrics)
+    environment: str = "production"
+    repository: Part = field(default_factory=Part)
+    builder: Part = field(default_factory=Part)
+    registry: Part = field(default_factory=Part)
+    database: Part = field(default_factory=Part)
+    ledger: Part = field(default_factory=Part)
+    orchestrator: Part = field(default_factory=Part)
+    router: Part = field(default_factory=Part)
+
+
+@pytest.fixture
+def target(httpserver: HTTPServer) -> Any:
+    """An environment that serves."""
+    httpserver.expect_request("/health").respond_with_data("ok")
+    return Environment(Service(url=httpserver.url_for(""), request_timeout_s=2))
+
+
+def prometheus(url: str) -> Prometheus:
+    queries = PrometheusSettings()
+    return Prometheus(
+        environment="production", url=url, requests=queries.requests, errors=queries.errors
+    )
+
+
+def finding(server: HTTPServer, *values: int) -> str:
+    """A server that answers every query with these values, as Prometheus does."""
+    result = [{"metric": {"__name__": "m"}, "value": [1.0, str(value)]} for value in values]
+    for endpoint, kind in (("query", "vector"), ("query_range", "matrix")):
+        server.expect_request(f"/prometheus/api/v1/{endpoint}").respond_with_json(
+            {"status": "success", "data": {"resultType": kind, "result": result}}
+        )
+    return server.url_for("/prometheus")
+
+
+def asked(target: Any, name: str) -> Answer:
+    return next(answer for answer in ask_systems(target) if answer.name == name)
+
+
+def test_without_a_prometheus_and_an_account_neither_is_asked(target: Any) -> None:
+    answers = ask_systems(target)
+
+    assert not {"prometheus", "auth flow"} & {answer.name for answer in answers}
+    assert all(answer.ok for answer in answers)
+
+
+def test_a_system_that_does_not_answer_refuses_the_deployment(target: Any) -> None:
+    target.registry.problem = Unreachable("the registry does not answer")
+
+    (answer,) = blocking(ask_systems(target))
+
+    assert answer.name == "registry"
+    assert warnings(ask_systems(target)) == ()
+
+
+class TestPrometheus:
+    def test_that_answers_is_good(self, target: Any, httpserver: HTTPServer) -> None:
+        target.metrics = Metrics(prometheus=prometheus(finding(httpserver, 7)))
+
+        assert asked(target, "prometheus").ok
+
+    def test_that_is_down_is_a_warning(self, target: Any) -> None:
+        """The metrics being down is not the release being bad."""
+        target.metrics = Metrics(prometheus=prometheus("http://127.0.0.1:9"))
+
+        answers = ask_systems(target)
+
+        assert blocking(answers) == []
+        assert warnings(answers) == (
+            "prometheus: Prometheus at http://127.0.0.1:9 does not answer: Connection refused",
+        )
+
+    def test_whose_query_never_found_anything_refuses_the_deployment(
+        self, target: Any, httpserver: HTTPServer
+    ) -> None:
+        target.metrics = Metrics(prometheus=prometheus(finding(httpserver)))
+
+        (answer,) = blocking(ask_systems(target))
+
+        assert answer.configuration
+        assert answer.problem == (
+            "Prometheus's query for requests has found nothing in 7 days: "
+            'http_requests_total{environment="production"}'
+        )
+        assert answer.hint == "edit environments.production.prometheus.requests in ignition.toml"
+
+    def test_has_nothing_to_find_where_nothing_serves_yet(
+        self, target: Any, httpserver: HTTPServer
+    ) -> None:
+        target.service.health_path = "/not-there-yet"
+        target.metrics = Metrics(prometheus=prometheus(finding(httpserver)))
+
+        assert asked(target, "prometheus").ok
+
+
+class TestAuthFlow:
+    @pytest.fixture(autouse=True)
+    def _account(self, target: Any) -> None:
+        target.service.auth = AuthFlow(username="probe", password=SecretStr("hunter2"))
+
+    def test_that_fails_already_is_a_warning(self, target: Any, httpserver: HTTPServer) -> None:
+        """The release may be what repairs it; whoever signs has to know."""
+        httpserver.expect_request("/api/login").respond_with_data("", status=401)
+        httpserver.expect_request("/api/me").respond_with_data("", status=401)
+
+        answers = ask_systems(target)
+
+        assert blocking(answers) == []
+        assert warnings(answers) == (
+            "auth flow: it fails already, and would be taken for the release's fault: "
+            "login answers HTTP 401",
+        )
+
+    def test_that_works_is_good(self, target: Any, httpserver: HTTPServer) -> None:
+        httpserver.expect_request("/api/login").respond_with_json({"token": "t"})
+        httpserver.expect_request(
+            "/api/me", headers={"Authorization": "Bearer t"}
+        ).respond_with_data("me")
+        httpserver.expect_request("/api/me").respond_with_data("", status=401)
+
+        assert asked(target, "auth flow").ok
+
+    def test_is_not_asked_where_nothing_serves_yet(self, target: Any) -> None:
+        target.service.health_path = "/not-there-yet"
+
+        assert asked(target, "auth flow").ok
+
+
+class TestTheStep:
+    @pytest.fixture
+    def check(self, prefect_server: None) -> Callable[[Any], tuple[Answer, ...]]:
+        @flow
+        def plan(target: Any) -> tuple[Answer, ...]:
+            return check_systems.with_options(retries=0)(target, "d-1874")
+
+        return lambda target: plan.with_options(validate_parameters=False)(target)
+
+    def test_goes_on_with_a_warning(
+        self, target: Any, check: Callable[[Any], tuple[Answer, ...]]
+    ) -> None:
+        target.metrics = Metrics(prometheus=prometheus("http://127.0.0.1:9"))
+
+        assert len(warnings(check(target))) == 1
+
+    def test_refuses_a_wrong_query_as_configuration(
+        self,
+        target: Any,
+        httpserver: HTTPServer,
+        check: Callable[[Any], tuple[Answer, ...]],
+    ) -> None:
+        target.metrics = Metrics(prometheus=prometheus(finding(httpserver)))
+
+        with pytest.raises(BadConfiguration, match="has found nothing in 7 days"):
+            check(target)
