@@ -20,7 +20,7 @@ from pydantic import Field, SecretStr
 from blocks.http_client import Reply, ask, client, shown
 from release.counters import Labels, Look, Series, bound_of
 from release.errors import BadConfiguration, Unreachable
-from release.prometheus import for_environment, rate_in, selectors
+from release.prometheus import for_environment, rate_in, selectors, without_zero
 
 _LONGEST_ANSWER = 20_000_000  # bytes: some ten thousand series
 _LOOKED_BACK = timedelta(days=7)
@@ -93,7 +93,7 @@ class Prometheus(Block):
             return
         if kind == "errors":
             self._check_names(http, kind)
-        elif self._ever(http, self._promql(kind)):
+        elif self._ever(http, without_zero(self._promql(kind))):
             raise Unreachable(
                 f"{self._name(kind)} finds nothing now, the last data are older",
                 f"{shown(self.url)}/targets",
@@ -171,7 +171,8 @@ class Prometheus(Block):
                     f"{self._name(kind)} answers {sample['value'][1]}, which no counter can be",
                     self._edit(kind),
                 )
-            series[frozenset(sample["metric"].items())] = value
+            if sample["metric"] or value:  # `or vector(0)`: as good as nothing
+                series[frozenset(sample["metric"].items())] = value
         return series
 
     def _get(

@@ -15,6 +15,7 @@ _COMMENT = re.compile(r"#[^\n]*")
 _SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\s*\{([^{}]*)\}")
 _NAME = re.compile(r"[a-zA-Z_:][\w:]*")
 _LABEL = re.compile(r"([a-zA-Z_]\w*)\s*(?:=~|!~|!=|=)")
+_ZERO = re.compile(r"\s+or\s+(on\s*\(\s*\)\s*)?vector\s*\(\s*0\s*\)\s*$")
 _RATE = re.compile(r"\b(rate|irate|increase|delta|idelta|deriv)\s*\(")
 
 
@@ -61,6 +62,11 @@ class PrometheusSettings(Rules):
 def for_environment(query: str, environment: str) -> str:
     """The query with ``$environment`` filled in; any other ``$`` is the query's own."""
     return Template(query).safe_substitute(environment=environment)
+
+
+def without_zero(query: str) -> str:
+    """The query without an ``or vector(0)`` at its end, which finds something where nothing is."""
+    return _ZERO.sub("", query)
 
 
 def selectors(query: str) -> tuple[tuple[str, tuple[str, ...]], ...]:

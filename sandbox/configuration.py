@@ -2,6 +2,7 @@
 
 from string import Template
 
+from sandbox import prometheus
 from sandbox.environments import seed_statement
 from sandbox.layout import CHECKOUT, IMAGE_NAME, Environment, Sandbox
 
@@ -37,7 +38,9 @@ backend_file = "$folder/run/be.cfg"
 
 [environments.$name.auth]
 username = "$user"
+logout_path = "/api/logout"
 
+$prometheus
 [environments.$name.gate]
 approval = "$approval"
 
@@ -50,6 +53,14 @@ every = "500 ms"
 sustained_for = "4 s"
 longest_gap = "5 s"
 extend_up_to = "20 s"
+"""
+)
+
+
+_PROMETHEUS = Template(
+    """\
+[environments.$name.prometheus]
+url = "$url"
 """
 )
 
@@ -85,6 +96,9 @@ def _environment(
         approval=approval,
         watch=watch,
         staging=staging,
+        prometheus=_PROMETHEUS.substitute(name=environment.name, url=prometheus.url(sandbox))
+        if prometheus.is_installed()
+        else "",
     )
 
 

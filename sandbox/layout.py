@@ -34,13 +34,21 @@ class Ports:
     postgres: int
     production: int
     staging: int
+    prometheus: int
     prefect: int
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
         """Ports at fixed offsets from a base, each of which a variable of its own can replace."""
         base = port_number(environ, PORTS_VARIABLE, DEFAULT_PORT_BASE)
-        offsets = {"registry": 50, "postgres": 54, "production": 80, "staging": 81, "prefect": 200}
+        offsets = {
+            "registry": 50,
+            "postgres": 54,
+            "production": 80,
+            "staging": 81,
+            "prometheus": 90,
+            "prefect": 200,
+        }
         return cls(
             **{
                 name: port_number(environ, port_variable(name), base + offset)

@@ -46,6 +46,7 @@ missing_packages() {
     has docker-registry || echo docker-registry
     has haproxy || echo haproxy
     has pgbouncer || [ -x /usr/sbin/pgbouncer ] || echo pgbouncer
+    has prometheus || echo prometheus
     has_browser || echo chromium
     has node || echo nodejs
     has npm || echo npm

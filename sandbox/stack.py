@@ -18,6 +18,7 @@ from sandbox import (
     origin,
     postgres,
     prefect,
+    prometheus,
     registry,
 )
 from sandbox.commands import run
@@ -76,6 +77,7 @@ def schedule(
     database = go("PostgreSQL", lambda: postgres.ensure_postgres(sandbox), database_image)
     server = go("Prefect server starts", lambda: prefect.start_server(sandbox), database)
     proxy = go("proxy image", images.ensure_proxy)
+    metrics = go("Prometheus", lambda: prometheus.ensure_prometheus(sandbox))
     release = go(BASELINE_VERSION, lambda: ensure_release(sandbox), base, history, store)
 
     def stand_up(environment: Environment) -> Future[str]:
@@ -90,7 +92,8 @@ def schedule(
     serving = [stand_up(environment) for environment in sandbox.environments]
     answering = go("Prefect server", lambda: prefect.wait_for_server(sandbox, giving_up), server)
     worker = go("Prefect worker", lambda: start_pipeline(sandbox), answering, release)
-    return [*serving, worker]
+    seen = go("Prometheus", lambda: prometheus.wait_for_data(sandbox), metrics, *serving)
+    return [*serving, seen, worker]
 
 
 def start_pipeline(sandbox: Sandbox) -> str:
@@ -142,6 +145,7 @@ def running_parts(sandbox: Sandbox) -> set[str]:
     held = {
         "registry": registry.is_running(sandbox),
         "postgres": postgres.is_running(sandbox),
+        "prometheus": prometheus.process(sandbox).pid is not None,
         "prefect": prefect.server_process(sandbox).pid is not None,
     }
     held |= {e.name: environments.is_running(e) for e in sandbox.environments}
@@ -163,6 +167,7 @@ def down(sandbox: Sandbox, *, keep: bool = False) -> None:
     engine is stopped when it is ours and nobody else's.
     """
     step("Prefect server", lambda: prefect.stop_prefect(sandbox))
+    prometheus.stop(sandbox)
     if engine.engine_answers() or wake_engine(sandbox):
         for environment in sandbox.environments:
             environments.remove_environment(environment)
@@ -190,6 +195,7 @@ def status(sandbox: Sandbox) -> dict[str, str]:
         "engine": "answers" if engine.engine_answers() else "does not answer",
         "registry": sandbox.registry if registry.answers(sandbox) else "does not answer",
         "PostgreSQL": "answers" if postgres.is_running(sandbox) else "does not answer",
+        "Prometheus": prometheus.state(sandbox),
         "Prefect server": prefect.state(sandbox),
     }
     for environment in sandbox.environments:

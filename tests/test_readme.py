@@ -6,7 +6,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer.main
@@ -127,8 +127,9 @@ def test_every_block_exists(page: Path) -> None:
 def blocks_of(target: type[Block]) -> Iterator[type[Block]]:
     yield target
     for field in target.model_fields.values():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Block):
-            yield field.annotation
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, Block):
+                yield from blocks_of(part)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))

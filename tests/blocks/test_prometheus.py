@@ -162,13 +162,24 @@ class TestCounts:
 
         assert counted(scraped.grown(before, 0)) == {}
 
-    def test_an_error_query_with_or_vector_0_finds_no_release(self, scraped: Scraped) -> None:
+    def test_or_vector_0_makes_no_data_of_nothing(self, scraped: Scraped) -> None:
+        """Errors are zero because requests are counted, not because a query always answers."""
         scraped.block.errors = f"{scraped.block.errors} or vector(0)"
+        scraped.block.requests = f"{scraped.block.requests} or vector(0)"
+        assert scraped.block.look() == Look({}, {})
+
         instance = scraped.instance("v1.0.0", answered=10)
         before = scraped.look(10)
         instance.answer(90)
 
         assert counted(scraped.grown(before, 100)) == {"": (90, 0), "v1.0.0": (90, 0)}
+
+    def test_or_vector_0_does_not_get_a_mistyped_query_past_the_plan(
+        self, scraped: Scraped
+    ) -> None:
+        scraped.block.requests = 'http_request_total{environment="$environment"} or vector(0)'
+
+        assert "has found nothing in 7 days" in refused(lambda: scraped.block.check(serving=True))
 
     @pytest.mark.parametrize(("value", "said"), [(float("nan"), "NaN"), (float("inf"), "+Inf")])
     def test_what_no_counter_can_be_is_refused(

@@ -122,6 +122,19 @@ def test_an_instance_that_does_not_answer_is_not_admitted(
     assert project.serving() == {"v1.0.0"}
 
 
+def test_what_no_instance_answers_is_counted_all_the_same(project: Project, router: Router) -> None:
+    """Users meet a proxy's own 503 as any other error, and no instance's counter has it."""
+    project.drain_of_everything()
+    before = router.look()
+
+    assert project.serving() == {"nothing"}
+
+    now = router.look()
+    failed = now.answered.errors - before.answered.errors
+    assert failed == now.answered.requests - before.answered.requests == 12
+    assert [slot.answered for slot in now.slots] == [slot.answered for slot in before.slots]
+
+
 def test_a_full_router_says_so_and_changes_nothing(project: Project, router: Router) -> None:
     one = newest(project)
     taken = [replace(one, name=one.name) for _ in range(2)]

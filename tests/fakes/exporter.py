@@ -8,6 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 BOUNDS = (0.1, 0.5, 1.0)  # seconds
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A Prometheus that is stopped hangs up."""
+
+
 class Exporter:
     """One instance of a service: requests by status code, and how long they took.
 
@@ -32,7 +37,7 @@ class Exporter:
             def log_message(self, format: str, *arguments: object) -> None:
                 """Tests are silent."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.address = f"127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 

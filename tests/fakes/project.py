@@ -40,6 +40,7 @@ VERSIONS = {
 }
 SECRET = "correct-horse-battery"
 WITHIN = timedelta(seconds=20)
+_ASKED = 12  # requests, to see who answers
 
 
 class Project:
@@ -89,6 +90,13 @@ class Project:
             taken_at=datetime(2026, 11, 22, tzinfo=UTC),
         )
 
+    def drain_of_everything(self) -> None:
+        """Leave no instance that users could meet."""
+        assert self.router is not None
+        for slot in self.router.slots():
+            if slot.instance:
+                self.router.drain(slot.instance)
+
     def containers(self) -> dict[str, str]:
         """Each container's version and state, oldest first: ``v1.0.0 running``."""
         return {i.name: f"{i.version} {i.state}" for i in self.orchestrator.instances()}
@@ -117,6 +125,9 @@ class FakeProject(Project):
     def serving(self) -> set[str]:
         assert self.router is not None
         names = {slot.instance for slot in self.router.slots() if slot.serving}
+        if not names:
+            self.router.answer(_ASKED)
+            return {"nothing"}
         return {i.version for i in self.orchestrator.instances() if i.name in names}
 
 
@@ -213,7 +224,7 @@ class RealProject(Project):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        names = ("registry", "postgres", "production", "staging", "prefect")
+        names = ("registry", "postgres", "production", "staging", "prometheus", "prefect")
         free = dict(zip(names, free_ports(len(names)), strict=True))
         self.sandbox = Sandbox(folder=folder / "sandbox", ports=Ports(**free))
         self.url = f"http://127.0.0.1:{free['production']}"
@@ -255,7 +266,7 @@ class RealProject(Project):
         remove_registry(self.sandbox)
 
     def serving(self) -> set[str]:
-        return {self._ask() for _ in range(12)}
+        return {self._ask() for _ in range(_ASKED)}
 
     def restart_router(self) -> None:
         run(["docker", "compose", "restart", "--timeout", "1", "proxy"], directory=self.host)

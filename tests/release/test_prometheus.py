@@ -2,7 +2,7 @@
 
 import pytest
 
-from release.prometheus import for_environment, rate_in, selectors
+from release.prometheus import for_environment, rate_in, selectors, without_zero
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,19 @@ def test_the_metrics_that_a_query_selects_by_labels(
 )
 def test_a_rate_is_told_from_a_counter(query: str, function: str) -> None:
     assert rate_in(query) == function
+
+
+@pytest.mark.parametrize(
+    ("query", "rest"),
+    [
+        ("sum(a) or vector(0)", "sum(a)"),
+        ("a{b='c'}\n or on() vector( 0 ) ", "a{b='c'}"),
+        ("a or vector(1)", "a or vector(1)"),
+        ("vector(0) or a", "vector(0) or a"),
+    ],
+)
+def test_a_zero_in_place_of_nothing_can_be_left_out(query: str, rest: str) -> None:
+    assert without_zero(query) == rest
 
 
 def test_only_the_environment_is_filled_in() -> None:

@@ -45,7 +45,12 @@ def test_ports_stand_at_fixed_offsets_from_their_base() -> None:
     ports = Ports.from_environment({"IGNITION_SANDBOX_PORTS": "20000"})
 
     assert ports == Ports(
-        registry=20050, postgres=20054, production=20080, staging=20081, prefect=20200
+        registry=20050,
+        postgres=20054,
+        production=20080,
+        staging=20081,
+        prometheus=20090,
+        prefect=20200,
     )
 
 

@@ -58,7 +58,7 @@ class Staging:
 def staging() -> Iterator[Staging]:
     """The sandbox's staging environment, with all that it stands on."""
     with tempfile.TemporaryDirectory(prefix="ignition-") as folder, engine.engine_in_use():
-        names = ("registry", "postgres", "production", "staging", "prefect")
+        names = ("registry", "postgres", "production", "staging", "prometheus", "prefect")
         ports = Ports(**dict(zip(names, free_ports(len(names)), strict=True)))
         sandbox = Sandbox(folder=Path(folder) / f"rehearsal-{ports.staging}", ports=ports)
         try:
