@@ -28,6 +28,7 @@ class _Session:
     """What the server knows somebody by."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # of a request
+    cookies: Mapping[str, str] = field(default_factory=dict, repr=False)  # as in the headers
     refresh_token: str = field(default="", repr=False)
 
 
@@ -175,26 +176,25 @@ class _Walk:
         if not self._done(probe):
             problem = f"{step} {_says(probe)}"
         elif self._by_cookie:
-            found = _cookies_of(reply)
-            self._cookies = tuple(found) or self._cookies
-            together = "; ".join(f"{name}={value}" for name, value in found.items())
-            session = _Session({"Cookie": together}) if found else before
-            if not session.headers:
-                session, problem = None, f"{step} sets no cookie"
+            cookies = {**before.cookies, **_cookies_of(reply)}
+            self._cookies = tuple(cookies) or self._cookies
+            session = _known_by(cookies) if cookies else None
+            problem = "" if cookies else f"{step} sets no cookie"
         else:
             token = read_field(reply.body, flow.token_field)
             if token is None or not token.isascii() or not token.isprintable():
                 problem = f"{step}: no usable field {flow.token_field!r} in the answer"
             else:
                 again = read_field(reply.body, flow.refresh_token_field or " ")
-                session = _Session(self._carrying(token), again or before.refresh_token)
+                renewed = again or before.refresh_token
+                session = _Session(self._carrying(token), refresh_token=renewed)
                 if step == "login" and flow.refresh_token_field and not again:
                     problem = f"{step}: no field {flow.refresh_token_field!r} in the answer"
         return Check(step, not problem, problem, probe.took), session
 
     def _stranger(self) -> _Session:
         if self._by_cookie:
-            return _Session({"Cookie": "; ".join(f"{name}={_WRONG}" for name in self._cookies)})
+            return _known_by(dict.fromkeys(self._cookies, _WRONG))
         return _Session(self._carrying(_WRONG))
 
     def _carrying(self, token: str) -> dict[str, str]:
@@ -220,6 +220,11 @@ class _Walk:
                 headers=dict(session.headers),
                 **options,
             )
+
+
+def _known_by(cookies: Mapping[str, str]) -> _Session:
+    together = "; ".join(f"{name}={value}" for name, value in cookies.items())
+    return _Session({"Cookie": together}, cookies)
 
 
 def _says(probe: Probe) -> str:

@@ -94,8 +94,8 @@ class Sampler:
         self._last_at: datetime | None = None
         self._real_requests = 0  # between the last two samples
         self._patience = timedelta(seconds=3 * service.request_timeout_s + 1)
-        # Its counts are of its last scrape anyway, so a late answer is as good at the next sample.
-        self._patience_with_prometheus = rules.every / 2
+        # For what is as good at the next sample: no other source waits for it.
+        self._short_patience = rules.every / 2
         self._pool = ThreadPoolExecutor(thread_name_prefix="sample")
         self._under_way: dict[str, Future[Any]] = {}
         self._taken = 0
@@ -228,14 +228,15 @@ class Sampler:
         if self._metrics.prometheus is None:
             return None
         question = {"prometheus": self._metrics.prometheus.look}
-        return self._hear(question, unknown, self._patience_with_prometheus).get("prometheus")
+        return self._hear(question, unknown, self._short_patience).get("prometheus")
 
     def _versions_of(self, now: RouterLook, unknown: list[str]) -> Mapping[str, str]:
         """The release of each instance, asked for again where the router has one that is new."""
         names = {slot.instance for slot in now.slots if slot.instance}
         if self._instances is not None and not names <= self._versions.keys():
             instances = self._instances
-            heard = self._hear({"orchestrator": lambda: tuple(instances())}, unknown)
+            question = {"orchestrator": lambda: tuple(instances())}
+            heard = self._hear(question, unknown, self._short_patience)
             if "orchestrator" in heard:
                 found = {instance.name: instance.version for instance in heard["orchestrator"]}
                 self._versions = {name: found.get(name, "") for name in names}

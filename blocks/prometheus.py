@@ -247,7 +247,8 @@ class Prometheus(Block):
         return f"Prometheus's query for {kind}"
 
     def _edit(self, key: str) -> str:
-        return f"edit environments.{self.environment}.prometheus.{key} in ignition.toml"
+        where = f"environments.{self.environment}.prometheus.{key}"
+        return f"edit {where} in ignition.toml, then: ignition setup"
 
 
 def _variable(environment: str, key: str) -> str:

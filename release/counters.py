@@ -195,9 +195,19 @@ def _grown(
     for labels, value in now.items():
         release = _release(labels, release_label)
         old = before.get(labels, 0.0 if release in known else value)
-        grown = value - old if value >= old else value  # it fell: its process began again
-        found[release] = found.get(release, 0.0) + grown
+        found[release] = found.get(release, 0.0) + _growth_of(old, value)
     return found
+
+
+def _growth_of(old: float, value: float) -> float:
+    """What a counter has grown by. One that fell began again, if it fell far.
+
+    One that fell a little is that of another replica of the metrics system, scraped a moment
+    earlier: its lifetime's count is not of this moment.
+    """
+    if value >= old:
+        return value - old
+    return value if value < old / 2 else 0.0
 
 
 def _times(before: Look, now: Look, known: Collection[str], release_label: str) -> Iterator[Times]:

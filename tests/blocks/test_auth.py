@@ -172,6 +172,28 @@ class TestGood:
         assert found.sentence.startswith("good: login, with the cookie")
         assert backend.asked[-2:] == [("/api/me", ""), ("/api/me", "not-a-token")]
 
+    def test_a_refresh_that_sets_one_of_two_cookies_leaves_the_other(
+        self, httpserver: HTTPServer, check: Go
+    ) -> None:
+        login = Response("", 302)
+        login.set_cookie("sid", "one")
+        login.set_cookie("xsrf", "two")
+        refresh = Response("", 204)
+        refresh.set_cookie("sid", "three")
+        httpserver.expect_request("/api/login").respond_with_response(login)
+        httpserver.expect_request("/api/refresh").respond_with_response(refresh)
+        asked = []
+
+        def me(request: Request) -> Response:
+            asked.append(dict(request.cookies))
+            known = request.cookies.get("xsrf") == "two" and request.cookies["sid"] != "not-a-token"
+            return Response("", 200 if known else 401)
+
+        httpserver.expect_request("/api/me").respond_with_handler(me)
+
+        assert check(COOKIE.model_copy(update={"refresh_path": "/api/refresh"})).passed
+        assert asked[:2] == [{"sid": "one", "xsrf": "two"}, {"sid": "three", "xsrf": "two"}]
+
     def test_what_is_sent_is_configured(self, backend: Backend, check: Go) -> None:
         backend.answer = lambda session: {"data": {"access": session, "renew": "r3new"}}
         flow = with_all(

@@ -224,7 +224,7 @@ class TestPlan:
         assert refused(lambda: scraped.block.check(serving=True)) == (
             "Prometheus's query for requests has found nothing in 7 days: "
             f'http_request_total{{environment="{name}"}} '
-            f"| edit environments.{name}.prometheus.requests in ignition.toml"
+            f"| edit environments.{name}.prometheus.requests in ignition.toml, then: ignition setup"
         )
 
     def test_where_nothing_serves_yet_there_is_nothing_to_find(self, scraped: Scraped) -> None:
@@ -272,7 +272,7 @@ class TestPlan:
 
         assert sentence.startswith("Prometheus's query for errors is refused by Prometheus: ")
         assert "parse error" in sentence
-        assert sentence.endswith(".prometheus.errors in ignition.toml")
+        assert sentence.endswith(".prometheus.errors in ignition.toml, then: ignition setup")
 
     @pytest.mark.parametrize(
         ("query", "said"),
