@@ -1,5 +1,7 @@
 """The pipeline's configuration for a sandbox: the rules of production, with windows of seconds."""
 
+import re
+from collections.abc import Mapping
 from string import Template
 
 from sandbox import prometheus
@@ -113,3 +115,12 @@ def secrets(sandbox: Sandbox) -> dict[str, str]:
         found[f"{prefix}REHEARSAL__CONTAINER_DSN"] = sandbox.container_database_url("postgres")
         found[f"{prefix}REHEARSAL__SEED"] = seed_statement(sandbox)
     return found
+
+
+def set_values(text: str, table: str, values: Mapping[str, str]) -> str:
+    """The configuration with some strings of one of its tables replaced or added."""
+    head, header, rest = text.partition(f"[{table}]\n")
+    body, mark, tail = rest.partition("\n[")
+    kept = [line for line in body.splitlines() if re.split(r"\s*=", line)[0] not in values]
+    lines = [*kept, *(f'{name} = "{value}"' for name, value in values.items())]
+    return "\n".join([head + header + "\n".join(filter(None, lines)), ""]) + mark + tail

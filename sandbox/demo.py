@@ -2,14 +2,11 @@
 
 import json
 import os
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import httpx
 
@@ -17,9 +14,9 @@ from sandbox import approvers, configuration, stack
 from sandbox.errors import SandboxError
 from sandbox.layout import Sandbox
 from sandbox.traffic import Traffic, TrafficReport
+from sandbox.witness import Lookout, failures, verdict_at
 
 RATE = 200.0  # requests a second
-LOOK_EVERY = 0.05  # seconds between two looks at the served version
 RUN_TIMEOUT = timedelta(minutes=4)
 
 
@@ -77,41 +74,6 @@ class Result:
             and self.requests > 0
             and (scenario.may_fail_requests or self.failed == 0)
         )
-
-
-class Lookout:
-    """Asks the public address for its version all the time and remembers when it changed."""
-
-    def __init__(self, url: str) -> None:
-        self.url = f"{url}/api/"
-        self.seen: list[tuple[float, str]] = []  # unix time, version
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> "Lookout":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def first(self, version: str, since: float) -> float | None:
-        """When ``version`` first answered after ``since``."""
-        return next((at for at, seen in self.seen if at >= since and seen == version), None)
-
-    def last(self, version: str) -> float | None:
-        """When ``version`` last answered."""
-        return next((at for at, seen in reversed(self.seen) if seen == version), None)
-
-    def _look(self) -> None:
-        with httpx.Client(timeout=5, headers={"Connection": "close"}) as client:
-            while not self._end.wait(LOOK_EVERY):
-                try:
-                    answer = client.get(self.url)
-                    self.seen.append((time.time(), answer.json()["version"]))
-                except (httpx.HTTPError, ValueError, KeyError):
-                    continue  # the traffic counts failures; this only tells versions apart
 
 
 def demo(sandbox: Sandbox) -> bool:
@@ -222,29 +184,6 @@ def measure(
         seconds_to_serve=round(served - signed[-1], 1) if served else None,
         seconds_to_restore=round(max(last - verdict, 0.0), 1) if verdict and last else None,
     )
-
-
-def failures(report: TrafficReport) -> list[str]:
-    """Which requests failed, by second and outcome: `at 02:14:03 UTC: 3 × 503`."""
-    seconds: dict[int, Counter[str]] = {}
-    for sample in report.failures:
-        seconds.setdefault(int(sample.sent_at), Counter())[sample.outcome] += 1
-    return [
-        f"at {datetime.fromtimestamp(at, UTC):%H:%M:%S} UTC: "
-        + ", ".join(f"{count} × {outcome}" for outcome, count in outcomes.most_common())
-        for at, outcomes in sorted(seconds.items())
-    ]
-
-
-def verdict_at(sandbox: Sandbox, run_id: str) -> float | None:
-    """When the run decided to roll back, by the ledger; None if it did not."""
-    from blocks.ledger import Ledger
-    from release.ledger import EventKind
-
-    ledger = Ledger(dsn=sandbox.ledger_url, spool=Path(sandbox.folder / "demo-spool"))
-    events = ledger.run_events(run_id, EventKind.ROLLBACK_STARTED)
-    began: datetime | None = events[0].at if events else None
-    return began.timestamp() if began else None
 
 
 def version_at(sandbox: Sandbox) -> str:

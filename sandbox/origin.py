@@ -1,7 +1,7 @@
 """The example backend's git origin: v1.0.0, a newer main, a refactoring, and the bad releases.
 
-Each release is a folder of files in `releases/`, laid over the tree that it was branched from. The
-same folders make the same commits, hash for hash.
+Each release is one or two folders of files in `releases/`, laid over the tree that it was branched
+from. The same folders make the same commits, hash for hash.
 """
 
 import hashlib
@@ -31,20 +31,31 @@ class Branch:
     """One branch of the origin, one commit away from main."""
 
     name: str
-    overlay: str
+    overlays: tuple[str, ...]
     message: str
 
 
+def _bad(name: str, message: str, *overlays: str) -> Branch:
+    return Branch(f"bad/{name}", overlays or (name,), message)
+
+
 BRANCHES = (
-    Branch("refactor/stack-split", "refactor-stack-split", "Move passwords out of accounts"),
-    Branch("bad/never-healthy", "never-healthy", "Ask the session store in the health check"),
-    Branch("bad/failing-smoke", "failing-smoke", "Call a user's name their login"),
-    Branch("bad/wrong-version", "wrong-version", "Read the version from a file"),
-    Branch("bad/exits-at-start", "exits-at-start", "Name the issuer in tokens"),
-    Branch("bad/errors-under-traffic", "errors-under-traffic", "Keep an audit trail of requests"),
-    Branch("bad/broken-login", "broken-login", "Give signing keys an end"),
-    Branch("bad/failing-migration", "failing-migration", "Give items owners"),
-    Branch("bad/slow", "slow", "Answer many readers with one query"),
+    Branch("refactor/stack-split", ("refactor-stack-split",), "Move passwords out of accounts"),
+    _bad("never-healthy", "Ask the session store in the health check"),
+    _bad("failing-smoke", "Call a user's name their login"),
+    _bad("wrong-version", "Read the version from a file"),
+    _bad("exits-at-start", "Name the issuer in tokens"),
+    _bad("errors-under-traffic", "Keep an audit trail of requests"),
+    _bad("broken-login", "Give signing keys an end"),
+    _bad("failing-migration", "Give items owners"),
+    _bad("slow", "Answer many readers with one query"),
+    _bad("dies", "Spool statistics for their service"),
+    _bad("errors-20", "Score every fifth client", "scoring", "errors-20"),
+    _bad("errors-6", "Score some clients", "scoring", "errors-6"),
+    _bad("errors-6-late", "Score some clients, later", "scoring", "errors-6-late"),
+    _bad("errors-4", "Score a few clients", "scoring", "errors-4"),
+    _bad("errors-on-writes", "Refuse an item that was sent twice"),
+    _bad("leak", "Remember requests for a replay"),
 )
 
 
@@ -82,7 +93,8 @@ def write_history(work: Path, origin: Path) -> None:
     commit(work, "Let items carry a note", day=12)
     for day, branch in enumerate(BRANCHES, start=13):
         git(work, "checkout", "--quiet", "-b", branch.name, "main")
-        lay_over(RELEASES / branch.overlay, work)
+        for overlay in branch.overlays:
+            lay_over(RELEASES / overlay, work)
         commit(work, branch.message, day=day)
     git(work, "push", "--quiet", str(origin), "--all")
     git(work, "push", "--quiet", str(origin), "--tags")
@@ -111,6 +123,17 @@ def git(work: Path, *arguments: str, day: int = 8) -> str:
 def revision(origin: Path, name: str) -> str:
     """The full hash of the commit behind a tag or branch."""
     return run(["git", "-C", origin, "rev-parse", f"{name}^{{commit}}"]).strip()
+
+
+def branch_off(origin: Path, name: str, new: str, message: str) -> str:
+    """Make a branch with one more commit, which changes nothing but the hash. Returns the hash.
+
+    The pipeline does not deploy a commit that serves already.
+    """
+    tree = ["commit-tree", f"{name}^{{tree}}", "-p", name, "-m", message]
+    made = run(["git", "-C", origin, *tree], environment=AUTHOR).strip()
+    run(["git", "-C", origin, "update-ref", f"refs/heads/{new}", made])
+    return made
 
 
 def export(origin: Path, name: str, folder: Path, *paths: str) -> None:

@@ -53,12 +53,13 @@ MIXTURE = (
 
 @dataclass(frozen=True)
 class Sample:
-    """One request: when it was sent, how long it took, what came of it."""
+    """One request: when it was sent, how long it took, what came of it, and who answered."""
 
     sent_at: float  # seconds since 1970
     took: float  # seconds
     outcome: str  # a status code, or why there is none
     kind: str
+    version: str = ""  # the release that answered, by its header; "" where none says so
 
     @property
     def failed(self) -> bool:
@@ -129,6 +130,10 @@ class TrafficReport:
         sent = Counter(int(sample.sent_at) for sample in self.samples)
         failed = Counter(int(sample.sent_at) for sample in self.failures)
         return {second: (count, failed[second]) for second, count in sorted(sent.items())}
+
+    def by(self, version: str) -> "TrafficReport":
+        """The requests that a release answered; of "", those that none did."""
+        return TrafficReport(tuple(s for s in self.samples if s.version == version))
 
     def between(self, start: float, end: float) -> "TrafficReport":
         """The requests sent from ``start`` to just before ``end``, in seconds since 1970."""
@@ -238,29 +243,31 @@ class Client:
     async def send(self, kind: Kind) -> None:
         """Send one request and write down what came of it."""
         sent_at, started = time.time(), time.monotonic()
+        version = ""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                outcome = str(await self.exchange(kind))
+                answer = await self.exchange(kind)
+            outcome, version = str(answer.status), answer.version
         except (OSError, EOFError, ValueError) as error:
             outcome = type(error).__name__
         took = round(time.monotonic() - started, 4)
-        self.samples.write(json.dumps([sent_at, took, outcome, kind.name]) + "\n")
+        self.samples.write(json.dumps([sent_at, took, outcome, kind.name, version]) + "\n")
 
-    async def exchange(self, kind: Kind) -> int:
-        """Send a request, read the whole answer, and return its status code."""
+    async def exchange(self, kind: Kind) -> "Answer":
+        """Send a request, and read and return the whole answer."""
         connection = await self.connection(kind)
         try:
             connection.writer.write(self.request(kind))
-            status, may_be_kept = await read_answer(connection.reader)
+            answer = await read_answer(connection.reader)
         except BaseException:
             connection.writer.close()
             raise
-        if may_be_kept and kind.keeps_connection:
+        if answer.may_be_kept and kind.keeps_connection:
             connection.used_at = time.monotonic()
             self.idle.append(connection)
         else:
             connection.writer.close()
-        return status
+        return answer
 
     async def connection(self, kind: Kind) -> Connection:
         """The kept connection used last, if it is still good, else a new one."""
@@ -283,22 +290,32 @@ class Client:
         return "\r\n".join([*lines, "", ""]).encode() + kind.body
 
 
-async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
-    """Read one answer to its end. Returns its status code, and whether the connection may be kept.
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer, without its body."""
+
+    status: int
+    version: str  # the release that answered; "" where none says so
+    may_be_kept: bool  # the connection it came on
+
+
+async def read_answer(reader: asyncio.StreamReader) -> Answer:
+    """Read one answer to its end.
 
     Raises EOFError (IncompleteReadError) when the connection is cut, ValueError for no HTTP.
     """
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
     status = int(head[0].split(" ")[1])
     headers = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
+    version, may_be_kept = headers.get("x-version", ""), headers.get("connection") != "close"
     if "content-length" in headers:
         await reader.readexactly(int(headers["content-length"]))
     elif headers.get("transfer-encoding") == "chunked":
         await read_chunks(reader)
     elif status != 204:
         await reader.read()
-        return status, False
-    return status, headers.get("connection") != "close"
+        may_be_kept = False
+    return Answer(status, version, may_be_kept)
 
 
 async def read_chunks(reader: asyncio.StreamReader) -> None:

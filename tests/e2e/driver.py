@@ -6,7 +6,6 @@ command in a process of its own: this process has another Prefect, that of the o
 
 import json
 import os
-import re
 import subprocess
 import tempfile
 import time
@@ -23,15 +22,15 @@ import psycopg
 from cli.gates import rejection
 from release.ledger import EventKind
 from release.model import Step
-from sandbox import approvers, origin, postgres, prefect
+from sandbox import approvers, origin, postgres, prefect, witness
 from sandbox.commands import run, wait_until
-from sandbox.demo import Lookout
-from sandbox.environments import containers, served_version
+from sandbox.configuration import set_values
+from sandbox.environments import served_version
 from sandbox.layout import CHECKOUT, IMAGE_NAME, Environment, Sandbox
 from sandbox.traffic import Traffic, TrafficReport
+from sandbox.witness import Lookout
 
 RUN_TIMEOUT = 240.0  # seconds; a run takes 20 to 40 on an idle machine
-PAGE = 200  # what Prefect's API gives at most
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
 
@@ -306,25 +305,11 @@ class Operator:
 
     def instances(self, name: str) -> tuple[tuple[str, str, str], ...]:
         """The service's containers, running or not: name, image, state."""
-        ids = containers(self.environment(name).project)
-        form = (
-            '{{index .Config.Labels "com.docker.compose.service"}} {{slice .Name 1}}'
-            " {{.Config.Image}} {{.State.Status}}"
-        )
-        lines = run(["docker", "inspect", "--format", form, *ids]).splitlines() if ids else []
-        found = [line.split() for line in lines]
-        return tuple(
-            sorted(
-                (name, image, state) for service, name, image, state in found if service == "api"
-            )
-        )
+        return witness.instances(self.environment(name))
 
     def pinned(self, name: str) -> str:
         """The image that the host's own `docker compose up` would start."""
-        text = (self.environment(name).host_folder / ".env").read_text()
-        return next(
-            line.partition("=")[2] for line in text.splitlines() if line.startswith("API_IMAGE=")
-        )
+        return witness.pinned(self.environment(name))
 
     def schema(self, name: str) -> tuple[str, ...]:
         """The versions that schema_migrations has as applied, in order."""
@@ -352,14 +337,11 @@ class Operator:
 
     def lock_holder(self, name: str) -> str:
         """The run that holds an environment; empty where it is free."""
-        query = "SELECT run_id FROM environment_locks WHERE environment = %s"
-        return "".join(row[0] for row in self.ask(self.sandbox.ledger_url, query, name))
+        return witness.lock_holder(self.sandbox, name)
 
     def steps_begun(self, flow_run: str) -> list[str]:
         """The runbook's steps that a run began, as the ledger has them."""
-        query = "SELECT step FROM ledger_events WHERE run_id = %s AND kind = %s ORDER BY seq"
-        found = self.ask(self.sandbox.ledger_url, query, flow_run, EventKind.STEP_BEGUN.value)
-        return [row[0] for row in found]
+        return [step for step, _ in witness.events(self.sandbox, flow_run, EventKind.STEP_BEGUN)]
 
     def next_version(self) -> str:
         """A version that no tag has: v1.1.0 in a new sandbox, then v1.2.0 and so on."""
@@ -374,8 +356,7 @@ class Operator:
 
     def log(self, flow_run: str) -> list[str]:
         """A run's own log lines, in order."""
-        one_run = {"logs": {"flow_run_id": {"any_": [flow_run]}}, "sort": "TIMESTAMP_ASC"}
-        return [line["message"] for line in self.pages("/logs/filter", one_run)]
+        return [line for _, line in witness.log(self.sandbox, flow_run)]
 
     # ---- the world
 
@@ -450,22 +431,9 @@ class Operator:
 
     def pages(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Everything that a filter finds, page by page."""
-        for offset in count(0, PAGE):
-            page = self.post(path, {**body, "limit": PAGE, "offset": offset})
-            yield from page
-            if len(page) < PAGE:
-                return
+        return witness.pages(self.sandbox, path, body)
 
     def ask(self, dsn: str, query: str, *values: str) -> Sequence[Any]:
         """Query a database."""
         with psycopg.connect(dsn) as connection:
             return connection.execute(query.encode(), values).fetchall()
-
-
-def set_values(text: str, table: str, values: Mapping[str, str]) -> str:
-    """The configuration with some strings of one of its tables replaced or added."""
-    head, header, rest = text.partition(f"[{table}]\n")
-    body, mark, tail = rest.partition("\n[")
-    kept = [line for line in body.splitlines() if re.split(r"\s*=", line)[0] not in values]
-    lines = [*kept, *(f'{name} = "{value}"' for name, value in values.items())]
-    return "\n".join([head + header + "\n".join(filter(None, lines)), ""]) + mark + tail

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.origin import BRANCHES, ensure_origin, export, revision
+from sandbox.origin import BRANCHES, branch_off, ensure_origin, export, revision
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +54,12 @@ def test_a_host_gets_its_own_environments_files(origin: Path, tmp_path: Path) ->
     export(origin, "v1.0.0:deploy/production", tmp_path)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["docker-compose.yml", "haproxy.cfg"]
+
+
+def test_a_branch_can_be_deployed_again_as_another_commit(origin: Path) -> None:
+    first = branch_off(origin, "bad/slow", "trial/1", "Trial 1")
+    second = branch_off(origin, "bad/slow", "trial/2", "Trial 2")
+
+    assert len({first, second, revision(origin, "bad/slow")}) == 3
+    assert revision(origin, "trial/2") == second
+    assert changed_files(origin, "bad/slow", "trial/2") == []

@@ -125,6 +125,19 @@ def test_a_connection_that_the_service_closes_is_not_used_again(
     assert report.failed == 0
 
 
+def test_each_answer_says_which_release_it_is_by(serve: Callable[[Answer], str]) -> None:
+    count = itertools.count()
+    release = ("X-Version", "v1.1.0")
+
+    def every_other(service: Service) -> None:
+        service.answer(200, *([release] if next(count) % 2 else []))
+
+    report = send(serve(every_other))
+
+    assert report.by("v1.1.0").requests + report.by("").requests == report.requests
+    assert abs(report.by("v1.1.0").requests - report.by("").requests) <= 1
+
+
 def test_chunked_answers_are_read_to_their_end(serve: Callable[[Answer], str]) -> None:
     def chunked(service: Service) -> None:
         service.send_response(200)

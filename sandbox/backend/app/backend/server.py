@@ -13,6 +13,7 @@ import accounts
 import database
 import health
 import items
+import layers
 import metrics
 import uvicorn
 from starlette.applications import Starlette
@@ -44,7 +45,7 @@ def routes() -> list[Route]:
     ]
 
 
-app = metrics.Measured(Starlette(routes=routes(), lifespan=lifespan))
+app = layers.wrap(Starlette(routes=routes(), lifespan=lifespan))
 
 
 def main() -> None:

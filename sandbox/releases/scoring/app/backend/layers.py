@@ -1,0 +1,11 @@
+"""What every request passes on its way to a route."""
+
+from edge import Edge
+from metrics import Measured
+from scoring import Scored
+from starlette.types import ASGIApp
+
+
+def wrap(app: ASGIApp) -> ASGIApp:
+    """The application with its layers around it."""
+    return Edge(Measured(Scored(app)))
