@@ -3,7 +3,7 @@ BIN := .venv/bin
 PYTHON := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-gates bench bench-migrations bench-stalls up down demo docs
+.PHONY: help setup lint test test-gates bench bench-migrations bench-stalls up down demo trials docs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ down: setup ## take the sandbox away again
 
 demo: setup ## a good release, then a bad one, with a client counting failed requests
 	$(PYTHON) -m sandbox demo
+
+TRIALS ?= 5
+trials: setup ## releases, good and bad, under load, each N times: TRIALS=1 ONLY=dies,leak
+	$(PYTHON) -m sandbox trials --rounds $(TRIALS) --only "$(ONLY)"
 
 docs: setup ## the pages of settings and of the lint's rules, from the code
 	$(PYTHON) -m docs.settings

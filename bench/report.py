@@ -9,13 +9,14 @@ from pathlib import Path
 
 import psycopg
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+from sandbox import markdown
+
+DOCUMENT = markdown.DOCS / "benchmarks.md"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; every column but the first is aligned to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return markdown.table(head, rows, right=range(1, len(head)))
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -55,12 +56,5 @@ def progress(line: str) -> None:
 def publish(section: str, text: str, *, write: bool) -> None:
     """Print a section and, with ``write``, put it between its two markers in the document."""
     print(text)
-    if not write:
-        return
-    begin, end = f"<!-- {section}: measured -->", f"<!-- {section}: end -->"
-    document = DOCUMENT.read_text(encoding="utf-8")
-    before, found, rest = document.partition(begin)
-    _, found_end, after = rest.partition(end)
-    if not (found and found_end):
-        raise SystemExit(f"{DOCUMENT} has no place for {section}: it needs {begin} and {end}")
-    DOCUMENT.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    if write:
+        markdown.put(DOCUMENT, section, text)

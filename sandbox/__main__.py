@@ -1,4 +1,4 @@
-"""`python -m sandbox up|down|status|code|demo`."""
+"""`python -m sandbox up|down|status|code|demo|trials`."""
 
 import sys
 from typing import Annotated
@@ -55,6 +55,17 @@ def demo() -> None:
     from sandbox import demo as scenarios  # it brings Prefect along, which takes seconds
 
     sys.exit(0 if scenarios.demo(Sandbox.from_environment()) else 1)
+
+
+@app.command()
+def trials(
+    rounds: Annotated[int, typer.Option(help="How often each.", min=1)] = 5,
+    only: Annotated[str, typer.Option(help="Names, with commas; empty: all.")] = "",
+) -> None:
+    """Deploy good and bad releases under load and check how each one ends."""
+    from sandbox import trials as harness  # it brings Prefect along, which takes seconds
+
+    sys.exit(0 if harness.trials(Sandbox.from_environment(), rounds, only) else 1)
 
 
 def main() -> None:

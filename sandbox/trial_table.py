@@ -1,0 +1,375 @@
+"""Releases, good and bad, and how the deployment of each has to end: the table of `make trials`.
+
+No I/O and no clock: what happened is a value, and whether it is right is a function of it.
+"""
+
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.errors import SandboxError
+
+RATE = 300.0  # requests a second
+SUSTAINED = 4.0  # seconds that a breach has to last: the runbook's 5 min, shortened
+WATCH = "12 s"  # the runbook's 10 min, shortened
+LONG_WATCH = "20 s"  # for what goes wrong 20 s after the start
+P0_WATCH = "60 s"  # long enough for somebody to say it
+# From the end of the patience to the last bad answer: a sample's distance, the verdict, the way
+# back on a machine that is as busy as this one.
+RESTORE = 8.0  # seconds
+DEPLOYED, ROLLED_BACK = "Deployed", "RolledBack"
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What users may feel of a release, at most."""
+
+    share: float = 0.0  # of the requests that the release answered, those that it failed
+    outage: float = 0.0  # seconds in which nobody may have answered
+
+    def __str__(self) -> str:
+        parts = [f"{self.share:.0%} of its answers"] if self.share else []
+        parts += [f"{self.outage:.0f} s without an answer"] if self.outage else []
+        return ", ".join(parts) or "none"
+
+
+NO_HARM = Harm()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of release, and what has to come of it."""
+
+    name: str  # ONLY=…
+    title: str
+    branch: str
+    ending: str
+    why: str
+    may_meet: bool = True  # whether a user may meet the release at all
+    harm: Harm = NO_HARM
+    says: str = ""  # a pattern in what the run says at its end
+    rate: float = RATE
+    watch: str = WATCH
+    p0: bool = False  # somebody declares one during the watch
+
+    @property
+    def stays(self) -> bool:
+        """Whether the release serves afterwards."""
+        return self.ending == DEPLOYED
+
+
+SCENARIOS = (
+    Scenario(
+        "good",
+        "a good release",
+        "main",
+        DEPLOYED,
+        "no trigger is met",
+    ),
+    Scenario(
+        "never-healthy",
+        "never healthy",
+        "bad/never-healthy",
+        ROLLED_BACK,
+        "it is given up before it is admitted, so nobody meets it",
+        may_meet=False,
+        says="healthy",
+    ),
+    Scenario(
+        "wrong-version",
+        "says another version",
+        "bad/wrong-version",
+        ROLLED_BACK,
+        "each new instance is asked before it is admitted (step 5, version check)",
+        may_meet=False,
+        says=r"answers v1\.0\.9",
+    ),
+    Scenario(
+        "dies",
+        "dies after 20 s, and again at each start",
+        "bad/dies",
+        ROLLED_BACK,
+        "the health check fails for longer than allowed",
+        harm=Harm(outage=SUSTAINED + RESTORE),
+        watch=LONG_WATCH,
+    ),
+    Scenario(
+        "errors-20",
+        "20 % errors",
+        "bad/errors-20",
+        ROLLED_BACK,
+        "error rate above 5 %; seconds are enough while the baseline serves beside it",
+        harm=Harm(share=0.22),
+        says="5xx|error rate",
+    ),
+    Scenario(
+        "errors-6",
+        "6 % errors",
+        "bad/errors-6",
+        ROLLED_BACK,
+        "error rate above 5 % for longer than allowed",
+        harm=Harm(share=0.08),
+        says="5xx|error rate",
+    ),
+    Scenario(
+        "errors-6-late",
+        "6 % errors, from 20 s after its start on",
+        "bad/errors-6-late",
+        ROLLED_BACK,
+        "the same, and only the watch can see it",
+        harm=Harm(share=0.08),
+        says="error rate",
+        watch=LONG_WATCH,
+    ),
+    Scenario(
+        "errors-4",
+        "4 % errors",
+        "bad/errors-4",
+        DEPLOYED,
+        "not above 5 %, so it stays; the baseline had none, so a person is asked to look",
+        harm=Harm(share=0.05),
+        says="error rate",
+    ),
+    Scenario(
+        "errors-on-writes",
+        "errors on one route, which is 10 % of the requests",
+        "bad/errors-on-writes",
+        ROLLED_BACK,
+        "the rate is that of all requests: 10 %; the smoke tests write once, which succeeds",
+        harm=Harm(share=0.14),
+        says="5xx|error rate",
+    ),
+    Scenario(
+        "slow",
+        "slow: 95 % of answers within 1.5 s",
+        "bad/slow",
+        DEPLOYED,
+        "response times are no rollback trigger of the runbook: a person is asked to look",
+        says="95% of answers",
+    ),
+    Scenario(
+        "broken-login",
+        "login broken from 20 s after the first one on",
+        "bad/broken-login",
+        ROLLED_BACK,
+        "auth flow broken; the traffic does not log in, so no request of it fails",
+        says="auth flow broken",
+        watch=LONG_WATCH,
+    ),
+    Scenario(
+        "leak",
+        "a memory leak, killed by its limit again and again",
+        "bad/leak",
+        ROLLED_BACK,
+        "it is back after each kill, but in every stretch as long as a breach has to last, far "
+        "more than 5 % of the requests fail",
+        harm=Harm(outage=SUSTAINED + RESTORE),
+        watch=LONG_WATCH,
+    ),
+    Scenario(
+        "p0",
+        "a good release, and a P0 in the middle of its watch",
+        "main",
+        ROLLED_BACK,
+        "P0 declared: whatever the figures say",
+        says="P0 declared",
+        watch=P0_WATCH,
+        p0=True,
+    ),
+    Scenario(
+        "idle-good",
+        "a good release, and no traffic at all",
+        "main",
+        DEPLOYED,
+        "the pipeline's own probes are what is judged, and no data is not illness",
+        rate=0.0,
+    ),
+    Scenario(
+        "idle-bad",
+        "20 % errors from its 200th request on, and no traffic at all",
+        "bad/errors-under-traffic",
+        ROLLED_BACK,
+        "the probes make the traffic, and meet the errors: as a rate, or as a failed auth flow",
+        rate=0.0,
+    ),
+)
+
+
+def chosen(names: str) -> tuple[Scenario, ...]:
+    """The scenarios that ``names`` (with commas) lists; all for "". SandboxError for another."""
+    known = {scenario.name: scenario for scenario in SCENARIOS}
+    wanted = [name.strip() for name in names.split(",") if name.strip()] or list(known)
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise SandboxError(f"no trial is called {missing[0]!r}; there are: {', '.join(known)}")
+    return tuple(scenario for name, scenario in known.items() if name in wanted)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What happened in one trial."""
+
+    version: str
+    before: str  # the version that served before
+    ending: str
+    message: str
+    serves: str  # at the public address, when the run had ended
+    answered_after: Mapping[str, int] = field(default_factory=dict)  # by version, "": by none
+    requests: int = 0
+    failed: int = 0
+    met: int = 0  # requests that the release answered
+    failed_by_it: int = 0
+    held_by: str = ""  # the run that still holds the environment
+    containers: Sequence[Sequence[str]] = ()  # of the service: name, image, state
+    pinned: str = ""  # the image that a reboot would bring back
+    took: float = 0.0  # seconds from the run's start to its end
+    to_restore: float | None = None  # seconds from the verdict to the release's last answer
+    p0_ending: str = ""  # of the rollback that was asked for in the middle
+    cleaned_up: str = ""  # ending of the rollback that got rid of a bad release that stayed
+
+
+def wrongs(scenario: Scenario, seen: Observed) -> tuple[str, ...]:
+    """What is not as it has to be, one sentence each; none for a trial that ended right."""
+    return tuple(_wrongs(scenario, seen))
+
+
+def _wrongs(scenario: Scenario, seen: Observed) -> Iterable[str]:
+    if seen.ending != scenario.ending:
+        yield f"ended as {seen.ending}, not {scenario.ending}: {_first_line(seen.message)}"
+    elif scenario.says and not re.search(scenario.says, seen.message):
+        yield f"does not say {scenario.says!r}: {_first_line(seen.message)}"
+    yield from _what_serves(scenario, seen)
+    yield from _what_is_left(seen)
+    yield from _what_users_felt(scenario, seen)
+    if scenario.p0 and seen.p0_ending != "HandedOver":
+        yield f"the P0's own run ended as {seen.p0_ending or 'nothing'}, not HandedOver"
+    if seen.cleaned_up not in ("", "RollbackDone"):
+        yield f"the rollback afterwards ended as {seen.cleaned_up}, not RollbackDone"
+
+
+def _what_serves(scenario: Scenario, seen: Observed) -> Iterable[str]:
+    wanted = seen.version if scenario.stays else seen.before
+    if seen.serves != wanted:
+        yield f"serves {seen.serves or 'nothing'} afterwards, not {wanted}"
+    if scenario.rate and not seen.answered_after:
+        yield "no request was sent after the run had ended"
+    for version, count in sorted(seen.answered_after.items()):
+        if version != wanted:
+            yield f"{count} requests after the end were answered by {version or 'nobody'}"
+    if not scenario.may_meet and seen.met:
+        yield f"{seen.met} requests met the release"
+    if scenario.stays and scenario.rate and not seen.met:
+        yield "no request met the release"
+
+
+def _what_is_left(seen: Observed) -> Iterable[str]:
+    if seen.held_by:
+        yield f"the environment is still held by {seen.held_by}"
+    if [(image, state) for _, image, state in seen.containers] != [(seen.pinned, "running")]:
+        there = ", ".join(f"{name} {state}" for name, _, state in seen.containers) or "none"
+        yield f"not one running container of the pinned image is left, but: {there}"
+
+
+def _what_users_felt(scenario: Scenario, seen: Observed) -> Iterable[str]:
+    harm = scenario.harm
+    if scenario.rate and not seen.requests:
+        yield "no request was sent"
+    if harm.outage:
+        allowed = int(harm.outage * scenario.rate)
+        if seen.failed > allowed:
+            yield f"{seen.failed} requests failed, {allowed} are allowed"
+        return
+    if seen.failed_by_it > harm.share * seen.met:
+        yield f"the release failed {seen.failed_by_it} of {seen.met} requests, allowed: {harm}"
+    others = seen.failed - seen.failed_by_it
+    if others:
+        yield f"{others} requests failed that the release did not answer"
+
+
+def _first_line(message: str) -> str:
+    return message.partition("\n")[0] or "nothing was said"
+
+
+# ---- the table
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial as it is kept in a file."""
+
+    scenario: str
+    wrongs: tuple[str, ...]
+    requests: int
+    failed: int
+    met: int
+    took: float
+    to_restore: float | None
+    message: str
+
+    @classmethod
+    def of(cls, scenario: Scenario, seen: Observed) -> "Trial":
+        """What is kept of an observation."""
+        return cls(
+            scenario.name,
+            wrongs(scenario, seen),
+            seen.requests,
+            seen.failed,
+            seen.met,
+            round(seen.took, 1),
+            None if seen.to_restore is None else round(seen.to_restore, 1),
+            _first_line(seen.message),
+        )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Trial":
+        """A trial as it was kept."""
+        return cls(**{**values, "wrongs": tuple(values["wrongs"])})
+
+
+HEAD = (
+    "release",
+    "has to end as",
+    "right",
+    "failed requests",
+    "allowed",
+    "seconds to restore",
+    "run, s",
+    "why",
+)
+
+
+def rows(trials: Sequence[Trial]) -> list[tuple[str, ...]]:
+    """One row for each scenario, in the table's order."""
+    return [_row(scenario, [t for t in trials if t.scenario == scenario.name])
+            for scenario in SCENARIOS]  # fmt: skip
+
+
+def _row(scenario: Scenario, trials: Sequence[Trial]) -> tuple[str, ...]:
+    right = sum(not trial.wrongs for trial in trials)
+    restores = [trial.to_restore for trial in trials if trial.to_restore is not None]
+    return (
+        scenario.title,
+        scenario.ending,
+        f"{right} of {len(trials)}" if trials else "not run",
+        _failed(scenario, trials),
+        str(scenario.harm) if scenario.may_meet else "none, nobody meets it",
+        _spread(restores) if restores else "–",
+        f"{statistics.median(trial.took for trial in trials):.0f}" if trials else "–",
+        scenario.why,
+    )
+
+
+def _failed(scenario: Scenario, trials: Sequence[Trial]) -> str:
+    if not trials or not scenario.rate:
+        return "–"
+    failed = sorted({trial.failed for trial in trials})
+    least, most = failed[0], failed[-1]
+    sent = statistics.median(trial.requests for trial in trials)
+    return f"{least:,}" + (f" to {most:,}" if most > least else "") + f" of {sent:,.0f}"
+
+
+def _spread(values: Sequence[float]) -> str:
+    middle = f"{statistics.median(values):.1f}"
+    return middle if len(values) == 1 else f"{middle} [{min(values):.1f}–{max(values):.1f}]"
