@@ -113,7 +113,7 @@ def play(sandbox: Sandbox, scenario: Scenario) -> Trial:
         ending=ended.state,
         message=ended.message,
         serves=serves,
-        answered_after=Counter(s.version for s in report.samples if s.sent_at > over),
+        answered_after=dict(Counter(s.version for s in report.samples if s.sent_at > over)),
         requests=report.requests,
         failed=report.failed,
         met=report.by(version).requests,
