@@ -221,6 +221,7 @@ class Observed:
     failed: int = 0
     met: int = 0  # requests that the release answered
     failed_by_it: int = 0
+    failed_before: int = 0  # before the release was started: that is the machine's doing
     held_by: str = ""  # the run that still holds the environment
     containers: Sequence[Sequence[str]] = ()  # of the service: name, image, state
     pinned: str = ""  # the image that a reboot would bring back
@@ -274,6 +275,11 @@ def _what_is_left(seen: Observed) -> Iterable[str]:
 
 def _what_users_felt(scenario: Scenario, seen: Observed) -> Iterable[str]:
     harm = scenario.harm
+    if seen.failed_before:
+        yield (
+            f"{seen.failed_before} requests failed before the release was started: "
+            "this machine does not carry the load just now, so the trial proves nothing"
+        )
     if scenario.rate and not seen.requests:
         yield "no request was sent"
     if harm.outage:
@@ -283,8 +289,8 @@ def _what_users_felt(scenario: Scenario, seen: Observed) -> Iterable[str]:
         return
     if seen.failed_by_it > harm.share * seen.met:
         yield f"the release failed {seen.failed_by_it} of {seen.met} requests, allowed: {harm}"
-    others = seen.failed - seen.failed_by_it
-    if others:
+    others = seen.failed - seen.failed_by_it - seen.failed_before
+    if others > 0:
         yield f"{others} requests failed that the release did not answer"
 
 

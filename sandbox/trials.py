@@ -118,6 +118,7 @@ def play(sandbox: Sandbox, scenario: Scenario) -> Trial:
         failed=report.failed,
         met=report.by(version).requests,
         failed_by_it=report.by(version).failed,
+        failed_before=failed_before(sandbox, ended.id, report),
         held_by=witness.lock_holder(sandbox, AT),
         containers=witness.instances(sandbox.staging),
         pinned=witness.pinned(sandbox.staging),
@@ -145,6 +146,13 @@ def finish(client: Traffic | None) -> TrafficReport:
         return TrafficReport(())
     time.sleep(TAIL)  # how long it is looked at, not a wait for something
     return client.stop()
+
+
+def failed_before(sandbox: Sandbox, run_id: str, report: TrafficReport) -> int:
+    """Requests that failed before a run started its release; all, where it never did."""
+    begun = dict(witness.events(sandbox, run_id, EventKind.STEP_BEGUN))
+    touched = begun[Step.DEPLOY].timestamp() if Step.DEPLOY in begun else time.time()
+    return sum(sample.sent_at < touched for sample in report.failures)
 
 
 def seconds_to_restore(

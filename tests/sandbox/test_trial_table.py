@@ -117,6 +117,12 @@ def test_a_trial_that_ended_as_it_has_to_has_nothing_wrong(
         ),
         (ROLLED_BACK, BACK, {"failed": 51}, "1 requests failed that the release did not answer"),
         (STAYS, STAYED, {"failed": 1}, "1 requests failed that the release did not answer"),
+        (
+            STAYS,
+            STAYED,
+            {"failed": 7, "failed_before": 7},
+            "7 requests failed before the release was started: this machine does not carry",
+        ),
         (DOWN, BACK, {"failed": 601}, "601 requests failed, 600 are allowed"),
         (ROLLED_BACK, BACK, {"requests": 0}, "no request was sent"),
         (P0, BACK, {"p0_ending": "RollbackFailed"}, "P0's own run ended as RollbackFailed"),
