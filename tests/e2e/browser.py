@@ -1,16 +1,26 @@
 """People at Prefect's UI, in Debian's Chromium: what they see and press, nothing else.
 
 Selectors are roles and labels of the second UI, which the server opens by default. What a page
-shows is waited for; a page whose script did not arrive is opened again (a browser drops what it is
-loading when a container's network appears or goes).
+shows is waited for. The browser itself loads nothing from the network: it drops what it is loading
+whenever a container's network appears or goes (ERR_NETWORK_CHANGED), and deployments do just that.
 """
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from shutil import which
+from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    APIResponse,
+    Browser,
+    Error,
+    Locator,
+    Page,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 from sandbox.layout import Sandbox
 
@@ -23,7 +33,9 @@ def chromium() -> Iterator[Browser]:
     """A browser."""
     with sync_playwright() as playwright:
         program = playwright.chromium.launch(
-            executable_path=which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+            executable_path=which("chromium"),
+            # The run's graph is drawn in 3D; without a graphics card that takes a core.
+            args=["--no-sandbox", "--disable-gpu", "--disable-3d-apis"],
         )
         try:
             yield program
@@ -39,21 +51,34 @@ class Person:
         context = browser.new_context(
             color_scheme="light", viewport={"width": 1250, "height": 1400}
         )
-        # The UI asks other hosts on every load; nothing here leaves this machine.
-        context.route(lambda url: "127.0.0.1" not in url, lambda route: route.abort())
+        self.assets: dict[str, APIResponse] = {}
+        context.route("**/*", self.load)
         self.page: Page = context.new_page()
         self.page.set_default_timeout(SLOW)
 
-    def open(self, path: str, until: Locator, times: int = 3) -> None:
-        """Open a page; again, if it stays empty."""
-        for _ in range(times):
+    def load(self, route: Route) -> None:
+        """Answer a request of the page, from this process; the UI's own files are asked for once.
+
+        The UI asks other hosts on every load: nothing here leaves this machine.
+        """
+        url = urlsplit(route.request.url)
+        with suppress(Error):  # the page may be closed by now
+            if url.hostname != "127.0.0.1":
+                route.abort()
+                return
             try:
-                self.page.goto(f"{self.ui}/{path}")
-                expect(until).to_be_visible(timeout=SLOW)
-            except (AssertionError, Error):
-                continue
-            return
-        expect(until).to_be_visible(timeout=SLOW)
+                answer = self.assets.get(url.path) or route.fetch()
+            except Error:
+                route.abort()
+                return
+            if "/assets/" in url.path and answer.ok:
+                self.assets[url.path] = answer
+            route.fulfill(response=answer)
+
+    def open(self, path: str, until: Locator, within: float = SLOW) -> None:
+        """Open a page, and wait for something on it."""
+        self.page.goto(f"{self.ui}/{path}")
+        expect(until).to_be_visible(timeout=within)
 
     def look_away(self) -> None:
         """Close the page: its moving graph takes from the run what the run needs."""
@@ -85,10 +110,7 @@ class Person:
         link.click()
         # The list shows the name as well, and has menus of its own.
         page.wait_for_url(re.compile("/runs/flow-run/"))
-        try:
-            expect(self.menu).to_be_visible(timeout=SLOW)
-        except AssertionError:
-            self.open(page.url.partition("/v2/")[2], self.menu)
+        expect(self.menu).to_be_visible(timeout=SLOW)
 
     def answer(
         self,
@@ -125,7 +147,9 @@ class Person:
     def sees(self, run: str, state: str) -> None:
         """Wait until a run's page shows a state, and that the run is there."""
         badge = self.page.get_by_text(state, exact=True).first
-        self.open(f"runs/flow-run/{run}", badge, times=RUN // SLOW)
+        self.open(f"runs/flow-run/{run}", badge, within=RUN)
 
     def close(self) -> None:
+        """Close the window, whatever it is still loading."""
+        self.page.context.unroute_all(behavior="ignoreErrors")
         self.page.context.close()
