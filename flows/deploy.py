@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows import outcome
-from flows.gate import Subject, sign_off
+from flows.gate import Opened, Subject, sign_off
 from flows.logs import say_unexpected
 from flows.rollback import rollback
 from flows.run import Run, begin, load_target, run_name
@@ -125,16 +125,23 @@ def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:
             valid_for=run.rules.gate.evidence_valid_for,
         )
 
+    with run.step(Step.CHECKLIST):
+        tell = telling(run, plan)
+        sign_off(run, subject(plan, request), items, run.rules.gate, collect, tell)
+        run.confirm_hold()
+
+
+def telling(run: Run, plan: Plan) -> Opened:
+    """What tells people that a gate of this run waits for them."""
+
     def tell(gate: GateRound, until: datetime) -> tuple[str, ...]:
         open_ids = [item.id for item in gate.waiting]
         where = page_of(run.id)
         notice = gate_opened(run.environment, plan.lines(), open_ids, gate.evidence, until, where)
         names = run.settings.notify.blocks
-        return notify(run.target, names, notice, run.id, run.label, key="gate")
+        return notify(run.target, names, notice, run.id, run.label, key=gate.key)
 
-    with run.step(Step.CHECKLIST):
-        sign_off(run, subject(plan, request), items, run.rules.gate, collect, tell)
-        run.confirm_hold()
+    return tell
 
 
 def subject(plan: Plan, request: DeployRequest) -> Subject:
@@ -210,7 +217,8 @@ def finish(
         if plan.contract:
             remove_old_schema(run, plan, release)
         later = run.runbook.gates(Step.POST)  # items that the pipeline does not do itself
-        sign_off(run, subject(plan, request), later, run.rules.gate, lambda round: ())
+        rules, tell = run.rules.gate, telling(run, plan)
+        sign_off(run, subject(plan, request), later, rules, lambda round: (), tell)
         close_ticket(target, request.ticket, f"{release.version} is deployed ({label})", label)
     except Exception as error:  # the release stays: it has passed its watch
         say_unexpected(run.label, error)

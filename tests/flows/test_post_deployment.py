@@ -1,0 +1,103 @@
+"""Items that a team adds to its Post-Deployment list: people are told that they wait."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect import flow
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from pydantic import SecretStr
+from pytest_httpserver import HTTPServer
+
+from blocks.approvers import Approvers
+from blocks.ledger import Ledger
+from flows.deploy import finish
+from release.conformance import conforming
+from release.ledger import EventKind
+from release.model import Baseline, Probe, Release, ReleaseKind
+from release.plan import Plan
+from release.request import DeployRequest
+from release.rules import GateRules
+from tests.fakes.orchestrator import FakeOrchestrator
+
+pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.gates]
+
+ROOT = Path(__file__).resolve().parents[2]
+AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
+RELEASE = Release("v1.1.0", "1" * 40)
+PLAN = Plan(
+    environment="production",
+    kind=ReleaseKind.TAG,
+    version=RELEASE.version,
+    revision=RELEASE.revision,
+    ref="main",
+    baseline=Baseline("production", Release("v1.0.0", "0" * 40), (), "", 0.0, timedelta(), AT),
+    changes=(),
+    expand=(),
+    contract=(),
+    outage=timedelta(),
+)
+
+
+@pytest.fixture
+def run(dsn: str, tmp_path: Path, httpserver: HTTPServer) -> Any:
+    """A run whose release has passed its watch; its runbook asks one thing more of people."""
+    httpserver.expect_request("/team").respond_with_data("")
+    hook: Any = CustomWebhookNotificationBlock(
+        name="team",
+        url=httpserver.url_for("/team"),
+        json_data={"subject": "{{subject}}", "body": "{{body}}"},
+    )
+    hook.save("team", overwrite=True)
+    ledger = Ledger(dsn=SecretStr(dsn), spool=tmp_path / "spool")
+    ledger.install()
+    approvers = Approvers(tmp_path / "approvers.json")
+    approvers.add("Grace", ())
+    last = "- [ ] Close deployment ticket <!-- step: close-ticket -->\n"
+    text = (ROOT / "RUNBOOK.md").read_text(encoding="utf-8")
+    run_id = str(uuid4())
+    return SimpleNamespace(
+        id=run_id,
+        label=f"d-{run_id[:6]}",
+        environment="production",
+        runbook=conforming(text.replace(last, f"{last}- [ ] The customers were told\n")),
+        rules=SimpleNamespace(gate=GateRules(deadline=timedelta(seconds=1), signers=1)),
+        settings=SimpleNamespace(
+            notify=SimpleNamespace(blocks=("custom-webhook/team",), escalation=())
+        ),
+        approvers=approvers,
+        target=SimpleNamespace(
+            environment="production",
+            ledger=ledger,
+            orchestrator=FakeOrchestrator(),
+            router=None,
+            service=SimpleNamespace(version=lambda: (RELEASE.version, Probe(AT, 200, timedelta()))),
+        ),
+    )
+
+
+def test_a_gate_after_the_watch_tells_people_and_its_release_stays(
+    run: Any, httpserver: HTTPServer
+) -> None:
+    endings: list[Any] = []  # a pause that timed out overwrites the state of its run
+
+    @flow(name="deploy")
+    def after_the_watch() -> None:
+        watched: Any = SimpleNamespace(notes=())
+        request = DeployRequest(version="v1.1.0")
+        endings.append(finish(run, request, PLAN, RELEASE, (), watched))
+
+    after_the_watch(return_state=True)
+
+    (ending,) = endings
+    opened, ended = [request.json or {} for request, _ in httpserver.log]
+    assert opened["subject"].startswith(f"[{run.label}] production waits for signatures: ")
+    assert "open: the-customers-were-told" in opened["body"]
+    assert "Failed" in ended["subject"]
+    assert "still open: the-customers-were-told" in ending.message
+    assert "production serves v1.1.0" in ending.message
+    told = run.target.ledger.events(run_id=run.id, kinds=[EventKind.NOTIFIED])
+    assert [event.payload["failed"] for event in told] == [[], []]
