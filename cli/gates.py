@@ -94,7 +94,8 @@ def gate_view(run: RunView, events: Sequence[Event], now: datetime | None = None
     opened = [event for event in events if event.kind == EventKind.GATE_OPENED]
     last = opened[-1] if opened else None
     first = next((e for e in opened if last and e.step == last.step), last)
-    signed = [event.payload for event in events if event.kind == EventKind.ITEM_SIGNED]
+    # What stands, as the form says it: a signature may have fallen with its evidence.
+    signed = last.payload.get("signed", ()) if last else ()
     return GateView(
         run=run.id,
         label=run.label,
@@ -103,7 +104,7 @@ def gate_view(run: RunView, events: Sequence[Event], now: datetime | None = None
         items=tuple(last.payload.get("items", ())) if last else (),
         roles=dict(last.payload.get("roles", {})) if last else {},
         lacks=str(last.payload.get("lacks", "")) if last else "",
-        signed=tuple(f"{one.get('item')} by {one.get('approver')}" for one in signed),
+        signed=tuple(f"{one['item']} by {one['approver']}" for one in signed),
         evidence=str(last.payload.get("evidence", "")) if last else "",
         age=say_duration(timedelta(seconds=int((now - last.at).total_seconds()))) if last else "",
         since=f"{first.at:%Y-%m-%d %H:%M} UTC" if first else "",

@@ -91,6 +91,7 @@ def open_gate(target: Target, gate: GateRound, until: datetime | None, *, key: s
         "lacks": gate.lacks,
         "about": gate.about,
         "evidence": say_evidence(gate.evidence),
+        "signed": [{"item": one.item, "approver": one.approver} for one in gate.signatures],
     }
     if until:
         left = until - datetime.now(UTC)

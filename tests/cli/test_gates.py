@@ -80,17 +80,19 @@ def test_a_gate_says_what_is_open_who_signed_since_when_and_until_when() -> None
     events = [
         event(1, EventKind.GATE_OPENED, items=["tests", "pager"]),
         event(2, EventKind.ITEM_SIGNED, item="tests", approver="Ada"),
+        event(3, EventKind.ITEM_SIGNED, item="plan", approver="Ada"),  # it fell with its evidence
         event(
-            3,
+            4,
             EventKind.GATE_OPENED,
             items=["pager", "plan"],
             roles={"pager": "on-call"},
             lacks="2 different people must sign, Ada has: 1 to go",
             evidence="tests passed; pager unknown",
+            signed=[{"item": "tests", "approver": "Ada"}],
         ),
     ]
 
-    assert gate_view(RUN, events, AT + timedelta(hours=2, minutes=3)).lines() == [
+    assert gate_view(RUN, events, AT + timedelta(hours=2, minutes=4)).lines() == [
         "[d-1874ab] deploy v1.2.3 to production, waiting since 2026-11-03 14:03 UTC"
         " until 2026-11-03 22:02:00 UTC",
         "  open: pager (by on-call), plan",

@@ -272,7 +272,15 @@ def test_two_people_sign_one_by_one_and_nothing_is_done_twice(new_gate: MakeGate
     }
     assert gate.bodies == 4
     assert gate.collections == [1, 2, 3, 4]
-    assert len(gate.events(EventKind.GATE_OPENED)) == 3
+    opened = gate.events(EventKind.GATE_OPENED)
+    assert [event.payload["signed"] for event in opened] == [
+        [],
+        [{"item": "migrations-tested", "approver": "Ann"}],
+        [
+            {"item": "migrations-tested", "approver": "Ann"},
+            {"item": "on-call-aware", "approver": "Bob"},
+        ],
+    ]
     assert len(gate.events(EventKind.ITEM_SIGNED)) == 3
 
 
