@@ -3,7 +3,7 @@ BIN := .venv/bin
 PYTHON := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-gates bench bench-migrations bench-stalls up down demo trials docs
+.PHONY: help setup lint test test-gates bench bench-migrations bench-stalls bench-rollback up down demo trials docs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,15 +23,19 @@ test: setup ## every test, those on real parts included
 test-gates: setup ## the gates alone: attacks on them, deadlines, a real browser
 	$(BIN)/pytest -m gates
 
-bench: setup ## every benchmark, into docs/benchmarks.md: ten minutes on a quiet machine
+bench: setup ## every benchmark, into docs/benchmarks.md: twenty minutes on a quiet machine
 	$(PYTHON) -m bench.migrations
 	$(PYTHON) -m bench.stalls
+	$(PYTHON) -m bench.rollback
 
 bench-migrations: setup ## how fast migrations are applied, beside other tools
 	$(PYTHON) -m bench.migrations
 
 bench-stalls: setup ## what traffic feels of a migration that waits for a lock
 	$(PYTHON) -m bench.stalls
+
+bench-rollback: setup ## how long users meet a bad release after the verdict
+	$(PYTHON) -m bench.rollback
 
 up: setup ## leave the sandbox running, to try the UI by hand
 	$(PYTHON) -m sandbox up

@@ -157,12 +157,23 @@ class ComposeOrchestrator(Orchestrator):
         self.start(new)
         return tuple(i for i in self.instances() if i.id in new)
 
-    def await_healthy(self, ids: Sequence[str], within: timedelta) -> tuple[Instance, ...]:
+    def await_healthy(
+        self,
+        ids: Sequence[str],
+        within: timedelta,
+        answers: Callable[[Instance], bool] | None = None,
+    ) -> tuple[Instance, ...]:
         """Wait until all are healthy and return them.
 
         One whose image declares no health check counts as healthy when its port is open: the
-        engine says "running" before it listens.
+        engine says "running" before it listens. ``answers`` is another way to know it.
         """
+
+        def ready(instance: Instance) -> bool:
+            if is_ready(instance) and self._listens(instance):
+                return True
+            return answers is not None and instance.running and answers(instance)
+
         network = self._network_name()
         began = time.monotonic()
         while True:
@@ -180,7 +191,7 @@ class ComposeOrchestrator(Orchestrator):
                     why = f"{instance.name} does not listen on port {self.port}"
                 if why:
                     raise self._did_not_come_up(container, why)
-            if all(is_ready(instance) and self._listens(instance) for instance in instances):
+            if all(ready(instance) for instance in instances):
                 return instances
             time.sleep(_POLL)
 

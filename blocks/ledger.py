@@ -260,16 +260,20 @@ class Ledger(Block):
         }
         return self._write_or_keep(entry)
 
-    def break_lock(self, environment: str, owner: str, reason: str) -> Lock | None:
+    def break_lock(
+        self, environment: str, owner: str, reason: str, held_by: str | None = None
+    ) -> Lock | None:
         """Take the environment from whoever holds it, and write down who did and why.
 
-        Returns the lock that was broken; None: there was none. Raises Unreachable.
+        ``held_by`` is the only run that it is taken from; None: from any. Returns the lock that
+        was broken; None: there was none. Raises Unreachable.
         """
         with self._connect() as connection, connection.transaction():
             row = connection.execute(
-                "DELETE FROM environment_locks WHERE environment = %s"
+                "DELETE FROM environment_locks WHERE environment = %(environment)s"
+                " AND (%(held_by)s::text IS NULL OR run_id = %(held_by)s)"
                 f" RETURNING {_LOCK_COLUMNS}".encode(),
-                (environment,),
+                {"environment": environment, "held_by": held_by},
             ).fetchone()
             if row is None:
                 return None

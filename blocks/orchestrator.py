@@ -1,7 +1,7 @@
 """What runs the instances of a service, whatever it is called."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
 from prefect.blocks.core import Block
@@ -43,8 +43,16 @@ class Orchestrator(Block, ABC):
         """
 
     @abstractmethod
-    def await_healthy(self, ids: Sequence[str], within: timedelta) -> tuple[Instance, ...]:
+    def await_healthy(
+        self,
+        ids: Sequence[str],
+        within: timedelta,
+        answers: Callable[[Instance], bool] | None = None,
+    ) -> tuple[Instance, ...]:
         """Wait until all are healthy and return them.
+
+        ``answers`` is another way to know it of a running one: an engine may look at a container
+        that it has just started only half a minute later.
 
         Raises RolloutFailed, with the container's name, state, health output and last log lines,
         as soon as one has ended, was started again or is unhealthy, and when the time is up.

@@ -113,12 +113,14 @@ class Service(Block):
         timeout: timedelta,
         say: Callable[[str], None],
         base_url: str | None = None,
+        heed: Callable[[], None] = lambda: None,
     ) -> SmokeRun:
         """Run the smoke tests in ``tree``, each line of their output said as it comes.
 
         They get BASE_URL, EXPECT_VERSION and, where an account is configured, SMOKE_USERNAME and
         SMOKE_PASSWORD; of the worker's environment only what any program needs. When the time is
-        up, or the run is cancelled, they are stopped with every process they started.
+        up, the run is cancelled, or ``heed``, which is called all the while, raises, they are
+        stopped with every process they started.
         """
         began = monotonic()
         output: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -144,7 +146,7 @@ class Service(Block):
             heard(f"{command[0]} cannot be run: {error.strerror}")
             return SmokeRun(_NOT_FOUND, tuple(output), timedelta(seconds=monotonic() - began))
         try:
-            exit_code = _follow(process, began + timeout.total_seconds(), heard)
+            exit_code = _follow(process, began + timeout.total_seconds(), heard, heed)
         finally:
             _stop_group(process)
         return SmokeRun(exit_code, tuple(output), timedelta(seconds=monotonic() - began))
@@ -187,7 +189,10 @@ class Service(Block):
 
 
 def _follow(
-    process: subprocess.Popen[str], deadline: float, heard: Callable[[str], None]
+    process: subprocess.Popen[str],
+    deadline: float,
+    heard: Callable[[str], None],
+    heed: Callable[[], None],
 ) -> int | None:
     """Pass the output on until the process ends; None if it does not end in time."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -195,6 +200,7 @@ def _follow(
     threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
     quiet_until = None  # an ended process whose children hold the pipe open is not waited for
     while monotonic() < deadline and (quiet_until is None or monotonic() < quiet_until):
+        heed()
         try:
             line = lines.get(timeout=0.05)
         except queue.Empty:

@@ -11,7 +11,7 @@ import typer
 
 from cli.approvers import app as approvers
 from cli.runbook import app as runbook
-from release.errors import DeployError
+from release.errors import BadRequest, DeployError
 
 # Prefect takes three seconds to import: each command imports what it needs, so that --help is
 # there at once.
@@ -181,6 +181,27 @@ def rollback(
 
 
 @app.command()
+def p0(
+    environment: Environment,
+    reason: Annotated[str, typer.Option(help="Why, in one line. Required.")] = "",
+    to: Annotated[str, typer.Option(help="A version; empty: the one that served before.")] = "",
+    by: Annotated[str, typer.Option("--as", help="Your name, for the ledger.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+) -> None:
+    """Declare a P0: what serves must not stay. Interrupts a watch under way, or rolls back.
+
+    Shows what it goes back to, asks, and follows it to its end. Exit code 0: it was rolled back.
+    Example: `ignition p0 production --reason "orders are charged twice" --as "Ada"`
+    """
+    from cli.p0 import roll_back
+    from settings import load_settings
+
+    ask = (lambda: True) if yes else _may_roll_back
+    if not roll_back(load_settings(), environment, reason, to, by, ask, typer.echo):
+        raise typer.Exit(1)
+
+
+@app.command()
 def gates(as_json: Json = False) -> None:
     """Say which runs wait for a signature: for which items, since when, until when.
 
@@ -342,6 +363,12 @@ def _say_state(run: Any) -> None:
     typer.echo(f"[{run.label}] {run.state}{message}")
     if run.waiting:
         typer.echo(f"[{run.label}] waits for a signature: ignition approve {run.label} --as NAME")
+
+
+def _may_roll_back() -> bool:
+    if not sys.stdin.isatty():
+        raise BadRequest("a P0 is confirmed, and nobody can be asked here", "add --yes")
+    return bool(typer.confirm("Roll back now?"))
 
 
 def _answer_gate(run: Any, values: dict[str, Any], as_json: bool) -> None:

@@ -16,6 +16,7 @@ from release.baseline import baseline_address
 from release.contract import least_release
 from release.errors import DeployError
 from release.evidence import Evidence
+from release.ledger import EventKind
 from release.migration import MigrationFile
 from release.model import Baseline, Instance, Release, Step, image_of
 from release.notice import gate_opened
@@ -25,16 +26,19 @@ from release.rehearsal import Rehearsal
 from release.request import DeployRequest, RollbackRequest, checked
 from release.rollback import after_failure
 from release.watch_report import WatchReport
+from tasks.alarm import listening
 from tasks.baseline import record_baseline
 from tasks.checklist import GateRound
 from tasks.environment import hold_environment
 from tasks.evidence import collect_evidence
+from tasks.hand_over import refuse_after_p0
 from tasks.image import build_image
 from tasks.migration import apply_migrations, plan_schema, refuse_older_releases
 from tasks.notification import notify, page_of
 from tasks.plan import make_plan, resolve_release
 from tasks.rehearsal import rehearse_migrations
 from tasks.release import prepare_release
+from tasks.restore import serve_baseline
 from tasks.rollout import (
     admit_instances,
     await_healthy,
@@ -48,6 +52,7 @@ from tasks.rollout import (
     start_new_instances,
     stop_baseline,
 )
+from tasks.step import putting_off
 from tasks.systems import check_systems
 from tasks.ticket import close_ticket
 from tasks.verification import verify_instances, verify_public
@@ -78,10 +83,13 @@ def deploy(request: DeployRequest, environment: str = "staging") -> State[Any]:
         release = make_release(run, plan)
     except Exception as error:  # nothing that users meet was changed
         return give_up(run, request, error)
-    try:
-        new, watched = go_live(run, plan, release)
-    except Exception as error:  # whatever it was, the baseline has to serve again
-        return roll_back(run, request, plan, release, error)
+    with putting_off() as write_reports:
+        try:
+            new, watched = go_live(run, plan, release)
+        except Exception as error:  # whatever it was, the baseline has to serve again
+            serve_again(run, plan, error)
+            write_reports()
+            return roll_back(run, request, plan, release, error)
     return finish(run, request, plan, release, new, watched)
 
 
@@ -159,21 +167,23 @@ def make_release(run: Run, plan: Plan) -> Release:
     with run.step(Step.MIGRATE):
         apply_migrations(target, plan.expand, release, run.id, label, key="expand")
     run.confirm_hold()
+    refuse_after_p0(target, plan.baseline.taken_at, label)
     return release
 
 
 def go_live(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...], WatchReport]:
     """Steps 4 and 5 and the watch: until it has passed, the baseline is one command away."""
     target, rules, label = run.target, run.rules, run.label
-    with run.step(Step.DEPLOY):
-        pull_image(target, image_of(release), label)
-        replace = roll_out if target.router else restart
-        new, cutover = replace(run, plan, release)
-        # What is written about the instances decides nothing, so it may fail.
-        record_instances(target, new, rules.rollout, label, return_state=True)
-    with run.step(Step.VERIFY):
-        verify_public(target, release, run.settings.service, rules.verify, label)
-        stop_baseline(target, new, rules.rollout, label)
+    with listening(target.ledger, run.environment, plan.baseline.taken_at):
+        with run.step(Step.DEPLOY):
+            pull_image(target, image_of(release), label)
+            replace = roll_out if target.router else restart
+            new, cutover = replace(run, plan, release)
+            # What is written about the instances decides nothing, so it may fail.
+            record_instances(target, new, rules.rollout, label, return_state=True)
+        with run.step(Step.VERIFY):
+            verify_public(target, release, run.settings.service, rules.verify, label)
+            stop_baseline(target, new, rules.rollout, label)
     with run.step(Step.POST):
         watched = watch_release(target, release, plan.baseline, rules.watch, label, cutover)
     return new, watched
@@ -213,7 +223,8 @@ def finish(
     """After the watch: what had to wait for it, the ticket, the log. Nothing is rolled back."""
     target, label = run.target, run.label
     try:
-        remove_baseline(target, new, label)
+        run.confirm_hold()  # nobody has rolled it back in the last moment
+        remove_baseline(target, new, run.rules.rollout, label)
         if plan.contract:
             remove_old_schema(run, plan, release)
         later = run.runbook.gates(Step.POST)  # items that the pipeline does not do itself
@@ -242,6 +253,27 @@ def give_up(run: Run, request: DeployRequest, error: Exception) -> State[Any]:
     ending = ending_of_failure(error, after_failure(run.steps_begun()))
     asked_for = Release(request.version or request.ref, revision="")
     return end(run, request, ending, explain(error), asked_for, hint_of(error))
+
+
+def serve_again(run: Run, plan: Plan, error: Exception) -> None:
+    """Before anything else, every request goes to the baseline: the rollback does the rest.
+
+    What fails here is tried again there, and said.
+    """
+    address = baseline_address(plan.baseline)
+    payload = {"reason": one_line(explain(error)), "to": plan.baseline.version, "by": "pipeline"}
+    run.record_soon(
+        (EventKind.STEP_BEGUN, Step.ROLLBACK, {}), (EventKind.ROLLBACK_STARTED, "", payload)
+    )
+    serve_baseline(
+        run.target,
+        plan.baseline,
+        run.settings.service,
+        run.rules.rollout,
+        run.label,
+        key=address,
+        return_state=True,
+    )
 
 
 def roll_back(

@@ -13,15 +13,15 @@ from flows.logs import say_unexpected
 from flows.run import Run, begin, run_name
 from release.baseline import baseline_address
 from release.errors import BadRequest, DeployError, Unreachable
+from release.hand_over import Way
 from release.ledger import EventKind
 from release.model import Baseline, Step
 from release.outcome import Ending, explain, hint_of
 from release.request import RollbackRequest, checked_rollback
 from tasks.environment import hold_environment
-from tasks.hand_over import await_ending, declare_p0, deployment_in_watch
+from tasks.hand_over import Holder, await_holder, declare_p0, look_for_holder, take_over
 from tasks.migration import check_schema
-from tasks.restore import find_baseline
-from tasks.rollout import restore_baseline
+from tasks.restore import find_baseline, restore_baseline, serve_baseline
 from tasks.serving import what_serves
 from tasks.verification import verify_baseline
 
@@ -37,21 +37,55 @@ def rollback(request: RollbackRequest, environment: str = "staging") -> State[An
     try:
         run = begin(environment)
         checked_rollback(request)
-        deployment = None if run.nested else deployment_in_watch(run.target)
-        if deployment:
-            return _hand_over(run, deployment, request)
+        if run.nested:  # in a deployment, which holds the environment and ends the run
+            return _end(run, request, *_try(run, request))
+        handed_over = clear_the_way(run, request)
+    except DeployError as error:
+        return outcome.refused(error)
+    return handed_over or roll_back(run, request)
+
+
+def roll_back(run: Run, request: RollbackRequest) -> State[Any]:
+    """Take the environment, restore a release, and write down how it ended."""
+    try:
         _hold(run, request)
     except DeployError as error:
         return outcome.refused(error)
+    return _end(run, request, *_try(run, request))
+
+
+def _try(run: Run, request: RollbackRequest) -> tuple[Ending, str, Baseline | None, str]:
+    """Restore a release; the ending, its sentence, what was restored, and what to type."""
     try:
         baseline = _bring_back(run, request)
     except BadRequest as error:  # there is no such release to go back to: nothing was touched
-        return _end(run, request, Ending.REFUSED, explain(error), hint=hint_of(error))
+        return Ending.REFUSED, explain(error), None, hint_of(error)
     except Exception as error:  # whatever it was, a person has to look at the environment now
         say_unexpected(run.label, error)
-        return _end(run, request, Ending.ROLLBACK_FAILED, explain(error), hint=hint_of(error))
-    sentence = f"rolled back to {baseline.version}: {request.reason}"
-    return _end(run, request, Ending.ROLLBACK_DONE, sentence, baseline)
+        return Ending.ROLLBACK_FAILED, explain(error), None, hint_of(error)
+    return (
+        Ending.ROLLBACK_DONE,
+        f"rolled back to {baseline.version}: {request.reason}",
+        baseline,
+        "",
+    )
+
+
+def clear_the_way(run: Run, request: RollbackRequest) -> State[Any] | None:
+    """See to whoever holds the environment; the ending, where a deployment rolls itself back."""
+    for attempt in ("1", "2", "3", "4"):
+        holder = look_for_holder(run.target, run.label, key=attempt)
+        if holder.way is Way.GO:
+            return None
+        by, why = request.started_by, request.reason
+        if holder.way is Way.TAKE:
+            take_over(run.target, holder, by, why, run.label)
+            return None
+        declare_p0(run.target, holder.run_id, why, by, run.label, key=attempt)
+        ended = await_holder(run.target, holder, run.label, key=attempt)
+        if ended in (Ending.ROLLED_BACK, Ending.ROLLBACK_FAILED):
+            return _handed_over(run, holder, ended)
+    return None  # the lock itself refuses, and names the holder
 
 
 def _hold(run: Run, request: RollbackRequest) -> None:
@@ -68,32 +102,25 @@ def _hold(run: Run, request: RollbackRequest) -> None:
 
 
 def _bring_back(run: Run, request: RollbackRequest) -> Baseline:
+    target, rules, service = run.target, run.rules, run.settings.service
     with run.step(Step.ROLLBACK):
-        baseline = find_baseline(
-            run.target, request.to, run.settings.service, run.rules.rollout, run.label
-        )
+        baseline = find_baseline(target, request.to, service, rules.rollout, run.label)
         if not run.nested:  # what a deployment goes back to was serving on this schema just now
-            check_schema(run.target, baseline, run.label)
-        run.record(
-            EventKind.ROLLBACK_STARTED, payload={"reason": request.reason, "to": baseline.version}
-        )
-        restore_baseline(
-            run.target, baseline, run.rules.rollout, run.label, key=baseline_address(baseline)
-        )
-        verify_baseline(run.target, baseline, run.settings.service, run.rules.verify, run.label)
+            check_schema(target, baseline, run.label)
+        payload = {"reason": request.reason, "to": baseline.version, "by": request.started_by}
+        run.record(EventKind.ROLLBACK_STARTED, payload=payload)
+        key = baseline_address(baseline)
+        serve_baseline(target, baseline, service, rules.rollout, run.label, key=key)
+        restore_baseline(target, baseline, service, rules.rollout, run.label, key=key)
+        verify_baseline(target, baseline, service, rules.verify, run.label)
     return baseline
 
 
-def _hand_over(run: Run, deployment: str, request: RollbackRequest) -> State[Any]:
-    """Let the deployment that is being watched roll itself back: it holds the environment.
-
-    Its watch reads the declaration with its next sample (runbook, "P0 bug discovered").
-    """
-    declare_p0(run.target, deployment, request.reason, request.started_by, run.label)
-    ended = await_ending(run.target, deployment, run.label)
+def _handed_over(run: Run, holder: Holder, ended: str) -> State[Any]:
+    """A deployment that holds the environment was told, and has rolled itself back."""
     ending = Ending.HANDED_OVER if ended == Ending.ROLLED_BACK else Ending.ROLLBACK_FAILED
     sentence = (
-        f"deployment d-{deployment[:6]} was told and ended as {ended or 'nothing yet'}; "
+        f"deployment {holder.label} was told and ended as {ended}; "
         f"{run.environment} serves {what_serves(run.target)}"
     )
     return outcome.state(ending, sentence, f"ignition status {run.environment}")
@@ -104,8 +131,8 @@ def _end(
     request: RollbackRequest,
     ending: Ending,
     sentence: str,
-    baseline: Baseline | None = None,
-    hint: str = "",
+    baseline: Baseline | None,
+    hint: str,
 ) -> State[Any]:
     """End a rollback; as a subflow it only reports, and its parent ends the run."""
     if run.nested:

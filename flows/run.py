@@ -1,6 +1,7 @@
 """One run: who it is, which environment it works on, and which of the runbook's steps it is in."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,6 +21,8 @@ from release.request import checked_name, name_of
 from release.runbook import Runbook
 from settings import EnvironmentSettings, Settings, load_settings
 
+_SOON = 0.5  # seconds
+
 
 @dataclass(frozen=True)
 class Run:
@@ -34,6 +37,21 @@ class Run:
     runbook: Runbook
     target: Target
     approvers: Approvers
+
+    def record_soon(self, *events: tuple[EventKind, str, dict[str, Any]]) -> None:
+        """Write events (kind, step, payload) as :meth:`record` does, but go on after half a second.
+
+        For what is done while users wait. An event is kept on the worker's disk first, which takes
+        milliseconds; a ledger that is slow has it later.
+        """
+
+        def write() -> None:
+            for kind, step, payload in events:
+                self.record(kind, step=step, payload=payload)
+
+        writing = threading.Thread(target=write)
+        writing.start()
+        writing.join(_SOON)
 
     @contextlib.contextmanager
     def step(self, step: Step) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Which release an environment serves, read off its containers and its router."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from release.errors import BadConfiguration, BadRequest
@@ -93,17 +94,47 @@ def baseline_from(
     )
 
 
-def previous_release(
-    environment: str, served: Sequence[Release], serving: ImageRef | None
-) -> Release:
-    """The release to go back to when none is named: the newest that served and does not serve now.
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A release that served, as the ledger has it."""
 
-    ``served`` is newest first. Raises BadRequest where the record knows none.
+    release: Release
+    by_rollback: bool = False  # it was gone back to, so what served after it was left
+
+
+def previous_release(
+    environment: str, served: Sequence[Served], serving: ImageRef | None
+) -> Release:
+    """The release to go back to when none is named: what served before the one that serves now.
+
+    ``served`` is newest first. A release that was rolled back is never gone back to: a second
+    rollback goes further back, and not to the bad release again. Where the record does not know
+    what serves (None: nothing does), it is the newest that served. Raises BadRequest where the
+    record knows none.
     """
-    for release in served:
-        if release.image is not None and release.image != serving:
-            return release
+    before = _still_good(served)
+    images = [release.image for release in before]
+    if serving in images:
+        before = before[: len(images) - 1 - images[::-1].index(serving)]
+    if before:
+        return before[-1]
     raise BadRequest(
         f"the ledger knows no release that {environment} served before the present one",
         f"ignition rollback {environment} --to VERSION --reason …",
     )
+
+
+def _still_good(served: Iterable[Served]) -> list[Release]:
+    """What was deployed, oldest first, without what was left by a rollback."""
+    kept: list[Release] = []
+    for each in reversed(list(served)):
+        if each.release.image is None:  # never built
+            continue
+        images = [release.image for release in kept]
+        if each.by_rollback:
+            # Older than the record: what served before it is not known.
+            kept = kept[: images.index(each.release.image)] if each.release.image in images else []
+        elif images and images[-1] == each.release.image:
+            continue
+        kept.append(each.release)
+    return kept

@@ -108,6 +108,23 @@ def run_ended(report: Report, version: str, page: Page) -> Notice:
     )
 
 
+def breach_alert(
+    environment: str, why: str, not_rolled_back: str, serves: str, page: Page
+) -> Notice:
+    """A trigger fired after the watch, and nothing was rolled back."""
+    return Notice(
+        f"[{page.label}] {environment} needs somebody to look: {why}",
+        "\n".join(
+            [
+                f"{environment} serves {serves}; it was not rolled back: {not_rolled_back}",
+                f"to do: ignition status {environment}; to roll back: "
+                f"ignition rollback {environment} --reason …",
+                f"the run: {page.address}",
+            ]
+        ),
+    )
+
+
 def _plain(line: str) -> str:
     return line.replace("**", "").replace("`", "")
 

@@ -24,6 +24,7 @@ class Ending(StrEnum):
     HANDED_OVER = "HandedOver"  # a rollback that the deployment under way carries out
     REJECTED = "Rejected"
     EXPIRED = "Expired"  # a gate's time passed without all its signatures
+    WATCHED = "Watched"  # by schedule, and no trigger fired
     REMINDED = "Reminded"  # people were told of a gate that waits
     SETTLED = "Settled"  # a run that had ended without saying so was written down
     NEEDS_A_PERSON = "NeedsAPerson"  # nothing was done: what serves has to be looked at
@@ -41,6 +42,7 @@ class Ending(StrEnum):
             Ending.NOTHING_TO_DO,
             Ending.ROLLBACK_DONE,
             Ending.HANDED_OVER,
+            Ending.WATCHED,
             Ending.REMINDED,
             Ending.SETTLED,
         )

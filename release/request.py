@@ -149,6 +149,8 @@ def name_of(flow: str, what: str, environment: str) -> str:
     """
     repository, _, digest = what.partition("@")
     shown = f"{digest[:14]}…" if digest else repository
+    if flow == "watch":
+        return f"watch of {environment}"
     if flow == "rollback":
         return f"rollback of {environment}" + (f" to {shown}" if shown else "")
     return " ".join(part for part in (flow, shown, "to", environment) if part)

@@ -55,6 +55,8 @@ every = "500 ms"
 sustained_for = "4 s"
 longest_gap = "5 s"
 extend_up_to = "20 s"
+rollback_window = "0 s"  # nothing by schedule: it would come between two deployments of a test
+window_run = "9 s"
 """
 )
 

@@ -19,10 +19,24 @@ def serving(target: Target) -> tuple[Instance, ...]:
     One whose health check fails at this moment counts: a busy environment serves something, and it
     is what a rollback has to bring back.
     """
-    admitted = None
-    if target.router is not None:
-        admitted = {slot.instance for slot in target.router.slots() if slot.admitted}
-    return serving_instances(target.orchestrator.instances(), admitted)
+    return serving_instances(target.orchestrator.instances(), _admitted(target))
+
+
+def meant_to_serve(target: Target) -> tuple[Instance, ...]:
+    """The instances that serve; where none runs, those that would: they crashed, or were stopped.
+
+    What a rollback leaves is this release, even if nothing of it runs any more.
+    """
+    instances, admitted = target.orchestrator.instances(), _admitted(target)
+    meant = tuple(i for i in instances if admitted is None or i.name in admitted)
+    return serving_instances(instances, admitted) or meant
+
+
+def _admitted(target: Target) -> set[str] | None:
+    """The names that the router sends requests to; None: there is no router."""
+    if target.router is None:
+        return None
+    return {slot.instance for slot in target.router.slots() if slot.admitted}
 
 
 @step("Record baseline", timeout=timedelta(minutes=2), retries=2)

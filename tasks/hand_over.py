@@ -1,57 +1,135 @@
-"""A rollback that a deployment under way carries out itself, because it holds the environment."""
+"""What a rollback does about the run that holds the environment: tell it, wait, or take over."""
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
 
+import httpx
 from prefect import get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectException
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from blocks.target import Target
-from release.errors import DeployError
-from release.ledger import EventKind
-from release.model import Step
+from release.errors import DeployError, Rejected, Unreachable
+from release.hand_over import Way, way_of
+from release.ledger import EventKind, Lock, short_run
+from tasks.alarm import reason_of
 from tasks.step import step
 
 _EVERY = timedelta(seconds=1)
 _WITHIN = timedelta(minutes=10)
 
 
-@step("Look for a deployment under way", timeout=timedelta(minutes=1), retries=1)
-def deployment_in_watch(target: Target) -> str:
-    """The id of the run that holds the environment and has changed what serves; empty for none."""
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the environment, and what a rollback does about it."""
+
+    way: Way
+    run_id: str = ""
+    owner: str = ""
+
+    @property
+    def label(self) -> str:
+        return short_run(self.run_id)
+
+
+@step("Look who holds the environment", timeout=timedelta(minutes=1), retries=1)
+def look_for_holder(target: Target, run: str, key: str) -> Holder:
+    """Who holds the environment; nobody, where the ledger cannot be asked: the lock decides."""
     try:
-        holder = target.ledger.holder(target.environment)
-    except DeployError:
-        return ""  # no record, no hand-over: the lock itself decides
-    if holder is None or Step.DEPLOY not in target.ledger.steps_begun(holder.run_id):
-        return ""
-    return holder.run_id
+        lock = target.ledger.holder(target.environment)
+        return holder_of(target, lock)
+    except DeployError as error:
+        get_run_logger().warning("[%s] Rollback  %s", run, error.what)
+        return Holder(Way.GO)
+
+
+def holder_of(target: Target, lock: Lock | None) -> Holder:
+    """What is to be done about a lock. Raises Unreachable."""
+    if lock is None:
+        return Holder(Way.GO)
+    events = target.ledger.events(run_id=lock.run_id)
+    return Holder(way_of(lock, events, has_ended(lock.run_id)), lock.run_id, lock.owner)
 
 
 @step("Declare P0", timeout=timedelta(minutes=1), retries=2)
-def declare_p0(target: Target, deployment: str, reason: str, by: str, run: str) -> None:
-    """Tell the watch of a deployment that its release must not stay."""
+def declare_p0(target: Target, deployment: str, reason: str, by: str, run: str, key: str) -> None:
+    """Tell a deployment that its release must not stay; it asks for that every second."""
     target.ledger.record(
         target.environment,
         deployment,
         EventKind.P0_DECLARED,
-        key=run,
+        key=f"{run}-{key}",
         payload={"reason": reason, "by": by},
     )
-    get_run_logger().info("[%s] Rollback  d-%s is told: %s", run, deployment[:6], reason)
+    get_run_logger().info("[%s] Rollback  %s is told: %s", run, short_run(deployment), reason)
 
 
-@step("Await the deployment's ending", timeout=_WITHIN + timedelta(minutes=1))
-def await_ending(target: Target, deployment: str, run: str) -> str:
-    """Wait until the deployment has ended, and return its ending; empty if it does not end."""
+@step("Look for a P0", timeout=timedelta(minutes=1), retries=1)
+def refuse_after_p0(target: Target, since: datetime, run: str) -> None:
+    """Raise Rejected if a P0 was declared since then: no user has met the release yet.
+
+    A ledger that does not answer has told nobody.
+    """
+    try:
+        reason = reason_of(target.ledger.p0_declared(target.environment, since))
+    except Unreachable:
+        return
+    if reason is not None:
+        raise Rejected(
+            f"a P0 was declared before the rollout: {reason}",
+            "start the deployment again when it is over",
+        )
+
+
+@step("Await the holder", timeout=_WITHIN + timedelta(minutes=1))
+def await_holder(target: Target, holder: Holder, run: str, key: str) -> str:
+    """Wait until the holder has ended, or does something else about a rollback than before: it
+    waits for people now, or users meet its release. Returns its ending; empty for none."""
     waiting = Retrying(
-        retry=retry_if_result(lambda ending: ending == ""),
+        retry=retry_if_result(lambda seen: seen is None),
         stop=stop_after_delay(_WITHIN),
         wait=wait_fixed(_EVERY),
         retry_error_callback=lambda state: "",
     )
-    return str(waiting(_ending_of, target, deployment))
+    return str(waiting(_ending_of, target, holder))
 
 
-def _ending_of(target: Target, deployment: str) -> str:
-    ended = target.ledger.run_events(deployment, EventKind.DEPLOYMENT_ENDED)
+@step("Take the environment over", timeout=timedelta(minutes=1), retries=1)
+def take_over(target: Target, holder: Holder, by: str, reason: str, run: str) -> None:
+    """Take the environment from a run that waits for people, or that has ended without giving it
+    back. One that waits ends when it is answered."""
+    target.ledger.break_lock(
+        target.environment, by or "unnamed", f"rollback: {reason}", held_by=holder.run_id
+    )
+    get_run_logger().warning(
+        "[%s] Rollback  %s is taken from %s of %s",
+        run,
+        target.environment,
+        holder.label,
+        holder.owner,
+    )
+
+
+def has_ended(run_id: str) -> bool:
+    """Whether Prefect says that a run is over. False where it cannot be asked."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(run_id)).state
+    except (httpx.HTTPError, PrefectException, ValueError):
+        return False
+    return state is not None and state.is_final()
+
+
+def _ending_of(target: Target, holder: Holder) -> str | None:
+    """Its ending; empty where it goes on in another way; None while it goes on in this one."""
+    try:
+        lock = target.ledger.holder(target.environment)
+        still = lock is not None and lock.run_id == holder.run_id
+        if still and holder_of(target, lock).way is holder.way:
+            return None
+    except DeployError:
+        return None  # it may go on
+    ended = target.ledger.run_events(holder.run_id, EventKind.DEPLOYMENT_ENDED)
     return str(ended[-1].payload.get("ending", "")) if ended else ""

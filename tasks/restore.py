@@ -1,18 +1,52 @@
-"""The two ends of a rollback: which release to go back to, and whether it serves."""
+"""The way back: which release to go back to, and bringing it back, whatever was interrupted."""
 
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Protocol, TypeVar
 
 from prefect import get_run_logger
 
+from blocks.router import Router
 from blocks.target import Target
-from release.baseline import NOTHING, baseline_from, previous_release, release_of_image
-from release.errors import BadRequest
+from release.baseline import (
+    NOTHING,
+    Served,
+    baseline_from,
+    previous_release,
+    release_of_image,
+)
+from release.duration import say_duration
+from release.errors import (
+    BadConfiguration,
+    BadRequest,
+    DeployError,
+    RollbackFailed,
+    RolloutFailed,
+    Unreachable,
+)
 from release.image import REVISION_LABEL, VERSION_LABEL
 from release.layout import ServiceLayout
-from release.model import Baseline, ImageRef, Release
+from release.model import Baseline, ImageRef, Instance, Probe, Release
+from release.outcome import Ending
+from release.restore import Act, Move, Restored, World, plan_restore, plan_serving
 from release.rules import RolloutRules
-from tasks.baseline import serving
-from tasks.step import step
+from tasks.baseline import meant_to_serve
+from tasks.rollout import RolloutTarget, evidence_of, publish_evidence
+from tasks.step import put_off, step
+
+T = TypeVar("T")
+
+_MOST_MOVES = 40  # of one restore; its longest plan has 10
+_HICCUPS = (1, 3, 10, 10, 30)  # seconds between tries while a system does not answer
+_LONGEST = timedelta(hours=1)  # the rules bound these steps; this bounds a hanging system
+_DESTROYS = (Act.START_BESIDE, Act.RESTART, Act.STOP, Act.REMOVE)  # logs may be gone after these
+
+# ---- which
 
 
 @step("Find baseline", timeout=timedelta(minutes=2), retries=2)
@@ -22,8 +56,7 @@ def find_baseline(
     """The release that ``to`` names: an image by digest, a version, nothing, or (empty) the one
     that served before the present one."""
     release = _named(target, to, service)
-    log = get_run_logger()
-    log.info("[%s] Rollback  to %s", run, release.version if release else NOTHING)
+    _say(run, f"to {release.version if release else NOTHING}")
     return baseline_from(
         target.environment,
         release,
@@ -34,20 +67,30 @@ def find_baseline(
     )
 
 
+def previous(target: Target, service: ServiceLayout) -> Release:
+    """The release that served before the present one. Raises BadRequest where none is known."""
+    now = meant_to_serve(target)
+    served, unknown = [], None
+    for row in target.ledger.served(target.environment):
+        try:
+            release = _with_image(target, row.release, service)
+        except Unreachable as error:  # the registry: it may be of a release that is not wanted
+            release, unknown = row.release, error
+        served.append(Served(release, row.ending == Ending.ROLLBACK_DONE))
+    try:
+        return previous_release(target.environment, served, now[0].image if now else None)
+    except BadRequest:
+        if unknown is not None:
+            raise unknown from None
+        raise
+
+
 def _named(target: Target, to: str, service: ServiceLayout) -> Release | None:
     if to == NOTHING:
         return None
     if "@" in to:
         return _by_image(target, ImageRef.parse(to))
-    if to:
-        return _by_version(target, to, service)
-    now = serving(target)
-    served = target.ledger.served(target.environment, limit=10)
-    return previous_release(
-        target.environment,
-        [_with_image(target, row.release, service) for row in served],
-        now[0].image if now else None,
-    )
+    return _by_version(target, to, service) if to else previous(target, service)
 
 
 def _with_image(target: Target, release: Release, service: ServiceLayout) -> Release:
@@ -58,10 +101,14 @@ def _with_image(target: Target, release: Release, service: ServiceLayout) -> Rel
 
 
 def _by_image(target: Target, image: ImageRef) -> Release:
-    # The containers are asked first: a rollback must not depend on the registry being up.
+    # The registry is asked last: a rollback must not depend on it being up.
     for instance in target.orchestrator.instances():
         if instance.image == image:
             return release_of_image(image, instance.version, instance.revision)
+    with contextlib.suppress(Unreachable):
+        for row in target.ledger.served(target.environment):
+            if row.release.image == image:
+                return row.release
     labels = target.registry.labels(image)
     return release_of_image(image, labels.get(VERSION_LABEL, ""), labels.get(REVISION_LABEL, ""))
 
@@ -74,3 +121,222 @@ def _by_version(target: Target, version: str, service: ServiceLayout) -> Release
             f"ignition log {target.environment}",
         )
     return _by_image(target, image)
+
+
+# ---- how
+
+
+class Answers(Protocol):
+    """Something that asks an instance for its health: the service."""
+
+    def health(self, base_url: str | None = None) -> Probe:
+        """Ask the health path once."""
+        ...
+
+
+class RestoreTarget(RolloutTarget, Protocol):
+    """What the way back needs of an environment."""
+
+    @property
+    def service(self) -> Answers: ...
+
+
+@step("Serve baseline", timeout=_LONGEST)
+def serve_baseline(
+    target: RestoreTarget,
+    baseline: Baseline,
+    service: ServiceLayout,
+    rules: RolloutRules,
+    run: str,
+    key: str,
+) -> Restored:
+    """Send every request to the baseline again, and do nothing else: users wait for it.
+
+    :func:`restore_baseline` does the rest; ``key`` and errors are as there.
+    """
+    way = _WayBack(target, baseline, service, rules, run, lambda w: plan_serving(w, baseline))
+    return way.take()
+
+
+@step("Restore baseline", timeout=_LONGEST)
+def restore_baseline(
+    target: RestoreTarget,
+    baseline: Baseline,
+    service: ServiceLayout,
+    rules: RolloutRules,
+    run: str,
+    key: str,
+) -> Restored:
+    """Bring the baseline back, whatever was interrupted; nothing to do is a good answer.
+
+    ``key`` names the reason, so that a second restore in the same run, for another reason, is done
+    and not taken from the first. Raises RollbackFailed with what was done so far.
+    """
+    way = _WayBack(target, baseline, service, rules, run, lambda w: plan_restore(w, baseline))
+    return way.take()
+
+
+@dataclass
+class _WayBack:
+    """One restore: the first move of the plan, a fresh look, until there is no move."""
+
+    target: RestoreTarget
+    baseline: Baseline
+    service: ServiceLayout
+    rules: RolloutRules
+    run: str
+    plan: Callable[[World], Sequence[Move]]
+    done: list[str] = field(default_factory=list)
+    given_up: frozenset[str] = frozenset()  # ids of baseline containers that would not come back
+    evidence: str = ""
+
+    def take(self) -> Restored:
+        """Go it. Raises RollbackFailed with what was done so far."""
+        began = time.monotonic()
+        try:
+            self._move_until_done()
+        finally:
+            if self.evidence:
+                put_off(partial(publish_evidence, self.target, self.evidence))
+        took = timedelta(seconds=time.monotonic() - began)
+        there, version = self.target.environment, self.baseline.version
+        _say(self.run, f"{there} serves {version} after {say_duration(took)}")
+        return Restored(self.target.orchestrator.instances(), tuple(self.done), took)
+
+    def _move_until_done(self) -> None:
+        hiccups = list(_HICCUPS)
+        while len(self.done) < _MOST_MOVES:
+            try:
+                moves = self.plan(self._look())
+                if not moves:
+                    return
+                _say(self.run, str(moves[0]))
+                self._keep_evidence(moves[0])
+                self._perform(moves[0])
+                self.done.append(str(moves[0]))
+            except Unreachable as error:
+                if not hiccups:
+                    raise self._not_restored(error.what) from error
+                _say(self.run, f"{error.what}; trying again in {hiccups[0]} s")
+                time.sleep(hiccups.pop(0))
+            except RollbackFailed:
+                raise
+            except DeployError as error:
+                raise self._not_restored(error.what) from error
+        raise self._not_restored(f"no end after {_MOST_MOVES} moves")
+
+    def _look(self) -> World:
+        orchestrator, router = self.target.orchestrator, self.target.router
+        slots = router.slots() if router is not None else None
+        return World(orchestrator.instances(), slots, orchestrator.pinned(), self.given_up)
+
+    def _perform(self, move: Move) -> None:
+        orchestrator, rules = self.target.orchestrator, self.rules
+        match move.act:
+            case Act.START_BESIDE:
+                image = self._image(move)
+                orchestrator.start_beside(image, move.count, keep=self.baseline.instances)
+            case Act.RESTART:
+                started = orchestrator.restart_in_place(self._image(move), move.count)
+                self._await([instance.id for instance in started])
+            case Act.PIN:
+                assert move.image is not None
+                orchestrator.pin(move.image)
+            case Act.START:
+                self._each(move.ids, lambda id: orchestrator.start([id]))
+            case Act.AWAIT:
+                self._each(move.ids, lambda id: self._await([id]))
+            case Act.ADMIT:
+                # A container that was started again has another address.
+                for (instance,) in self._each(move.ids, lambda id: self._await([id])):
+                    self._each([instance.id], partial(self._admit, instance))
+            case Act.DRAIN:
+                for name in move.names:
+                    self._router().drain(name)
+            case Act.LEAVE:
+                self._leave(move.names)
+            case Act.RETIRE:
+                for name in move.names:
+                    self._router().retire(name)
+            case Act.STOP:
+                orchestrator.stop(move.ids, rules.stop_grace)
+            case Act.REMOVE:
+                orchestrator.remove(move.ids)
+
+    def _each(self, ids: Sequence[str], act: Callable[[str], T]) -> list[T]:
+        """Do something to each container, side by side: one that fails must not stop the others.
+
+        One of the baseline's is given up then, and replaced from its digest. A fresh one that fails
+        has no replacement: its RolloutFailed ends the restore.
+        """
+        with ThreadPoolExecutor(len(ids)) as pool:
+            doing = {id: pool.submit(act, id) for id in ids}
+        found = []
+        for id, future in doing.items():
+            try:
+                found.append(future.result())
+            except RolloutFailed as error:
+                if id not in self.baseline.instances or self.baseline.image is None:
+                    raise
+                _say(self.run, f"given up, to be replaced: {error.what}")
+                self.given_up |= {id}
+        return found
+
+    def _await(self, ids: Sequence[str]) -> tuple[Instance, ...]:
+        """Wait until instances can serve, as the engine or their own health path says."""
+
+        def answers(instance: Instance) -> bool:
+            base_url = f"http://{instance.address}:{self.service.port}"
+            return bool(instance.address) and self.target.service.health(base_url).ok
+
+        within = self.rules.healthy_within
+        return self.target.orchestrator.await_healthy(ids, within, answers)
+
+    def _admit(self, instance: Instance, id: str) -> None:
+        self._router().admit(instance)
+
+    def _leave(self, names: Sequence[str]) -> None:
+        """Free the slots of drained instances, once their requests under way are finished."""
+        until = time.monotonic() + self.rules.drain_timeout.total_seconds()
+        for name in names:
+            left = timedelta(seconds=max(0.0, until - time.monotonic()))
+            self._router().await_idle(name, left)
+            self._router().retire(name)
+
+    def _image(self, move: Move) -> ImageRef:
+        """The image of a move, on the engine."""
+        assert move.image is not None
+        if not self.target.orchestrator.has_image(move.image):
+            self.target.orchestrator.pull(move.image)
+        return move.image
+
+    def _router(self) -> Router:
+        router = self.target.router
+        if router is None:
+            raise BadConfiguration(f"{self.target.environment} has no router to admit to")
+        return router
+
+    def _keep_evidence(self, move: Move) -> None:
+        """Keep what is to be seen of the containers that go, before the first move that may remove
+        it; no request waits for it, and no restore fails for it."""
+        if self.evidence or move.act not in _DESTROYS:
+            return
+        try:
+            found = self.target.orchestrator.instances()
+            suspects = [i for i in found if i.id not in self.baseline.instances]
+            self.evidence = evidence_of(self.target, suspects, self.rules)
+        except DeployError as error:
+            self.evidence = f"no logs were kept: {error.what}\n"
+
+    def _not_restored(self, why: str) -> RollbackFailed:
+        there = self.baseline.environment
+        return RollbackFailed(
+            f"{self.baseline.version} is not back on {there}: {why}; "
+            f"done so far: {'; '.join(self.done) or 'nothing'}",
+            "when the cause is mended: "
+            f"ignition rollback {there} --to {self.baseline.version} --reason …",
+        )
+
+
+def _say(run: str, text: str) -> None:
+    get_run_logger().info("[%s] %-12s%s", run, "Rollback", text)

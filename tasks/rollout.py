@@ -1,4 +1,4 @@
-"""Step 4 of the runbook: new instances beside the old, cutover, and the way back."""
+"""Step 4 of the runbook: new instances beside the old, and cutover."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -19,35 +19,23 @@ from release.bake import (
     out_of_service,
 )
 from release.duration import say_duration
-from release.errors import (
-    BadConfiguration,
-    DeployError,
-    RollbackFailed,
-    RolloutFailed,
-    Unreachable,
-)
+from release.errors import BadConfiguration, RolloutFailed
 from release.model import Baseline, ImageRef, Instance
 from release.rollout import (
     BAKE_WEIGHT,
     FULL_WEIGHT,
-    Act,
     Cutover,
     Drained,
-    Move,
-    Restored,
-    World,
     missing_instances,
-    plan_restore,
     rollout_report,
     which_to_retire,
 )
 from release.rules import RolloutRules
 from release.verdict import Outcome
+from tasks.alarm import heed
 from tasks.step import step
 
 _LOOK_EVERY = 0.2  # seconds, during the bake
-_MOST_MOVES = 40  # of one restore; its longest plan has 10
-_HICCUPS = (1, 3, 10, 10, 30)  # seconds between tries while a system does not answer
 _LONGEST = timedelta(hours=1)  # the rules bound these steps; this bounds a hanging system
 
 
@@ -60,9 +48,6 @@ class RolloutTarget(Protocol):
     def orchestrator(self) -> Orchestrator: ...
     @property
     def router(self) -> Router | None: ...
-
-
-# ---- forward
 
 
 @step("Pull image", timeout=timedelta(minutes=15), retries=3)
@@ -120,6 +105,7 @@ def admit_instances(
     key: str = "",
 ) -> Cutover:
     """Let users meet the new instances, with a small share each until the bake has passed."""
+    heed()  # a P0 that comes before they do meets nobody
     began = time.monotonic()
     router = _router(target)
     for slot in router.slots():
@@ -158,6 +144,7 @@ def bake(
     while True:
         time.sleep(pause)
         pause = _LOOK_EVERY
+        heed()
         seen.append(router.slots())
         verdict = judge_bake(looks_of(seen, names), ceiling, rules.bake_alpha)
         gone = out_of_service(cutover.slots, seen[-1])
@@ -206,22 +193,31 @@ def stop_baseline(
     run: str,
     key: str = "",
 ) -> tuple[str, ...]:
-    """Stop what is not new, and keep it stopped: a start of it takes seconds, no registry."""
+    """Stop what is not new, and keep it stopped: a start of it takes seconds, no registry.
+
+    With ``rules.keep_warm`` it goes on running instead, drained, until it is removed.
+    """
     others = _others(target, new)
-    if target.router is not None:
-        for instance in others:
-            target.router.retire(instance.name)
-    target.orchestrator.stop([i.id for i in others if i.running], rules.stop_grace)
-    _say(run, f"stopped and kept: {', '.join(i.name for i in others) or 'nothing'}")
+    names = ", ".join(i.name for i in others) or "nothing"
+    if rules.keep_warm and target.router is not None:
+        _say(run, f"kept running, without requests: {names}")
+    else:
+        _stop(target, others, rules)
+        _say(run, f"stopped and kept: {names}")
     return tuple(instance.id for instance in others)
 
 
 @step("Remove baseline", timeout=timedelta(minutes=5), retries=1)
 def remove_baseline(
-    target: RolloutTarget, new: Sequence[Instance], run: str, key: str = ""
+    target: RolloutTarget,
+    new: Sequence[Instance],
+    rules: RolloutRules,
+    run: str,
+    key: str = "",
 ) -> tuple[str, ...]:
-    """Remove the stopped containers that are not new."""
+    """Remove the containers that are not new."""
     others = _others(target, new)
+    _stop(target, others, rules)
     target.orchestrator.remove([instance.id for instance in others])
     _say(run, f"removed {', '.join(i.name for i in others) or 'nothing'}")
     return tuple(instance.id for instance in others)
@@ -249,129 +245,7 @@ def record_instances(
     key: str = "",
 ) -> None:
     """Keep what the runbook looks at in step 4: `ps`, and the new containers' last log lines."""
-    _publish(target, _evidence(target, instances, rules))
-
-
-# ---- back
-
-
-@step("Restore baseline", timeout=_LONGEST)
-def restore_baseline(
-    target: RolloutTarget, baseline: Baseline, rules: RolloutRules, run: str, key: str
-) -> Restored:
-    """Bring the baseline back, whatever was interrupted; nothing to do is a good answer.
-
-    ``key`` names the reason, so that a second restore in the same run, for another reason, is done
-    and not taken from the first. Raises RollbackFailed with what was done so far.
-    """
-    began = time.monotonic()
-    evidence = _evidence_of_suspects(target, baseline, rules)  # before they are removed
-    moves = _move_until_restored(target, baseline, rules, run)
-    serving = target.orchestrator.instances()
-    _publish(target, evidence)
-    _say(run, f"{target.environment} serves {baseline.version} after {_since(began)}", "Rollback")
-    return Restored(serving, moves, _length(began))
-
-
-def _move_until_restored(
-    target: RolloutTarget, baseline: Baseline, rules: RolloutRules, run: str
-) -> tuple[str, ...]:
-    """Do the first move of the plan, look again, until there is none."""
-    done: list[str] = []
-    given_up: frozenset[str] = frozenset()
-    hiccups = list(_HICCUPS)
-    while len(done) < _MOST_MOVES:
-        try:
-            moves = plan_restore(_look(target, given_up), baseline)
-            if not moves:
-                return tuple(done)
-            _say(run, str(moves[0]), "Rollback")
-            given_up |= _perform(target, moves[0], baseline, rules, run)
-            done.append(str(moves[0]))
-        except Unreachable as error:
-            if not hiccups:
-                raise _not_restored(baseline, done, str(error.what)) from error
-            _say(run, f"{error.what}; trying again in {hiccups[0]} s", "Rollback")
-            time.sleep(hiccups.pop(0))
-        except RollbackFailed:
-            raise
-        except DeployError as error:
-            raise _not_restored(baseline, done, error.what) from error
-    raise _not_restored(baseline, done, f"no end after {_MOST_MOVES} moves")
-
-
-def _perform(
-    target: RolloutTarget, move: Move, baseline: Baseline, rules: RolloutRules, run: str
-) -> frozenset[str]:
-    """Do one move; returns the ids of baseline containers that would not come back."""
-    orchestrator = target.orchestrator
-    match move.act:
-        case Act.START_BESIDE:
-            assert move.image is not None
-            if not orchestrator.has_image(move.image):
-                orchestrator.pull(move.image)
-            orchestrator.start_beside(move.image, move.count, keep=baseline.instances)
-        case Act.RESTART:
-            assert move.image is not None
-            if not orchestrator.has_image(move.image):
-                orchestrator.pull(move.image)
-            started = orchestrator.restart_in_place(move.image, move.count)
-            orchestrator.await_healthy([i.id for i in started], rules.healthy_within)
-        case Act.PIN:
-            assert move.image is not None
-            orchestrator.pin(move.image)
-        case Act.DRAIN:
-            _drain(_router(target), move.names, rules.drain_timeout)
-        case Act.RETIRE:
-            for name in move.names:
-                _router(target).retire(name)
-        case Act.STOP:
-            orchestrator.stop(move.ids, rules.stop_grace)
-        case Act.REMOVE:
-            orchestrator.remove(move.ids)
-        case Act.START | Act.AWAIT | Act.ADMIT:
-            return _bring_back(target, move, baseline, rules, run)
-    return frozenset()
-
-
-def _bring_back(
-    target: RolloutTarget, move: Move, baseline: Baseline, rules: RolloutRules, run: str
-) -> frozenset[str]:
-    """Start, await or admit each container on its own: one that fails must not stop the others.
-
-    One of the baseline's is given up then, and replaced from its digest. A fresh one that fails
-    has no replacement: its RolloutFailed ends the restore.
-    """
-    failed = set()
-    for id in move.ids:
-        try:
-            if move.act is Act.START:
-                target.orchestrator.start([id])
-            else:
-                # A container that was started again has another address.
-                (instance,) = target.orchestrator.await_healthy([id], rules.healthy_within)
-                if move.act is Act.ADMIT:
-                    _router(target).admit(instance)
-        except RolloutFailed as error:
-            if id not in baseline.instances or baseline.image is None:
-                raise
-            _say(run, f"given up, to be replaced: {error.what}", "Rollback")
-            failed.add(id)
-    return frozenset(failed)
-
-
-def _look(target: RolloutTarget, given_up: frozenset[str]) -> World:
-    orchestrator = target.orchestrator
-    slots = target.router.slots() if target.router is not None else None
-    return World(orchestrator.instances(), slots, orchestrator.pinned(), given_up)
-
-
-def _not_restored(baseline: Baseline, done: Sequence[str], why: str) -> RollbackFailed:
-    return RollbackFailed(
-        f"{baseline.version} is not back on {baseline.environment}: {why}; "
-        f"done so far: {'; '.join(done) or 'nothing'}",
-        f"ignition status {baseline.environment}",
-    )
+    publish_evidence(target, evidence_of(target, instances, rules))
 
 
 # ---- shared
@@ -399,21 +273,32 @@ def _others(target: RolloutTarget, new: Sequence[Instance]) -> list[Instance]:
     return [i for i in target.orchestrator.instances() if i.id not in keep]
 
 
-def _evidence(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRules) -> str:
+def _stop(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRules) -> None:
+    """Stop instances that no request goes to. Raises RolloutFailed where one of them serves: then
+    somebody has rolled back behind this run's back."""
+    names = {instance.name for instance in instances}
+    if target.router is not None:
+        back = sorted(
+            s.instance for s in target.router.slots() if s.admitted and s.instance in names
+        )
+        if back:
+            raise RolloutFailed(
+                f"{', '.join(back)} serves again, so that nothing is stopped",
+                f"ignition status {target.environment}",
+            )
+        for name in names:
+            target.router.retire(name)
+    target.orchestrator.stop([i.id for i in instances if i.running], rules.stop_grace)
+
+
+def evidence_of(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRules) -> str:
+    """What the runbook looks at in step 4: `ps`, and the containers' last log lines."""
     logs = {i.name: target.orchestrator.logs(i.id, rules.log_lines) for i in instances}
     return rollout_report(target.environment, target.orchestrator.listing(), logs)
 
 
-def _evidence_of_suspects(target: RolloutTarget, baseline: Baseline, rules: RolloutRules) -> str:
-    """What is left of the containers that are about to go; a restore never waits for it."""
-    try:
-        found = target.orchestrator.instances()
-        return _evidence(target, [i for i in found if i.id not in baseline.instances], rules)
-    except DeployError as error:
-        return f"no logs were kept: {error.what}\n"
-
-
-def _publish(target: RolloutTarget, markdown: str) -> None:
+def publish_evidence(target: RolloutTarget, markdown: str) -> None:
+    """Show it in the UI."""
     create_markdown_artifact(
         key=f"rollout-{target.environment}",
         markdown=markdown,
@@ -421,8 +306,8 @@ def _publish(target: RolloutTarget, markdown: str) -> None:
     )
 
 
-def _say(run: str, text: str, heading: str = "4. Deploy") -> None:
-    get_run_logger().info("[%s] %-12s%s", run, heading, text)
+def _say(run: str, text: str) -> None:
+    get_run_logger().info("[%s] %-12s%s", run, "4. Deploy", text)
 
 
 def _length(began: float) -> timedelta:

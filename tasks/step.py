@@ -5,11 +5,13 @@ kept under a key made of the run, the task and the step's own ``key``: Prefect's
 also skip a second, deliberate call with the same arguments.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
-from prefect import Task, task
+from prefect import Task, get_run_logger, task
 from prefect.context import TaskRunContext
 
 from release.errors import DeployError
@@ -51,3 +53,43 @@ def _once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
 def _worth_repeating(task: Task[Any, Any], task_run: Any, state: Any) -> bool:
     error = state.result(raise_on_failure=False)
     return not isinstance(error, DeployError) or type(error).__name__ == "Unreachable"
+
+
+_PUT_OFF: ContextVar[list[Callable[[], object]] | None] = ContextVar("put_off", default=None)
+
+
+def put_off(work: Callable[[], object]) -> None:
+    """Do some work that nothing depends on: at once, or, inside :func:`putting_off`, later.
+
+    For what is written about a failure: users wait for the baseline meanwhile.
+    """
+    later = _PUT_OFF.get()
+    if later is None:
+        work()
+    else:
+        later.append(work)
+
+
+@contextlib.contextmanager
+def putting_off() -> Iterator[Callable[[], None]]:
+    """Collect what steps :func:`put_off`: it is done when what this yields is called, and at the
+    end at the latest.
+
+    That never raises: what could not be written decides nothing.
+    """
+    later: list[Callable[[], object]] = []
+
+    def catch_up() -> None:
+        _PUT_OFF.set(None)
+        while later:
+            try:
+                later.pop(0)()
+            except Exception as error:  # noqa: BLE001  # whatever it was, it was about a report
+                get_run_logger().warning("a report was not written: %s", type(error).__name__)
+
+    before = _PUT_OFF.set(later)
+    try:
+        yield catch_up
+    finally:
+        catch_up()
+        _PUT_OFF.reset(before)

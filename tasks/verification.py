@@ -1,9 +1,10 @@
 """Step 5 of the runbook: a release shows what it is, before users meet it and after."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Protocol, TypeVar
@@ -14,7 +15,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from blocks.service import Service
 from release.duration import say_duration
-from release.errors import VerificationFailed
+from release.errors import DeployError, VerificationFailed
 from release.layout import ServiceLayout
 from release.model import Baseline, Check, Instance, Release
 from release.rules import VerifyRules
@@ -25,7 +26,8 @@ from release.verification import (
     judge_version,
     summary,
 )
-from tasks.step import step
+from tasks.alarm import heed
+from tasks.step import put_off, step
 
 T = TypeVar("T")
 
@@ -96,18 +98,34 @@ def verify_public(
 def verify_baseline(
     target: Verified, baseline: Baseline, service: ServiceLayout, rules: VerifyRules, run: str
 ) -> tuple[Check, ...]:
-    """Check that the baseline serves again: health and version.
+    """Check that the baseline serves again, as it was checked when it was deployed.
 
-    Its smoke tests passed when it was deployed; a rollback does not wait for them, nor for git.
-    Raises VerificationFailed with a sentence over every check that failed.
+    Users are served by it meanwhile. Smoke tests that cannot be had (git is down, or its commit is
+    not known) are said and left out. Raises VerificationFailed with a sentence over every check
+    that failed.
     """
-    say = _sayer(f"[{run}] Rollback")
+    say, detail = _sayer(f"[{run}] Rollback"), get_run_logger().debug
     if baseline.release is None:
         say("nothing served before: there is nothing to verify")
         return ()
-    checks = look(target.service, None, baseline.release, service, None, rules, say)
+    with _tree_if_there(target, baseline.release, say) as tree:
+        checks = look(target.service, None, baseline.release, service, tree, rules, say, detail)
     where = target.service.shown_url
     return _settle(target, baseline.release, checks, where, _try_it(target))
+
+
+@contextmanager
+def _tree_if_there(
+    target: Verified, release: Release, say: Callable[[str], None]
+) -> Iterator[Path | None]:
+    with ExitStack() as stack:
+        tree = None
+        try:
+            if release.revision:
+                tree = stack.enter_context(target.repository.export(release.revision))
+        except DeployError as error:
+            say(f"smoke tests are left out: {error.what}")
+        yield tree
 
 
 def look(
@@ -162,6 +180,7 @@ def _looks(
             rules.smoke_timeout,
             lambda line: detail(f"smoke | {line}"),
             base_url,
+            heed,
         )
         for line in smoke.output if smoke.exit_code and detail is not say else ():
             say(f"smoke | {line}")
@@ -170,13 +189,18 @@ def _looks(
 
 def _insist(ask: Callable[[], T], good: Callable[[T], bool], rules: VerifyRules) -> T:
     """Ask until the answer is good or ``rules.health_within`` is over; the last answer counts."""
+
+    def ask_unless_p0() -> T:
+        heed()
+        return ask()
+
     asking = Retrying(
         retry=retry_if_result(lambda answer: not good(answer)),
         stop=stop_after_delay(rules.health_within),
         wait=wait_fixed(_AGAIN_AFTER),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )
-    answer: T = asking(ask)
+    answer: T = asking(ask_unless_p0)
     return answer
 
 
@@ -193,16 +217,19 @@ def _settle(
 ) -> tuple[Check, ...]:
     """Keep the checks as an artifact, and raise if one failed."""
     failures = explain_failures(checks)
-    create_markdown_artifact(
+    keep = partial(
+        create_markdown_artifact,
         key=f"verification-{target.environment}",
         description=f"{release.version} on {target.environment}",
         markdown=f"{release.version} {'failed' if failures else 'passed'} verification {where}."
         f"\n\n{summary(checks)}",
     )
     if failures:
+        put_off(keep)
         raise VerificationFailed(
             f"{release.version} on {target.environment} failed verification: {failures}", hint
         )
+    keep()
     return tuple(checks)
 
 

@@ -1,11 +1,12 @@
 """Post-Deployment: the release is watched until every trigger has been judged."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from threading import Thread
-from time import monotonic, sleep
+from time import monotonic
 from typing import Protocol
 from uuid import UUID
 
@@ -26,14 +27,14 @@ from blocks.service import Service
 from release.chart import Moment, chart_of_watch
 from release.duration import say_duration
 from release.errors import DeployError, TriggerFired
-from release.ledger import Event
-from release.model import Baseline, Release
+from release.model import Baseline, Instance, Release
 from release.rules import WatchRules
 from release.sample import Sample, percentile
 from release.traffic import busiest
 from release.triggers import Action, Decision, judge_watch
 from release.watch_report import DRAWING, WatchReport, changes, markdown, moments_of
-from tasks.step import step
+from tasks.alarm import Alarm, Reports, reason_of
+from tasks.step import put_off, step
 
 _TIMEOUT = timedelta(days=1)  # of the step; the rules bound the watch much closer
 _PROGRESS_STEP = 5.0  # percent
@@ -41,11 +42,11 @@ _DRAWN_WITHIN = timedelta(minutes=1)  # 2 s on a quiet machine
 _ADDED_WITHIN = timedelta(seconds=30)
 
 
-class P0Reports(Protocol):
-    """Where people declare a P0."""
+class Engine(Protocol):
+    """What knows which release each instance is of."""
 
-    def p0_declared(self, environment: str, since: datetime) -> Event | None:
-        """The newest P0 that was declared since then."""
+    def instances(self) -> Sequence[Instance]:
+        """Every instance of the service, running or not."""
         ...
 
 
@@ -61,7 +62,9 @@ class Watched(Protocol):
     @property
     def router(self) -> Counters | None: ...
     @property
-    def ledger(self) -> P0Reports: ...
+    def ledger(self) -> Reports: ...
+    @property
+    def orchestrator(self) -> Engine: ...
 
 
 @step("Watch release", timeout=_TIMEOUT)
@@ -89,19 +92,21 @@ def watch_release(
         progress=Progress(target.environment, release.version).show,
         cutover=cutover,
     )
-    publish(report)
+    keep = partial(publish, report, f"watch-{target.environment}")
     if not report.passed:
+        put_off(keep)  # until the baseline serves again
         raise TriggerFired(
             f"{release.version} on {target.environment}: {report.decision.sentence}",
             f'ignition status {target.environment}   ·   runbook, "Rollback Trigger Conditions"',
         )
+    keep()
     return report
 
 
-def publish(report: WatchReport) -> None:
+def publish(report: WatchReport, key: str) -> None:
     """Keep the report as an artifact. A rollback does not wait for its plots: they are added."""
     made = create_markdown_artifact(
-        key=f"watch-{report.environment}",
+        key=key,
         description=f"{report.version} on {report.environment}",
         markdown=markdown(report, _picture(report) if report.passed else DRAWING),
     )
@@ -142,12 +147,11 @@ def watch(
     """Take samples and judge them until there is a decision.
 
     A P0 counts if it was declared since the baseline was recorded: one that came between the
-    cutover and the watch is not lost.
+    cutover and the watch is not lost. It interrupts the watch, a sample under way included.
     """
 
     def ask_p0() -> str | None:
-        event = target.ledger.p0_declared(target.environment, baseline.taken_at)
-        return str(event.payload.get("reason") or "no reason given") if event else None
+        return reason_of(target.ledger.p0_declared(target.environment, baseline.taken_at))
 
     say(
         f"watching {release.version} for {say_duration(rules.length)}, "
@@ -158,9 +162,15 @@ def watch(
     moments: list[Moment] = []
     before: Decision | None = None
     started_at = datetime.now(UTC)
-    with target.metrics.sampler(target.service, target.router, rules, ask_p0) as sampler:
-        for at in ticks(started_at, rules.every):
-            samples.append(sampler.sample(at))
+    with (
+        Alarm(ask_p0) as alarm,
+        target.metrics.sampler(
+            target.service, target.router, rules, ask_p0, target.orchestrator.instances
+        ) as sampler,
+    ):
+        for at in ticks(started_at, rules.every, alarm.wait):
+            sample = alarm.unless_declared(partial(sampler.sample, at))
+            samples.append(sample or Sample(at, p0=alarm.reason))
             decision = judge_watch(samples, rules, started_at, baseline, version)
             for line in changes(before, decision, samples):
                 say(line)
@@ -188,15 +198,18 @@ def watch(
     return report
 
 
-def ticks(started_at: datetime, every: timedelta) -> Iterator[datetime]:
+def ticks(
+    started_at: datetime, every: timedelta, wait: Callable[[timedelta], None]
+) -> Iterator[datetime]:
     """The moments to sample at, ``every`` apart without drift; one that is missed is left out.
 
+    ``wait`` sleeps for a time, or less where something is to be looked at sooner.
     They follow the monotonic clock: setting the wall clock neither stretches a watch nor ends it.
     """
     began = monotonic()
     number = 0
     while True:
-        sleep(max(0.0, began + number * every.total_seconds() - monotonic()))
+        wait(timedelta(seconds=began + number * every.total_seconds() - monotonic()))
         yield started_at + timedelta(seconds=monotonic() - began)
         elapsed = timedelta(seconds=monotonic() - began)
         number = max(number, elapsed // every) + 1

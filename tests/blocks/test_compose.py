@@ -91,6 +91,22 @@ def test_a_container_that_does_not_come_up_is_named_and_the_baseline_serves(
     assert project.serving() == {"v1.0.0"}
 
 
+def test_a_container_that_answers_is_not_waited_for_until_the_engine_has_looked(
+    project: Project,
+) -> None:
+    """An engine may look only every half minute. The baseline serves all the while."""
+    baseline = project.reset()
+    orchestrator, image = project.orchestrator, project.images["v1.2.0-never-healthy"]
+    orchestrator.pull(image)
+    new = orchestrator.start_beside(image, 1, keep=baseline.instances)
+
+    (found,) = orchestrator.await_healthy([i.id for i in new], WITHIN, lambda instance: True)
+
+    assert found.running
+    assert found.health != "healthy"
+    assert project.serving() == {"v1.0.0"}
+
+
 def test_stopped_containers_are_kept_and_start_again(project: Project) -> None:
     baseline = project.reset()
     orchestrator = project.orchestrator

@@ -278,6 +278,16 @@ def test_a_broken_lock_is_written_down_with_who_and_why(ledger):
     assert not ledger.heartbeat("production", "r1")
 
 
+def test_a_lock_is_taken_from_the_run_that_was_meant_alone(ledger):
+    ledger.acquire("production", "r1", "Ada", "deploy")
+
+    assert ledger.break_lock("production", "Bob", "r0 waits", held_by="r0") is None
+    assert ledger.heartbeat("production", "r1")
+
+    assert ledger.break_lock("production", "Bob", "r1 waits", held_by="r1") is not None
+    assert ledger.holder("production") is None
+
+
 def test_a_dead_ledger_gives_no_lock_and_takes_one_back_later(ledger):
     ledger.acquire("production", "r1", "Ada", "deploy")
     down = away(ledger)

@@ -1,6 +1,6 @@
 """A container engine in memory: containers with states, started from images that behave."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -63,10 +63,17 @@ class FakeOrchestrator(Orchestrator):
         self.start(new)
         return tuple(self._find(id) for id in new)
 
-    def await_healthy(self, ids: Sequence[str], within: timedelta) -> tuple[Instance, ...]:
+    def await_healthy(
+        self,
+        ids: Sequence[str],
+        within: timedelta,
+        answers: Callable[[Instance], bool] | None = None,
+    ) -> tuple[Instance, ...]:
         self._ask()
         for id in ids:
             instance = self._find(id)
+            if instance.running and answers is not None and answers(instance):
+                continue
             if instance.running and self.behaviour(instance) != "never-healthy":
                 self._change(id, health="healthy")
             why = unfit_instance(

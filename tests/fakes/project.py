@@ -21,8 +21,9 @@ import pytest
 from blocks.compose import ComposeOrchestrator
 from blocks.orchestrator import Orchestrator
 from blocks.router import HaproxyRouter, Router
+from blocks.service import Service
 from release.errors import DeployError
-from release.model import Baseline, ImageRef, Release
+from release.model import Baseline, ImageRef, Probe, Release
 from release.rollout import Slot, render_backend, slot_names
 from sandbox import engine, images
 from sandbox.commands import run, wait_until
@@ -49,6 +50,7 @@ class Project:
     environment = "production"
     orchestrator: Orchestrator
     router: Router | None
+    service: Any
     images: dict[str, ImageRef]
 
     def reset(self, version: str = "v1.0.0", replicas: int = 1) -> Baseline:
@@ -109,6 +111,13 @@ class Project:
         """Start the router anew, from its file."""
 
 
+class Unasked:
+    """A service that is not there to be asked: what is in memory has no address."""
+
+    def health(self, base_url: str | None = None) -> Probe:
+        return Probe(datetime.now(UTC), 0, timedelta(), "connection refused")
+
+
 class FakeProject(Project):
     """In memory."""
 
@@ -116,6 +125,7 @@ class FakeProject(Project):
         fake = FakeOrchestrator()
         self.orchestrator: FakeOrchestrator = fake
         self.router: FakeRouter | None = FakeRouter(orchestrator=fake)
+        self.service = Unasked()
         self.images = {}
         for number, (version, behaviour) in enumerate(VERSIONS.items()):
             image = ImageRef("registry.example.com/api", f"sha256:{number:064x}")
@@ -228,6 +238,7 @@ class RealProject(Project):
         free = dict(zip(names, free_ports(len(names)), strict=True))
         self.sandbox = Sandbox(folder=folder / "sandbox", ports=Ports(**free))
         self.url = f"http://127.0.0.1:{free['production']}"
+        self.service = Service(url=self.url, request_timeout_s=5)
         self.host = folder / "host"
         self.name = f"ignition-test-{free['production']}"
         self.orchestrator: ComposeOrchestrator = ComposeOrchestrator(directory=self.host)

@@ -7,6 +7,7 @@ import pytest
 
 from release.baseline import (
     NOTHING,
+    Served,
     baseline_address,
     baseline_from,
     previous_release,
@@ -105,26 +106,47 @@ def test_the_release_of_an_image_is_read_off_its_labels() -> None:
     assert release_of_image(OLD, "", "").version == OLD.short
 
 
+OLDER = ImageRef("localhost:5000/api", "sha256:" + "0" * 64)
+IMAGES = {"v0.9.0": OLDER, "v1.0.0": OLD, "v1.1.0": NEW, "v1.2.0": None}
+
+
+def history(text: str) -> list[Served]:
+    """What served, newest first: ``v1.0.0`` was deployed, ``<v1.0.0`` gone back to."""
+    return [
+        Served(Release(version.lstrip("<"), "a" * 40, IMAGES[version.lstrip("<")]), "<" in version)
+        for version in text.split()
+    ]
+
+
 @pytest.mark.parametrize(
     ("served", "serving", "previous"),
     [
-        ([("v1.1.0", NEW), ("v1.0.0", OLD)], NEW, "v1.0.0"),
-        ([("v1.1.0", NEW), ("v1.1.0", NEW), ("v1.0.0", OLD)], NEW, "v1.0.0"),
-        ([("v1.1.0", NEW), ("v1.0.0", OLD)], None, "v1.1.0"),  # nothing serves: the newest that did
-        ([("v1.1.0", None), ("v1.0.0", OLD)], NEW, "v1.0.0"),  # never built
+        ("v1.1.0 v1.0.0", NEW, "v1.0.0"),
+        ("v1.1.0 v1.1.0 v1.0.0", NEW, "v1.0.0"),  # deployed again
+        ("v1.0.0 v1.1.0 v1.0.0", OLD, "v1.1.0"),  # the old one deployed again, on purpose
+        ("v1.1.0 v1.0.0", None, "v1.1.0"),  # nothing serves: the newest that did
+        ("v1.0.0 v0.9.0", NEW, "v1.0.0"),  # the record does not know what serves
+        ("v1.2.0 v1.0.0", NEW, "v1.0.0"),  # never built
+        ("<v1.0.0 v1.1.0 v1.0.0 v0.9.0", OLD, "v0.9.0"),  # not back to the bad one
+        ("v1.1.0 <v1.0.0 v1.1.0 v1.0.0 v0.9.0", NEW, "v1.0.0"),  # mended, deployed again
+        ("<v0.9.0 <v1.0.0 v1.1.0 v1.0.0 v0.9.0", None, "v0.9.0"),
+        ("v1.1.0 <v1.0.0", NEW, "v1.0.0"),  # older than the record
     ],
 )
-def test_the_previous_release_is_the_newest_that_does_not_serve_now(
-    served: list[tuple[str, ImageRef | None]], serving: ImageRef | None, previous: str
+def test_a_rollback_goes_to_what_served_before_and_never_to_what_was_left(
+    served: str, serving: ImageRef | None, previous: str
 ) -> None:
-    releases = [Release(version, "a" * 40, image) for version, image in served]
-
-    assert previous_release("production", releases, serving).version == previous
+    assert previous_release("production", history(served), serving).version == previous
 
 
-def test_no_previous_release_asks_for_a_version() -> None:
+@pytest.mark.parametrize(
+    ("served", "serving"),
+    [("v1.0.0", OLD), ("<v1.0.0 v1.1.0 v1.0.0", OLD), ("<v1.0.0 v1.1.0", OLD), ("", None)],
+)
+def test_no_previous_release_asks_for_a_version(served: str, serving: ImageRef | None) -> None:
+    """What serves goes on serving."""
     with pytest.raises(BadRequest) as refused:
-        previous_release("production", [Release("v1.0.0", "a" * 40, OLD)], OLD)
+        previous_release("production", history(served), serving)
 
     assert "the ledger knows no release that production served before" in refused.value.what
     assert refused.value.hint.startswith("ignition rollback production --to VERSION")

@@ -45,6 +45,7 @@ GREEN = {
     Ending.ROLLBACK_DONE,
     Ending.HANDED_OVER,
     Ending.REMINDED,
+    Ending.WATCHED,
     Ending.SETTLED,
 }
 

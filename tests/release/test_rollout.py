@@ -9,16 +9,13 @@ from hypothesis import strategies as st
 
 from release.errors import RollbackFailed, RolloutFailed
 from release.model import Baseline, ImageRef, Instance, Release
+from release.restore import Act, Move, World, plan_restore, plan_serving
 from release.rollout import (
-    Act,
     Admin,
-    Move,
     Slot,
-    World,
     choose_slots,
     instances_in_file,
     missing_instances,
-    plan_restore,
     render_backend,
     rollout_report,
     slot_names,
@@ -239,7 +236,13 @@ RESTORES = {
     ),
     "both serve, the new one is pinned": (
         World((container(1), container(2, NEW)), (in_slot(1, "app-api-1"), NEW_SERVES), NEW),
-        ["pin", "drain app-api-2", "retire app-api-2", "stop app-api-2", "remove app-api-2"],
+        [
+            "drain app-api-2",
+            "pin",
+            "retire when idle app-api-2",
+            "stop app-api-2",
+            "remove app-api-2",
+        ],
     ),
     "the baseline is drained": (
         World(
@@ -271,7 +274,7 @@ RESTORES = {
             (Slot("api1"), NEW_SERVES),
             NEW,
         ),
-        ["await app-api-1", "admit app-api-1"],
+        ["admit app-api-1"],
     ),
     "the baseline is gone": (
         World((container(2, NEW),), (Slot("api1"), NEW_SERVES), NEW),
@@ -304,7 +307,7 @@ RESTORES = {
     ),
     "the new one is gone, but not from the router": (
         World((container(1),), (in_slot(1, "app-api-1"), in_slot(2, "gone", up=False)), OLD),
-        ["drain gone", "retire gone"],
+        ["drain gone", "retire when idle gone"],
     ),
     "no slot is free for the baseline": (
         World(
@@ -338,7 +341,7 @@ def test_a_first_deployment_that_failed_leaves_nothing_behind() -> None:
 
     acts = [move.act for move in plan_restore(world, nothing)]
 
-    assert acts == [Act.DRAIN, Act.RETIRE, Act.STOP, Act.REMOVE]
+    assert acts == [Act.DRAIN, Act.LEAVE, Act.STOP, Act.REMOVE]
 
 
 def test_a_release_that_served_is_never_restored_to_nothing() -> None:
@@ -431,6 +434,7 @@ def do(world: World, move: Move) -> World:
         case Act.AWAIT:
             change(move.ids, health="healthy")
         case Act.ADMIT:
+            change(move.ids, health="healthy")  # it is awaited before
             for name in move.names:
                 (slot,) = choose_slots(slots, [name])
                 slots[:] = [
@@ -443,7 +447,7 @@ def do(world: World, move: Move) -> World:
             instances = [container(90 + n, move.image) for n in range(move.count)]
         case Act.DRAIN:
             tell(move.names, admin=Admin.DRAIN)
-        case Act.RETIRE:
+        case Act.LEAVE | Act.RETIRE:
             tell(move.names, instance="", admin=Admin.MAINT, up=False)
         case Act.STOP:
             change(move.ids, state="exited")
@@ -482,6 +486,32 @@ def test_any_world_comes_to_the_baseline_and_stays_there(world: World, ids: list
     if world.slots is not None:
         assert serving(world, OLD) == replicas
         assert sum(bool(slot.instance) for slot in world.slots) == replicas
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds(), st.lists(st.sampled_from(["id1", "id2", "lost"]), unique=True, max_size=3))
+def test_users_wait_for_nothing_but_the_baseline(world: World, ids: list[str]) -> None:
+    """The first part of a restore ends when the baseline gets every request. It stops, removes and
+    pins nothing: that is for later."""
+    if world.slots is None:
+        return
+    world = replace(
+        world,
+        instances=tuple(replace(i, image=OLD) if i.id in ids else i for i in world.instances),
+    )
+    target = baseline(*ids)
+    moves: tuple[Move, ...] = ()
+    for _ in range(30):
+        moves = plan_serving(world, target)
+        assert not {Act.STOP, Act.REMOVE, Act.PIN} & {move.act for move in moves}
+        if not moves:
+            break
+        world = do(world, moves[0])
+
+    assert moves == ()
+    admitted = {slot.instance for slot in world.slots or () if slot.admitted}
+    assert {i.image for i in world.instances if i.name in admitted} == {OLD}
+    assert serving(world, OLD) == len(admitted) == max(1, len(ids))
 
 
 @settings(max_examples=100, deadline=None)

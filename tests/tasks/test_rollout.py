@@ -9,10 +9,13 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from release.errors import RollbackFailed, RolloutFailed
+from release.layout import ServiceLayout
 from release.model import Baseline, Instance
-from release.rollout import Cutover, Restored
+from release.restore import Restored
+from release.rollout import Cutover
 from release.rules import RolloutRules
 from sandbox.traffic import Traffic, TrafficReport
+from tasks import restore as way_back
 from tasks import rollout
 from tests.fakes.project import FakeProject, Project, RealProject, project, real_project
 
@@ -25,6 +28,7 @@ RULES = RolloutRules(
     drain_timeout=timedelta(seconds=10),
     stop_grace=timedelta(seconds=5),
 )
+LAYOUT = ServiceLayout(name="ignition-api")
 AT_ONCE = RULES.model_copy(update={"bake": timedelta()})
 
 
@@ -37,7 +41,7 @@ def artifacts(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         published[key] = markdown
 
     monkeypatch.setattr(rollout, "create_markdown_artifact", publish)
-    monkeypatch.setattr(rollout, "_HICCUPS", (0, 0))
+    monkeypatch.setattr(way_back, "_HICCUPS", (0, 0))
     with disable_run_logger():
         yield published
 
@@ -61,7 +65,12 @@ def cut_over(project: Project, new: tuple[Instance, ...], rules: RolloutRules) -
 
 
 def restore(project: Project, base: Baseline, rules: RolloutRules = RULES) -> Restored:
-    return rollout.restore_baseline.fn(project, base, rules, RUN, key="test")
+    return way_back.restore_baseline.fn(project, base, LAYOUT, rules, RUN, key="test")
+
+
+def serve(project: Project, base: Baseline, rules: RolloutRules = RULES) -> Restored:
+    """The part of a restore that users wait for."""
+    return way_back.serve_baseline.fn(project, base, LAYOUT, rules, RUN, key="test")
 
 
 # ---- forward, in either world
@@ -86,7 +95,7 @@ def test_a_release_replaces_the_baseline_step_by_step(
     rollout.stop_baseline.fn(project, new, rules, RUN)
     assert list(project.containers().values()) == ["v1.0.0 exited", *2 * ["v1.1.0 running"]]
 
-    rollout.remove_baseline.fn(project, new, RUN)
+    rollout.remove_baseline.fn(project, new, RULES, RUN)
     assert list(project.containers().values()) == 2 * ["v1.1.0 running"]
     assert project.serving() == {"v1.1.0"}
     assert project.orchestrator.pinned() == project.images["v1.1.0"]
@@ -130,7 +139,7 @@ def test_a_release_with_the_baselines_own_image_is_rolled_out_in_new_containers(
     new = start(project, "v1.0.0", AT_ONCE, base)
     cut_over(project, new, AT_ONCE)
     rollout.stop_baseline.fn(project, new, AT_ONCE, RUN)
-    rollout.remove_baseline.fn(project, new, RUN)
+    rollout.remove_baseline.fn(project, new, RULES, RUN)
 
     assert [i.id for i in project.orchestrator.instances()] == [new[0].id]
     assert project.serving() == {"v1.0.0"}
@@ -207,7 +216,58 @@ def stopped(project: Project, new: tuple[Instance, ...]) -> None:
 def removed(project: Project, new: tuple[Instance, ...]) -> None:
     """The baseline's containers are gone."""
     stopped(project, new)
-    rollout.remove_baseline.fn(project, new, RUN)
+    rollout.remove_baseline.fn(project, new, RULES, RUN)
+
+
+def test_a_baseline_that_serves_again_is_neither_stopped_nor_removed() -> None:
+    """Somebody has rolled back while the deployment was taken for dead; it is not."""
+    project = FakeProject()
+    base = project.reset()
+    new = start(project, "v1.1.0", AT_ONCE, base)
+    cut_over(project, new, AT_ONCE)
+    serve(project, base)
+
+    for step in (rollout.stop_baseline, rollout.remove_baseline):
+        with pytest.raises(RolloutFailed, match="app-api-1 serves again"):
+            step.fn(project, new, RULES, RUN)
+
+    assert project.serving() == {"v1.0.0"}
+
+
+@pytest.mark.parametrize("state", [drained, stopped, removed])
+def test_users_are_served_first_and_what_is_left_waits(project: Project, state: Any) -> None:
+    """The baseline has every request; the other release runs, drained, and is still pinned."""
+    base = project.reset()
+    new = start(project, "v1.1.0", AT_ONCE, base)
+    cut_over(project, new, AT_ONCE)
+    state(project, new)
+
+    serve(project, base)
+    again = serve(project, base)
+
+    assert project.serving() == {"v1.0.0"}
+    assert "v1.1.0 running" in project.containers().values()
+    assert project.orchestrator.pinned() == project.images["v1.1.0"]
+    assert again.moves == ()
+
+    restore(project, base)
+    assert list(project.containers().values()) == ["v1.0.0 running"]
+    assert project.orchestrator.pinned() == project.images["v1.0.0"]
+
+
+def test_a_baseline_that_is_kept_warm_runs_until_it_is_removed(project: Project) -> None:
+    rules = AT_ONCE.model_copy(update={"keep_warm": True})
+    base = project.reset()
+    new = start(project, "v1.1.0", rules, base)
+    cut_over(project, new, rules)
+
+    rollout.stop_baseline.fn(project, new, rules, RUN)
+    assert list(project.containers().values()) == ["v1.0.0 running", "v1.1.0 running"]
+    assert project.serving() == {"v1.1.0"}
+
+    rollout.remove_baseline.fn(project, new, rules, RUN)
+    assert list(project.containers().values()) == ["v1.1.0 running"]
+    assert project.serving() == {"v1.1.0"}
 
 
 @pytest.mark.parametrize("state", [drained, stopped, removed])
@@ -268,6 +328,24 @@ def test_a_baseline_that_cannot_come_back_is_an_error_that_says_what_was_done() 
 
     assert "v1.0.0 is not back on production: app-api-3 is running and not yet" in caught.value.what
     assert "done so far: start beside 1 × sha256:0000000…" in caught.value.what
+    assert "when the cause is mended: ignition rollback production --to v1.0.0" in caught.value.hint
+    assert project.serving() == {"v1.1.0"}
+
+
+def test_logs_of_the_containers_that_go_are_kept_even_if_the_restore_fails(
+    artifacts: dict[str, str],
+) -> None:
+    project = FakeProject()
+    base = project.reset()
+    new = start(project, "v1.1.0", AT_ONCE, base)
+    cut_over(project, new, AT_ONCE)
+    removed(project, new)
+    project.orchestrator.host.registry[project.images["v1.0.0"]] = ("v1.0.0", "never-healthy")
+
+    with pytest.raises(RollbackFailed):
+        restore(project, base)
+
+    assert f"Last log lines of {new[0].name}" in artifacts["rollout-production"]
     assert project.serving() == {"v1.1.0"}
 
 
@@ -305,7 +383,7 @@ def test_a_rollout_fails_no_request(real_project: RealProject, users: Any, repli
         new = start(real_project, "v1.1.0", rules, base)
         cut_over(real_project, new, rules)
         stopped(real_project, new)
-        rollout.remove_baseline.fn(real_project, new, RUN)
+        rollout.remove_baseline.fn(real_project, new, RULES, RUN)
         time.sleep(1)  # what a step left behind must not fail a later request
         report = traffic.stop()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from prefect import flow
 from pytest_httpserver import HTTPServer
 
 from blocks.service import Service
-from release.errors import VerificationFailed
+from release.errors import TriggerFired, Unreachable, VerificationFailed
 from release.layout import ServiceLayout
 from release.model import Baseline, Check, Instance, Release
 from release.rules import VerifyRules
+from tasks.alarm import listening
 from tasks.verification import look, verify_baseline, verify_instances, verify_public
 
 Artifact = Callable[[str], Any]
@@ -39,9 +41,12 @@ class Source:
 
     tree: Path
     exported: list[str] = field(default_factory=list)
+    away: bool = False
 
     @contextlib.contextmanager
     def export(self, revision: str) -> Iterator[Path]:
+        if self.away:
+            raise Unreachable("the git remote does not answer")
         self.exported.append(revision)
         yield self.tree
 
@@ -144,8 +149,8 @@ def verifying_instances(target: Any, instances: Any, port: int) -> Any:
 
 
 @flow
-def verifying_baseline(target: Any, baseline: Any) -> Any:
-    return verify_baseline(target, baseline, layout(), RULES, "d-1874")
+def verifying_baseline(target: Any, baseline: Any, script: str = GOOD_SMOKE) -> Any:
+    return verify_baseline(target, baseline, layout(script), RULES, "d-1874")
 
 
 def instance(name: str, address: str) -> Instance:
@@ -186,13 +191,58 @@ class TestTheSteps:
         shown = artifact("verification-production")
         assert "| smoke tests, api-2 | passed | exit code 0 |" in shown
 
-    def test_a_baseline_is_verified_without_its_smoke_tests(
+    def test_a_baseline_is_verified_by_the_checks_that_it_was_deployed_with(
         self, production: Production, httpserver: HTTPServer, artifact: Artifact
     ) -> None:
         answers(httpserver, version="v1.0.0")
         checks: Any = verifying_baseline(production, baseline(Release("v1.0.0", "a" * 40)))
+        assert [check.name for check in checks] == ["health", "version", "smoke tests"]
+        assert production.repository.exported == ["a" * 40]
+
+    def test_a_baseline_whose_smoke_tests_cannot_be_had_is_verified_without(
+        self, production: Production, httpserver: HTTPServer, artifact: Artifact
+    ) -> None:
+        """A rollback does not wait for git; the baseline serves."""
+        answers(httpserver, version="v1.0.0")
+        production.repository.away = True
+        checks: Any = verifying_baseline(production, baseline(Release("v1.0.0", "a" * 40)))
         assert [check.name for check in checks] == ["health", "version"]
-        assert production.repository.exported == []
+
+        unknown: Any = verifying_baseline(production, baseline(Release("v1.0.0", "")))
+        assert [check.name for check in unknown] == ["health", "version"]
+
+    def test_a_baseline_whose_smoke_tests_fail_is_not_verified(
+        self, production: Production, httpserver: HTTPServer, artifact: Artifact
+    ) -> None:
+        """It serves, but not as it did: the schema is ahead of it."""
+        answers(httpserver, version="v1.0.0")
+        with pytest.raises(VerificationFailed, match=r"v1\.0\.0 on production failed verification"):
+            verifying_baseline(
+                production, baseline(Release("v1.0.0", "a" * 40)), "import sys; sys.exit(1)"
+            )
+
+    def test_a_p0_ends_smoke_tests_that_are_under_way(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        """They would have gone on for a minute; the process is gone."""
+        answers(httpserver)
+        script = (
+            "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid()));"
+            "time.sleep(60)"
+        )
+        declared = SimpleNamespace(payload={"reason": "it is charged twice"})
+        started = production.repository.tree / "pid"
+
+        def p0_declared(environment: str, since: datetime) -> Any:
+            return declared if started.exists() and started.read_text() else None
+
+        reports: Any = SimpleNamespace(p0_declared=p0_declared)
+        with (
+            listening(reports, "production", datetime.now(UTC)),
+            pytest.raises(TriggerFired, match="P0 declared: it is charged twice"),
+        ):
+            looked(production, script)
+        assert not Path(f"/proc/{started.read_text()}").exists()
 
     def test_nothing_is_verified_where_nothing_served(
         self, production: Production, artifact: Artifact

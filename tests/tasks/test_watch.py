@@ -1,6 +1,7 @@
 """The watch: real servers and real clocks, with durations of milliseconds."""
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -142,6 +143,34 @@ class TestAWatchedRelease:
         assert report.decision.sentence.endswith(": orders are charged twice")
         assert production.ledger.asked == [("production", BASELINE.taken_at)]
 
+    def test_goes_between_two_samples_when_a_p0_is_declared(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        """The next sample is an hour away: nobody waits for it."""
+        answers(httpserver)
+        rules = RULES.model_copy(update={"every": timedelta(hours=1), "length": timedelta(hours=2)})
+        declaring = threading.Timer(
+            0.5, setattr, (production.ledger, "reason", "it is charged twice")
+        )
+        declaring.start()
+        report, _ = watched(production, rules)
+        assert report.decision.action is Action.FAIL
+        assert report.samples == 2
+        assert report.decision.sentence.endswith(": it is charged twice")
+
+    def test_goes_when_a_p0_is_declared_while_it_hangs(self, production: Production) -> None:
+        """A sample that is under way is left to itself."""
+        over = threading.Event()
+        production.metrics = Hanging(over)
+        declaring = threading.Timer(0.5, setattr, (production.ledger, "reason", "nothing answers"))
+        declaring.start()
+        try:
+            report, _ = watched(production)
+        finally:
+            over.set()
+        assert report.decision.action is Action.FAIL
+        assert report.decision.sentence.endswith(": nothing answers")
+
     def test_stays_when_only_the_ledger_is_down(
         self, production: Production, httpserver: HTTPServer
     ) -> None:
@@ -197,6 +226,18 @@ class Script:
         return Sample(at, **(good | values))
 
 
+class Hanging(Script):
+    """Metrics whose sample does not come."""
+
+    def __init__(self, over: threading.Event) -> None:
+        super().__init__({})
+        self.over = over
+
+    def sample(self, at: datetime) -> Sample:
+        self.over.wait(60)
+        return super().sample(at)
+
+
 class TestTheLog:
     RULES = RULES.model_copy(
         update={"every": 10 * MS, "length": 60 * MS, "sustained_for": MS * 999}
@@ -223,17 +264,21 @@ class TestTheLog:
         assert "health check failed since" in lines[1]
 
 
+def nap(length: timedelta) -> None:
+    time.sleep(max(0.0, length.total_seconds()))
+
+
 class TestTicks:
     def test_do_not_drift(self) -> None:
         start = datetime.now(UTC)
-        found = list(itertools.islice(ticks(start, 20 * MS), 6))
+        found = list(itertools.islice(ticks(start, 20 * MS, nap), 6))
         for number, at in enumerate(found):
             assert number * 20 * MS <= at - start
         assert found[-1] - start < 100 * MS + timedelta(seconds=1)
 
     def test_that_were_missed_are_left_out(self) -> None:
         start = datetime.now(UTC)
-        moments = ticks(start, 20 * MS)
+        moments = ticks(start, 20 * MS, nap)
         next(moments)
         time.sleep(0.05)
         assert next(moments) - start >= 60 * MS

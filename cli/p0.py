@@ -1,0 +1,169 @@
+"""A P0: what serves must not stay. It is declared at once, and carried out by whoever can first."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from secrets import token_hex
+
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+
+from blocks.target import Target
+from cli.install import build_target
+from cli.runs import RunView, follow, prefect, read, start, view
+from release.errors import Unreachable
+from release.hand_over import Way
+from release.ledger import EventKind
+from release.outcome import Ending
+from release.request import RollbackRequest, checked_rollback, name_of
+from settings import Settings
+from tasks.baseline import meant_to_serve
+from tasks.hand_over import Holder, holder_of
+from tasks.restore import previous
+from tasks.serving import what_serves
+
+_WITHIN = timedelta(minutes=15)  # of a deployment or a rollback that carries it out
+_WATCH_WITHIN = timedelta(minutes=2)  # of a scheduled watch, which has nothing else to do
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class P0:
+    """What a P0 in an environment does, as things stand."""
+
+    target: Target
+    serves: str
+    back_to: str  # version
+    address: str  # … as a rollback is told it
+    holder: Holder
+
+    def lines(self) -> list[str]:
+        """What will happen, for the person who is asked."""
+        there, run = self.target.environment, self.holder.label
+        lines = [f"{there} runs {self.serves}; it goes back to {self.back_to}"]
+        match self.holder.way:
+            case Way.TELL:
+                lines.append(f"deployment {run} is interrupted, and does it itself")
+            case Way.WAIT:
+                lines.append(f"run {run} holds {there}: it is told, and waited for")
+            case Way.TAKE:
+                lines.append(f"{there} is taken from run {run}, which waits for people or is over")
+        return lines
+
+
+def roll_back(
+    settings: Settings,
+    environment: str,
+    reason: str,
+    to: str,
+    by: str,
+    ask: Callable[[], bool],
+    say: Say,
+) -> bool:
+    """Say what a P0 does, ask, do it, and return whether it was rolled back.
+
+    Raises BadRequest where it cannot be, and Unreachable where the ledger cannot be asked.
+    """
+    settings.environment(environment)
+    checked_rollback(RollbackRequest(reason=reason, to=to, started_by=by))
+    p0 = p0_of(settings, environment, to)
+    for line in p0.lines():
+        say(line)
+    done = ask() and carry_out(p0, reason, by, say)
+    say(f"{environment} serves {what_serves(p0.target)}")
+    return done
+
+
+def p0_of(settings: Settings, environment: str, to: str) -> P0:
+    """What a P0 would do. Raises BadRequest where no release is known to go back to, and
+    Unreachable where the ledger cannot be asked."""
+    target = build_target(settings, environment)
+    holder = holder_of(target, target.ledger.holder(environment))
+    now = meant_to_serve(target)
+    back_to = address = to
+    if holder.way is Way.TELL:  # it has not ended, so what it replaces is the last that served
+        served = target.ledger.served(environment, limit=1)
+        back_to = served[0].version if served else "nothing"
+    elif not to:
+        release = previous(target, settings.service)
+        back_to, address = release.version, str(release.image)
+    return P0(
+        target=target,
+        serves=now[0].version if now else "nothing",
+        back_to=back_to,
+        address=address,
+        holder=holder,
+    )
+
+
+def carry_out(p0: P0, reason: str, by: str, say: Say) -> bool:
+    """Declare the P0, follow whoever carries it out, and return whether it was rolled back."""
+    there, holder = p0.target.environment, p0.holder
+    if holder.way is Way.TELL:
+        _declare(p0, holder.run_id, reason, by, say)
+        if _follow(read(holder.run_id), _WITHIN, say).state == Ending.ROLLED_BACK:
+            return True
+        say(f"{holder.label} did not roll back: a rollback is started")
+    elif holder.way is Way.GO and (watch := _scheduled_watch(there)):
+        _declare(p0, watch.id, reason, by, say)
+        if _follow(watch, _WATCH_WITHIN, say).state == Ending.ROLLED_BACK:
+            return True
+    request = checked_rollback(RollbackRequest(reason=reason, to=p0.address, started_by=by))
+    parameters = {"request": request.model_dump(mode="json"), "environment": there}
+    name = name_of("rollback", p0.address, there)
+    run = start(f"rollback/{there}", parameters, name, [f"env:{there}"])
+    say(f"[{run.label}] started: {run.name}\n{run.url}")
+    _note(p0, run.id, reason, by)
+    return _follow(run, _WITHIN, say).state_type == StateType.COMPLETED.value
+
+
+def _declare(p0: P0, run_id: str, reason: str, by: str, say: Say) -> None:
+    """Write it down where the run that is to hear of it asks every second."""
+    if not _note(p0, run_id, reason, by):
+        raise Unreachable(
+            "the ledger takes no events, so nobody hears of the P0",
+            f"ignition rollback {p0.target.environment} --to {p0.back_to} --reason …",
+        )
+    say("declared: " + reason)
+
+
+def _note(p0: P0, run_id: str, reason: str, by: str) -> bool:
+    return p0.target.ledger.record(
+        p0.target.environment,
+        run_id,
+        EventKind.P0_DECLARED,
+        key=f"p0-{token_hex(4)}",
+        payload={"reason": reason, "by": by or "unnamed"},
+    )
+
+
+def _follow(run: RunView, within: timedelta, say: Say) -> RunView:
+    def seen(run: RunView) -> None:
+        say(f"[{run.label}] {run.state}" + (f": {run.message}" if run.message else ""))
+
+    try:
+        return follow(run, seen, within)
+    except Unreachable:
+        return read(run.id)
+
+
+def _scheduled_watch(environment: str) -> RunView | None:
+    """The run of watch/<environment> that watches now."""
+    running = FlowRunFilterStateType(any_=[StateType.RUNNING])
+    with prefect() as client:
+        found = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=["watch"])),
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[environment])),
+            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=running)),
+            limit=1,
+        )
+    return view(found[0]) if found else None

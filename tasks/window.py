@@ -1,0 +1,129 @@
+"""After the watch: what serves is looked at by schedule, as long as its rollback window is open."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from prefect import get_run_logger
+
+from blocks.target import Target
+from release.baseline import NOTHING, serving_release
+from release.errors import BadRequest, DeployError
+from release.layout import ServiceLayout
+from release.model import Baseline, Release
+from release.rules import WatchRules
+from release.traffic import ALL_RELEASES, busiest
+from release.watch_report import WatchReport
+from release.window import Answer, Facts, Window, answer_to, glance, window_of
+from tasks.baseline import meant_to_serve
+from tasks.restore import previous
+from tasks.step import step
+from tasks.watch import Progress, measure_baseline, publish, watch
+
+_TIMEOUT = timedelta(days=1)  # of the watch; its rules bound it much closer
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What serves an environment, and what a breach of it means."""
+
+    facts: Facts
+    window: Window
+
+
+@step("Look at the rollback window", timeout=timedelta(minutes=2), retries=1)
+def look_at_window(
+    target: Target,
+    service: ServiceLayout,
+    rules: WatchRules,
+    run: str,
+    key: str,
+    due: datetime | None = None,
+) -> Situation:
+    """What serves, since when, who holds it, and what it may be rolled back to.
+
+    ``due`` is when the run should have begun; None once it has watched.
+    """
+    facts = _facts(target, service) if rules.rollback_window else Facts(datetime.now(UTC))
+    window = window_of(target.environment, facts, rules, due)
+    get_run_logger().info("[%s] Window    %s: %s", run, window.mode, window.sentence)
+    return Situation(facts, window)
+
+
+def _facts(target: Target, service: ServiceLayout) -> Facts:
+    now, there = datetime.now(UTC), target.environment
+    running: Release | None = None
+    try:
+        running = serving_release(there, meant_to_serve(target))
+        holder, log = target.ledger.holder(there), target.ledger.log(there)
+        back_to = _previous(target, service)
+    except DeployError as error:
+        return Facts(now, running, problem=error.what)
+    return Facts(now, running, log, holder, back_to)
+
+
+def _previous(target: Target, service: ServiceLayout) -> Release | None:
+    try:
+        return previous(target, service)
+    except BadRequest:
+        return None
+
+
+@step("Glance", timeout=timedelta(minutes=5), retries=1)
+def look_once(target: Target, rules: WatchRules, run: str) -> tuple[str, ...]:
+    """Look at health, auth flow and error rate once; what does not look well, a sentence each."""
+    seen = measure_baseline(target, rules)
+    counted = busiest(seen.traffic, ALL_RELEASES) if seen else None
+    rate = counted.rate if counted else None
+    found = glance(target.service.health(), target.service.auth_flow(), rate, rules)
+    get_run_logger().info("[%s] Window    looked once: %s", run, "; ".join(found) or "well")
+    return found
+
+
+@step("Watch in the rollback window", timeout=_TIMEOUT)
+def watch_window(target: Target, situation: Situation, rules: WatchRules, run: str) -> WatchReport:
+    """Watch what serves by the rules of a deployment's watch, for ``rules.window_run``.
+
+    It goes on, as that does, while a breach is under way, so that none is lost between two runs.
+    """
+    log = get_run_logger()
+    watched = _watched(situation)
+    report = watch(
+        target,
+        watched,
+        _compared_with(target, situation),
+        rules.model_copy(update={"length": rules.window_run}),
+        say=lambda line: log.info("[%s] Window    %s", run, line),
+        progress=Progress(target.environment, watched.version).show,
+    )
+    # Its own key: the report of the deployment's watch is not written over every ten minutes.
+    publish(report, f"window-{target.environment}")
+    return report
+
+
+def answer_of(report: WatchReport, watched: Situation, now: Situation) -> Answer:
+    """What follows on a watch that did not pass."""
+    fired = {str(verdict.trigger) for verdict in report.verdicts if verdict.fires}
+    return answer_to(
+        watched.facts.serving,
+        now.facts,
+        now.window,
+        fired=bool(fired),
+        declared=fired == {"p0"},
+    )
+
+
+def _watched(situation: Situation) -> Release:
+    return situation.facts.serving or Release(NOTHING, revision="")
+
+
+def _compared_with(target: Target, situation: Situation) -> Baseline:
+    """The release before has not been measured for hours: nothing is compared with it."""
+    return Baseline(
+        environment=target.environment,
+        release=situation.facts.back_to,
+        instances=(),
+        schema_version="",
+        error_rate=None,
+        p95=None,
+        taken_at=situation.facts.now,
+    )

@@ -1,0 +1,265 @@
+"""Every way in which a rollback can end, and what serves then."""
+
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect import flow
+from prefect.runtime import flow_run
+
+import flows.rollback
+import tasks.hand_over
+import tasks.restore
+from release.ledger import EventKind
+from release.migration_header import Phase
+from release.model import Step
+from release.request import RollbackRequest
+from sandbox.commands import wait_until
+from tests.fakes.environment import Environment, run_on
+
+Told = Callable[[], list[tuple[str, str]]]
+P0 = RollbackRequest(reason="P0: orders are charged twice", started_by="Grace")
+
+
+@pytest.fixture
+def roll_back(production: Environment, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs the flow as a person would, on an environment that v1.1.0 serves."""
+    production.replace_baseline()
+    monkeypatch.setattr(
+        flows.rollback, "begin", lambda environment: run_on(production, str(flow_run.id))
+    )
+    monkeypatch.setattr(tasks.restore, "_HICCUPS", (0, 0))
+
+    def start(request: RollbackRequest = P0) -> Any:
+        return flows.rollback.rollback(request, "production", return_state=True)
+
+    return start
+
+
+def deployment(production: Environment, *steps: Step, gate: Step | None = None) -> str:
+    """A deployment that holds the environment and has begun these steps."""
+    run_id = str(uuid4())
+    production.ledger.acquire("production", run_id, "Ada", "v1.2.0")
+    for each in (Step.PLAN, *steps):
+        production.ledger.record("production", run_id, EventKind.STEP_BEGUN, step=each)
+    if gate:
+        production.ledger.record("production", run_id, EventKind.GATE_OPENED, step=gate)
+    return run_id
+
+
+def test_the_release_that_served_before_serves_again(
+    roll_back: Any, production: Environment, told: Told
+) -> None:
+    ended = roll_back()
+
+    assert ended.name == "RollbackDone", ended
+    assert ended.message.endswith("production serves v1.0.0")
+    assert production.serves == "v1.0.0"
+    assert production.held_by() == ""
+    assert production.ledger.served("production")[0].version == "v1.0.0"
+    (started,) = production.ledger.events(kinds=[EventKind.ROLLBACK_STARTED])
+    assert started.payload == {"reason": P0.reason, "to": "v1.0.0", "by": "Grace"}
+    assert [who for who, _ in told()] == ["/team"]
+
+
+def test_a_second_rollback_does_not_bring_the_bad_release_back(
+    roll_back: Any, production: Environment
+) -> None:
+    """Two people type the same at 3 am: v1.0.0 serves after both."""
+    roll_back()
+
+    again = roll_back()
+
+    assert again.name == "Refused"
+    assert "knows no release that production served before the present one" in again.message
+    assert production.serves == "v1.0.0"
+
+
+def test_a_baseline_that_does_not_come_up_is_a_rollback_that_failed(
+    roll_back: Any, production: Environment, told: Told
+) -> None:
+    """The bad release is all there is. It says what was tried and what to type, and pages."""
+    image = production.images["v1.0.0"]
+    production.orchestrator.host.registry[image] = ("v1.0.0", "never-healthy")
+
+    ended = roll_back()
+
+    assert ended.name == "RollbackFailed", ended
+    assert "v1.0.0 is not back on production: app-api-3 is running and not yet" in ended.message
+    assert "done so far: start beside 1 ×" in ended.message
+    assert "\nproduction serves v1.1.0\n" in ended.message
+    assert "ignition rollback production --to v1.0.0 --reason …" in ended.message
+    assert production.serves == "v1.1.0"
+    assert production.held_by() != ""  # until somebody has looked
+    assert sorted(who for who, _ in told()) == ["/pager", "/team"]
+
+
+def test_a_release_that_a_contract_migration_has_left_behind_is_refused(
+    roll_back: Any, production: Environment
+) -> None:
+    """v1.1.0 goes on serving."""
+    production.applied = (
+        SimpleNamespace(
+            phase=Phase.CONTRACT, done=True, min_app="v1.1.0", filename="0003_drop.sql"
+        ),
+    )
+
+    ended = roll_back()
+
+    assert ended.name == "Refused", ended
+    assert "v1.0.0 < v1.1.0, the oldest release that runs on the schema" in ended.message
+    assert production.serves == "v1.1.0"
+    assert production.held_by() == ""
+
+
+@pytest.mark.parametrize("gate", [Step.CHECKLIST, Step.POST])
+def test_a_deployment_that_waits_for_people_loses_the_environment(
+    roll_back: Any, production: Environment, gate: Step
+) -> None:
+    """Production is rolled back at once; the deployment ends when it is answered."""
+    waiting = deployment(production, Step.CHECKLIST, gate=gate)
+
+    ended = roll_back()
+
+    assert ended.name == "RollbackDone", ended
+    assert production.serves == "v1.0.0"
+    assert (
+        production.ledger.heartbeat("production", waiting) is False
+    )  # what it asks when it goes on
+    (broken,) = production.ledger.events(kinds=[EventKind.LOCK_BROKEN])
+    assert broken.run_id == waiting
+    assert broken.payload["reason"] == "rollback: P0: orders are charged twice"
+    assert broken.payload["owner"] == "Grace"
+
+
+def test_a_deployment_that_died_loses_the_environment(
+    roll_back: Any, production: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment(production, Step.CHECKLIST, Step.DEPLOY)
+    monkeypatch.setattr(tasks.hand_over, "has_ended", lambda run_id: True)
+
+    ended = roll_back()
+
+    assert ended.name == "RollbackDone", ended
+    assert production.serves == "v1.0.0"
+
+
+def test_another_rollback_is_not_interrupted(roll_back: Any, production: Environment) -> None:
+    other = str(uuid4())
+    production.ledger.acquire("production", other, "Ada", "P0")
+    production.ledger.record("production", other, EventKind.STEP_BEGUN, step=Step.ROLLBACK)
+
+    ended = roll_back()
+
+    assert ended.name == "Refused", ended
+    assert "production is held by Ada" in ended.message
+    assert production.serves == "v1.1.0"
+    assert production.held_by() == other
+
+
+def ends_when_told(production: Environment, run_id: str, ending: str) -> threading.Thread:
+    """Plays a deployment: it ends when it reads that a P0 was declared."""
+
+    def play() -> None:
+        declared = [EventKind.P0_DECLARED]
+        wait_until(
+            lambda: production.ledger.events(run_id=run_id, kinds=declared),
+            what="a P0",
+            seconds=60,
+            hint="",
+        )
+        production.ledger.record(
+            "production", run_id, EventKind.DEPLOYMENT_ENDED, payload={"ending": ending}
+        )
+        production.ledger.release("production", run_id)
+
+    playing = threading.Thread(target=play)
+    playing.start()
+    return playing
+
+
+def test_a_deployment_that_users_have_met_rolls_itself_back(
+    roll_back: Any, production: Environment
+) -> None:
+    run_id = deployment(production, Step.CHECKLIST, Step.DEPLOY, Step.POST)
+    playing = ends_when_told(production, run_id, "RolledBack")
+
+    ended = roll_back()
+    playing.join()
+
+    assert ended.name == "HandedOver", ended
+    (declared,) = production.ledger.events(kinds=[EventKind.P0_DECLARED])
+    assert declared.run_id == run_id
+    assert declared.payload == {"reason": P0.reason, "by": "Grace"}
+    assert production.serves == "v1.1.0"  # nothing was done here: the deployment does it
+
+
+@pytest.mark.parametrize(
+    ("steps", "ending"),
+    [
+        ((Step.CHECKLIST, Step.MIGRATE), "Rejected"),  # users had not met its release
+        ((Step.CHECKLIST, Step.DEPLOY, Step.POST), "Deployed"),  # its watch had just passed
+    ],
+)
+def test_a_deployment_that_does_not_roll_back_itself_is_waited_for(
+    roll_back: Any, production: Environment, steps: tuple[Step, ...], ending: str
+) -> None:
+    playing = ends_when_told(production, deployment(production, *steps), ending)
+
+    ended = roll_back()
+    playing.join()
+
+    assert ended.name == "RollbackDone", ended
+    assert production.serves == "v1.0.0"
+    assert production.held_by() == ""
+
+
+def test_what_is_done_while_users_wait_does_not_wait_for_a_slow_ledger(
+    production: Environment,
+) -> None:
+    """The event is written all the same."""
+    run_id, slow = str(uuid4()), threading.Event()
+    run = run_on(production, run_id)
+    real = production.ledger.record
+
+    def record(*given: Any, **more: Any) -> bool:
+        slow.wait(60)
+        return real(*given, **more)
+
+    object.__setattr__(production.ledger, "record", record)
+    run.record_soon((EventKind.STEP_BEGUN, Step.ROLLBACK, {}))
+    before = production.ledger.events(run_id=run_id)
+    slow.set()
+    wait_until(
+        lambda: production.ledger.events(run_id=run_id), what="the event", seconds=60, hint=""
+    )
+
+    assert before == []
+
+
+def test_reports_are_written_after_what_users_wait_for() -> None:
+    from tasks.step import put_off, putting_off
+
+    done: list[str] = []
+
+    def fail() -> None:
+        raise RuntimeError("the server is away")
+
+    @flow
+    def deploy() -> None:
+        with putting_off() as write:
+            put_off(fail)
+            put_off(lambda: done.append("report"))
+            done.append("served")
+            write()
+            put_off(lambda: done.append("at once"))
+        with putting_off():
+            put_off(lambda: done.append("at the end"))
+        put_off(lambda: done.append("outside"))
+
+    deploy()
+
+    assert done == ["served", "report", "at once", "at the end", "outside"]
