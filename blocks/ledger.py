@@ -24,7 +24,7 @@ from pydantic import Field, SecretStr
 from blocks.database import Database, apply_folder, read_folder
 from blocks.postgres import Connection, connected, open_connection, where
 from blocks.session_watch import Say
-from release.errors import BadConfiguration, DeployError, EnvironmentLocked, Unreachable
+from release.errors import BadConfiguration, BadRequest, DeployError, EnvironmentLocked, Unreachable
 from release.ledger import (
     Break,
     Event,
@@ -281,6 +281,35 @@ class Ledger(Block):
             _note_lock(connection, lock, EventKind.LOCK_BROKEN, {"owner": owner, "reason": reason})
         return lock
 
+    def take_over(
+        self, environment: str, run_ids: Iterable[str], by: str, owner: str, reason: str
+    ) -> Lock:
+        """Take the environment for the run ``by`` from one of ``run_ids``, which have ended.
+
+        The new token is larger: should the old holder wake up, it has lost the environment.
+        Raises EnvironmentLocked where another run holds it, BadRequest where nobody does, or
+        Unreachable.
+        """
+        self.flush()
+        with self._connect() as connection, connection.transaction():
+            held = _holder(connection, environment, "FOR UPDATE")
+            if held is None:
+                raise BadRequest(f"{environment} is free: there is nothing to take over")
+            if held.run_id not in {*run_ids, by}:
+                raise _locked(environment, held)
+            row = connection.execute(
+                "UPDATE environment_locks SET run_id = %s, owner = %s, reason = %s,"
+                " token = nextval('environment_lock_tokens'), acquired_at = clock_timestamp(),"
+                f" heartbeat_at = clock_timestamp() WHERE environment = %s"
+                f" RETURNING {_LOCK_COLUMNS}".encode(),
+                (by, owner, reason, environment),
+            ).fetchone()
+            assert row is not None, "it is held, and locked"
+            lock = Lock(**row)
+            _note_lock(connection, held, EventKind.LOCK_TAKEN_OVER, {"by": by, "reason": reason})
+            _note_lock(connection, lock, EventKind.LOCK_TAKEN, {"owner": owner, "reason": reason})
+        return lock
+
     # --- one-time codes ---
 
     def use_code(self, approver: str, step: int, run_id: str, gate: str) -> bool:
@@ -482,9 +511,9 @@ def _note_lock(
     )
 
 
-def _holder(connection: Connection, environment: str) -> Lock | None:
+def _holder(connection: Connection, environment: str, how: str = "") -> Lock | None:
     row = connection.execute(
-        f"SELECT {_LOCK_COLUMNS} FROM environment_locks WHERE environment = %s".encode(),
+        f"SELECT {_LOCK_COLUMNS} FROM environment_locks WHERE environment = %s {how}".encode(),
         (environment,),
     ).fetchone()
     return Lock(**row) if row else None

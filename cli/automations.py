@@ -4,21 +4,26 @@ from datetime import timedelta
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.events.actions import RunDeployment
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
 
+from release.duration import say_duration
+from release.outcome import Ending
 from settings import Settings
 from tasks.gate_events import CLOSED, ENVIRONMENT, GATE, OPENED
 
 _PREFIX = "ignition: "
 _SHORTEST = timedelta(seconds=10)  # what the server takes
+_HOLDERS = ("deploy", "rollback", "nightly", "watch", "recover")  # flows that take the lock
+_STATE = "prefect.flow-run."
+_HEARTBEAT = f"{_STATE}heartbeat"
+# Three heartbeats of 30 s, which is the least that Prefect takes: one that comes late is no death.
+_SILENCE = timedelta(seconds=90)
 # Our own endings have names of their own: a run that is plainly Completed was forced to be.
-_ENDS = {
-    "prefect.flow-run.Failed",
-    "prefect.flow-run.Cancelled",
-    "prefect.flow-run.Crashed",
-    "prefect.flow-run.Completed",
-}
+_ENDS = {f"{_STATE}{name}" for name in ("Failed", "Cancelled", "Crashed", "Completed")}
 
 
 def apply(client: SyncPrefectClient, settings: Settings) -> list[str]:
@@ -38,13 +43,14 @@ def apply(client: SyncPrefectClient, settings: Settings) -> list[str]:
 def _wanted(client: SyncPrefectClient, settings: Settings) -> list[AutomationCore]:
     found = []
     for name, rules in sorted(settings.environments.items()):
+        found.append(_ended(client, name))
+        found.append(_silent(client, name))
         if rules.gate.approval != "human":
             continue
         deadline = rules.gate.deadline
         found += [
             _waits(client, name, "reminder", deadline / 2),
             _waits(client, name, "escalation", deadline * 3 / 4),
-            _ended(client, name),
         ]
     return found
 
@@ -75,22 +81,18 @@ def _waits(
 
 
 def _ended(client: SyncPrefectClient, environment: str) -> AutomationCore:
-    """A deployment that failed, crashed, was cancelled or forced: it has not said so itself."""
+    """A run that failed, crashed, was cancelled or forced: it has not said so itself."""
     parameters: dict[str, object] = {
         "run_id": _jinja("{{ flow_run.id }}"),
         "environment": environment,
     }
-    deployment = _id(client, f"deploy/{environment}")
     return AutomationCore(
         name=f"{_PREFIX}recover {environment}",
-        description="A deployment ended without saying so. Made by `ignition setup`.",
+        description="A run ended without saying so. Made by `ignition setup`.",
         trigger=EventTrigger(
             posture=Posture.Reactive,
             match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related={
-                "prefect.resource.role": "deployment",
-                "prefect.resource.id": f"prefect.deployment.{deployment}",
-            },
+            match_related=_runs_of(client, environment),
             expect=_ENDS,
             for_each={"prefect.resource.id"},
             threshold=1,
@@ -98,6 +100,41 @@ def _ended(client: SyncPrefectClient, environment: str) -> AutomationCore:
         ),
         actions=[_run(_id(client, f"recover/{environment}"), parameters)],
     )
+
+
+def _silent(client: SyncPrefectClient, environment: str) -> AutomationCore:
+    """A run whose process gives no sign of life: its worker or its machine is gone with it."""
+    return AutomationCore(
+        name=f"{_PREFIX}crash {environment}",
+        description="A run gave no sign of life. Made by `ignition setup`.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related=_runs_of(client, environment),
+            after={_HEARTBEAT},
+            expect={_HEARTBEAT, f"{_STATE}Suspended", *_ENDS, *(f"{_STATE}{e}" for e in Ending)},
+            for_each={"prefect.resource.id"},
+            threshold=1,
+            within=_SILENCE,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                name="Crashed",
+                message=f"it gave no sign of life for {say_duration(_SILENCE)}",
+            )
+        ],
+    )
+
+
+def _runs_of(client: SyncPrefectClient, environment: str) -> dict[str, str | list[str]]:
+    """The runs of every deployment that can hold an environment."""
+    names = (f"{flow}/{environment}" for flow in _HOLDERS)
+    ids = [found.id for name in names if (found := _deployment(client, name))]
+    return {
+        "prefect.resource.role": "deployment",
+        "prefect.resource.id": [f"prefect.deployment.{one}" for one in ids],
+    }
 
 
 def _run(deployment: UUID, parameters: dict[str, object]) -> RunDeployment:
@@ -110,3 +147,10 @@ def _jinja(template: str) -> dict[str, str]:
 
 def _id(client: SyncPrefectClient, name: str) -> UUID:
     return client.read_deployment_by_name(name).id
+
+
+def _deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
+    try:
+        return client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        return None

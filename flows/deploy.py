@@ -14,7 +14,7 @@ from flows.rollback import rollback
 from flows.run import Run, begin, load_target, run_name
 from release.baseline import baseline_address
 from release.contract import least_release
-from release.errors import DeployError
+from release.errors import DeployError, EnvironmentLocked
 from release.evidence import Evidence
 from release.ledger import EventKind
 from release.migration import MigrationFile
@@ -86,6 +86,8 @@ def deploy(request: DeployRequest, environment: str = "staging") -> State[Any]:
     with putting_off() as write_reports:
         try:
             new, watched = go_live(run, plan, release)
+        except EnvironmentLocked as error:  # another run has taken it over: this one touches nothing
+            return outcome.lost(error)
         except Exception as error:  # whatever it was, the baseline has to serve again
             serve_again(run, plan, error)
             write_reports()
@@ -103,9 +105,12 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
         revision = resolve_release(target, request, service, run.label)
         schema = plan_schema(target, revision, baseline, service, run.label)
         rehearsal = rehearse(run, schema.expand, baseline)
-        return make_plan(
+        plan = make_plan(
             target, request, revision, baseline, schema, rehearsal, service, run.label, answers
         )
+        where = {"baseline": baseline_address(baseline), "to": baseline.version}
+        run.record(EventKind.PLAN_MADE, payload=where)  # from which a recovery knows the way back
+        return plan
 
 
 def rehearse(run: Run, files: Sequence[MigrationFile], baseline: Baseline) -> Rehearsal:
@@ -176,6 +181,7 @@ def go_live(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...
     target, rules, label = run.target, run.rules, run.label
     with listening(target.ledger, run.environment, plan.baseline.taken_at):
         with run.step(Step.DEPLOY):
+            run.confirm_hold()
             pull_image(target, image_of(release), label)
             replace = roll_out if target.router else restart
             new, cutover = replace(run, plan, release)
@@ -183,6 +189,7 @@ def go_live(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...
             record_instances(target, new, rules.rollout, label, return_state=True)
         with run.step(Step.VERIFY):
             verify_public(target, release, run.settings.service, rules.verify, label)
+            run.confirm_hold()
             stop_baseline(target, new, rules.rollout, label)
     with run.step(Step.POST):
         watched = watch_release(target, release, plan.baseline, rules.watch, label, cutover)
@@ -200,8 +207,10 @@ def roll_out(
     started = start_new_instances(target, image, plan.baseline, rules.rollout, label)
     new = await_healthy(target, started, rules.rollout, label)
     verify_instances(target, new, release, run.settings.service, rules.verify, label)
+    run.confirm_hold()
     cutover = admit_instances(target, new, rules.rollout, label)
     bake(target, cutover, rules.rollout, label, rules.watch.error_rate_ceiling)
+    run.confirm_hold()
     pin_release(target, image, label)
     drain_baseline(target, new, rules.rollout, label)
     return new, cutover.at

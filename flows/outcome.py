@@ -25,6 +25,12 @@ def refused(error: DeployError) -> State[Any]:
     return Failed(name=Ending.REFUSED.value, message=str(error))
 
 
+def lost(error: DeployError) -> State[Any]:
+    """End a run that woke up after its environment was taken over: it writes and undoes nothing."""
+    get_run_logger().error("%s  nothing is undone by this run; %s", Ending.FAILED, error)
+    return Failed(name=Ending.FAILED.value, message=str(error))
+
+
 def close(
     run: Run,
     ending: Ending,

@@ -1,9 +1,11 @@
 """After a run that ended without saying so: its gate expired, it was cancelled, or it crashed.
 
-Started by an automation that `ignition setup` makes, because the server runs nothing of a suspended
-run that it ends. What had begun to change something is left to a person for now.
+Started by automations that `ignition setup` makes, because the server runs nothing of a run that it
+ends, and a process that was killed runs nothing at all. What is to be done is read from the ledger
+and decided in `release/recovery.py`. A recovery that is itself interrupted is taken up by another.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -11,24 +13,31 @@ from uuid import UUID
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Scheduled
 
 from flows import outcome
+from flows.rollback import rollback
 from flows.run import Run, begin
 from release.errors import BadRequest, DeployError
-from release.ledger import short_run
-from release.model import Release
+from release.ledger import EventKind, short_run
+from release.model import ImageRef, Release
 from release.notice import Notice
-from release.outcome import Ending, what_to_do
+from release.outcome import Ending, one_line, what_to_do
 from release.recovery import Action, Recovery, recovery_of, run_of
+from release.request import RollbackRequest
 from tasks.checklist import WAITING_TAG
+from tasks.environment import release_environment
 from tasks.gate_events import CLOSED, tell_server
 from tasks.notification import notify
+from tasks.recovery import end_processes, read_events, take_over
 from tasks.serving import what_serves
+
+MOST_TRIES = 3  # recoveries of one run, should each of them be interrupted
 
 
 @flow(name="recover", flow_run_name="recover {environment}")
 def recover(run_id: str = "", environment: str = "staging") -> State[Any]:
-    """Write down the ending that a run could not, and give its environment back.
+    """Bring a run that stopped to an end: resume it, roll it back, or give its environment back.
 
     Args:
         run_id: The run that ended.
@@ -36,39 +45,82 @@ def recover(run_id: str = "", environment: str = "staging") -> State[Any]:
     """
     try:
         run = begin(environment)
-        ended = _read(run_of(run_id))
+        ended, holders = _read(run_of(run_id))
         # Of this environment alone: anybody can start this flow with the run of another one.
-        events = run.target.ledger.events(environment, str(ended.id))
+        events = read_events(run.target, str(ended.id), run.label)
+        found = recovery_of(events, ended.state.type.value if ended.state else "")
+        dead = replace(run, id=str(ended.id), label=short_run(str(ended.id)))
+        get_run_logger().info("[%s] Recover   %s", dead.label, found.sentence)
+        if found.action is Action.NOTHING:
+            return _nothing(run, holders, found)
+        if found.action is Action.TELL or len(holders) > MOST_TRIES:
+            return _tell(dead, found)
+        end_processes(dead.id, dead.label)
+        if found.action is Action.RESUME:
+            return _resume(dead, ended, found)
+        take_over(run.target, holders, run.id, found.sentence, dead.label)
     except DeployError as error:
         return outcome.refused(error)
-    found = recovery_of(events, ended.state.type.value if ended.state else "")
-    get_run_logger().info("[%s] Recover   %s", short_run(str(ended.id)), found.sentence)
-    if found.action is Action.NOTHING:
-        return outcome.state(Ending.NOTHING_TO_DO, found.sentence)
-    # The rest is done in the name of the run that ended: its ledger entries, its lock.
-    dead = replace(run, id=str(ended.id), label=short_run(str(ended.id)))
-    if found.action is Action.TELL:
-        return _tell(dead, found)
-    return _settle(dead, ended, found)
+    if found.action is Action.ROLL_BACK:
+        return _roll_back(run, dead, ended, found)
+    return _settle(run, dead, ended, Ending.EXPIRED if found.expired else Ending.FAILED, found)
 
 
-def _settle(dead: Run, ended: FlowRun, found: Recovery) -> State[Any]:
-    ending = Ending.EXPIRED if found.expired else Ending.FAILED
+def _nothing(run: Run, holders: Sequence[str], found: Recovery) -> State[Any]:
+    """All is written; a recovery that was interrupted after that has not given back its lock."""
+    if len(holders) > 1:
+        release_environment(run.target, holders[0], run.label)
+    return outcome.state(Ending.NOTHING_TO_DO, found.sentence)
+
+
+def _resume(dead: Run, ended: FlowRun, found: Recovery) -> State[Any]:
+    """Let the run go on. It keeps its lock; what is done is kept under its id, and skipped."""
+    dead.record(EventKind.RESUMED, payload={"sentence": found.sentence})
+    again: State[Any] = Scheduled(name="AwaitingRetry", message=found.sentence)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(ended.id, again, force=True)
+    return outcome.state(Ending.RESUMED, f"{dead.label}: {found.sentence}")
+
+
+def _roll_back(run: Run, dead: Run, ended: FlowRun, found: Recovery) -> State[Any]:
+    """Restore what served before the run, in this run's name, and end the other one."""
+    wanted = RollbackRequest(reason=one_line(found.sentence), to=found.to, started_by="recover")
+    restored = rollback(wanted, run.environment, return_state=True)
+    if restored.name == Ending.ROLLBACK_DONE:
+        ending = Ending.ROLLBACK_DONE if found.finishes else Ending.ROLLED_BACK
+        return _settle(run, dead, ended, ending, found)
+    sentence = f"{found.sentence}; then the rollback failed: {restored.message}"
+    return _settle(run, dead, ended, Ending.ROLLBACK_FAILED, replace(found, sentence=sentence))
+
+
+def _settle(run: Run, dead: Run, ended: FlowRun, ending: Ending, found: Recovery) -> State[Any]:
+    """Write the ending that the run could not write, as it would have: ledger, report, messages."""
     request = ended.parameters.get("request") or {}
-    version = request.get("version") or request.get("ref") or ""
     tell_server(CLOSED, dead.environment, dead.id)
-    # As the run itself would have ended: ledger, report, lock, messages.
     closed = outcome.close(
         dead,
         ending,
         found.sentence,
-        release=Release(version, revision=""),
+        release=_release(request, found),
         deployer=request.get("started_by", ""),
         notes=request.get("notes", ""),
         hint=what_to_do(ending, dead.environment, ""),
     )
+    if ending is not Ending.ROLLBACK_FAILED:
+        release_environment(run.target, run.id, run.label, return_state=True)
     _say_on_run(ended, closed)
-    return outcome.state(Ending.SETTLED, f"{dead.label}: {closed.message}")
+    good = ending is not Ending.ROLLBACK_FAILED
+    return outcome.state(
+        Ending.SETTLED if good else Ending.NEEDS_A_PERSON, f"{dead.label}: {closed.message}"
+    )
+
+
+def _release(request: Mapping[str, Any], found: Recovery) -> Release:
+    """What the run was about: what it was to deploy, or what it went back to."""
+    if found.finishes:
+        image = ImageRef.parse(found.to) if "@" in found.to else None
+        return Release(found.version, revision="", image=image)
+    return Release(request.get("version") or request.get("ref") or "", revision="")
 
 
 def _tell(dead: Run, found: Recovery) -> State[Any]:
@@ -94,17 +146,28 @@ def _tell(dead: Run, found: Recovery) -> State[Any]:
 def _say_on_run(ended: FlowRun, closed: State[Any]) -> None:
     """Show the ending on the run itself, instead of the server's own words."""
     with get_client(sync_client=True) as client:
-        if ended.state and ended.state.type.value in ("FAILED", "COMPLETED"):
+        if ended.state and ended.state.type.value != "CANCELLED":
             client.set_flow_run_state(ended.id, closed, force=True)
         tags = sorted(set(ended.tags) - {WAITING_TAG})
         client.update_flow_run(ended.id, tags=tags)
 
 
-def _read(run_id: str) -> FlowRun:
+def _read(run_id: str) -> tuple[FlowRun, tuple[str, ...]]:
+    """The run that is to be recovered, and the runs that may hold its environment.
+
+    A recovery that stopped is not recovered itself: what it was to recover is.
+    """
+    holders: list[str] = []
     with get_client(sync_client=True) as client:
-        found = client.read_flow_run(UUID(run_id))
-    if found.state is None or not found.state.is_final():
-        raise BadRequest(
-            f"{short_run(run_id)} has not ended, so there is nothing to recover", "ignition gates"
-        )
-    return found
+        while True:
+            holders.append(run_id)
+            found = client.read_flow_run(UUID(run_id))
+            if found.state is None or not found.state.is_final():
+                raise BadRequest(
+                    f"{short_run(run_id)} has not ended, so there is nothing to recover",
+                    "ignition gates",
+                )
+            before = str(found.parameters.get("run_id") or "")
+            if not before or run_of(before) in holders:
+                return found, tuple(holders)
+            run_id = run_of(before)

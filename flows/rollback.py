@@ -107,9 +107,14 @@ def _bring_back(run: Run, request: RollbackRequest) -> Baseline:
         baseline = find_baseline(target, request.to, service, rules.rollout, run.label)
         if not run.nested:  # what a deployment goes back to was serving on this schema just now
             check_schema(target, baseline, run.label)
-        payload = {"reason": request.reason, "to": baseline.version, "by": request.started_by}
-        run.record(EventKind.ROLLBACK_STARTED, payload=payload)
         key = baseline_address(baseline)
+        payload = {
+            "reason": request.reason,
+            "to": baseline.version,
+            "baseline": key,
+            "by": request.started_by,
+        }
+        run.record(EventKind.ROLLBACK_STARTED, payload=payload)
         serve_baseline(target, baseline, service, rules.rollout, run.label, key=key)
         restore_baseline(target, baseline, service, rules.rollout, run.label, key=key)
         verify_baseline(target, baseline, service, rules.verify, run.label)

@@ -91,7 +91,7 @@ class Run:
             return
         taker = f"is held by {holder.owner}" if holder else "is free"
         raise EnvironmentLocked(
-            f"{self.environment} {taker}: this run's lock was taken away while it waited",
+            f"{self.environment} {taker}: this run's lock was taken away",
             "start the deployment again",
         )
 

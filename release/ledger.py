@@ -32,10 +32,12 @@ class EventKind(StrEnum):
     VERDICT = "verdict"
     P0_DECLARED = "p0_declared"
     ROLLBACK_STARTED = "rollback_started"
+    RESUMED = "resumed"  # by a recovery, after a crash: it goes on where it stopped
     DEPLOYMENT_ENDED = "deployment_ended"
     LOCK_TAKEN = "lock_taken"
     LOCK_RELEASED = "lock_released"
     LOCK_BROKEN = "lock_broken"
+    LOCK_TAKEN_OVER = "lock_taken_over"  # from a run that ended without giving it back
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ class Ending(StrEnum):
     EXPIRED = "Expired"  # a gate's time passed without all its signatures
     WATCHED = "Watched"  # by schedule, and no trigger fired
     REMINDED = "Reminded"  # people were told of a gate that waits
+    RESUMED = "Resumed"  # a run that had crashed goes on where it stopped
     SETTLED = "Settled"  # a run that had ended without saying so was written down
     NEEDS_A_PERSON = "NeedsAPerson"  # nothing was done: what serves has to be looked at
     REFUSED = "Refused"  # nothing was begun
@@ -44,6 +45,7 @@ class Ending(StrEnum):
             Ending.HANDED_OVER,
             Ending.WATCHED,
             Ending.REMINDED,
+            Ending.RESUMED,
             Ending.SETTLED,
         )
 

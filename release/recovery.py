@@ -19,8 +19,10 @@ class Action(StrEnum):
     """What a recovery does."""
 
     NOTHING = "nothing"  # the run ended by itself, or never held the environment
-    SETTLE = "settle"  # nothing was changed: write the ending, give the environment back
-    TELL = "tell"  # something may have been changed: a person has to look
+    SETTLE = "settle"  # nothing that users meet changed: write the ending, free the environment
+    RESUME = "resume"  # the run goes on where it stopped: what it has done is not done again
+    ROLL_BACK = "roll back"  # instances were touched: the baseline is restored
+    TELL = "tell"  # nobody can say what is to be done: a person has to look
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,9 @@ class Recovery:
     action: Action
     sentence: str
     expired: bool = False
+    to: str = ""  # of a rollback: the baseline, as a rollback is told it
+    version: str = ""  # … and its version
+    finishes: bool = False  # the run was a rollback itself, which is done when this one is
 
 
 def run_of(resource: str) -> str:
@@ -90,23 +95,58 @@ def recovery_of(events: Sequence[Event], state: str) -> Recovery:
 
     ``state`` is the type that Prefect gives: FAILED, CANCELLED or CRASHED; COMPLETED where somebody
     set that by hand, because our own runs write their end before they have it.
+
+    A run that crashed goes on once, as long as users meet only the baseline, or the release has
+    passed its watch. Where instances were touched, the baseline is restored; a rollback that was
+    under way is done again from its beginning, which is safe. What a person ended is not resumed.
     """
     kinds = {event.kind for event in events}
     if EventKind.LOCK_TAKEN not in kinds:
         return Recovery(Action.NOTHING, "it never held the environment")
     if kinds & set(_ENDS):
         return Recovery(Action.NOTHING, "it ended by itself")
-    begun = [event.step for event in events if event.kind == EventKind.STEP_BEGUN]
-    later = [step for step in begun if step not in _BEFORE_ANYTHING]
     how = _HOW.get(state, "failed")
-    if later:
-        return Recovery(Action.TELL, f"the run {how} after it had begun {str(later[-1])!r}")
+    later = [step for step in _steps(events, EventKind.STEP_BEGUN) if step not in _BEFORE_ANYTHING]
+    if not later:
+        return _before_anything(events, state, how)
+    passed = Step.POST in _steps(events, EventKind.STEP_DONE)
+    touched = not _TOUCHES_INSTANCES.isdisjoint(later)
+    what = f"the run {how} {'after its watch had passed' if passed else f'in {str(later[-1])!r}'}"
+    if touched and (not passed or Step.ROLLBACK in later):
+        return _back(events, what)
+    if state == "CRASHED" and EventKind.RESUMED not in kinds:
+        return Recovery(Action.RESUME, f"{what}; it goes on where it stopped, once")
+    return Recovery(Action.SETTLE, what)
+
+
+_TOUCHES_INSTANCES = frozenset({Step.DEPLOY, Step.VERIFY, Step.POST, Step.ROLLBACK})
+
+
+def _steps(events: Sequence[Event], kind: EventKind) -> list[str]:
+    return [event.step for event in events if event.kind == kind]
+
+
+def _back(events: Sequence[Event], what: str) -> Recovery:
+    """Back to what the run had recorded before it touched anything."""
+    planned = [event for event in events if event.kind == EventKind.PLAN_MADE]
+    begun = [event for event in events if event.kind == EventKind.ROLLBACK_STARTED]
+    for event in reversed([*planned, *begun]):
+        to = str(event.payload.get("baseline", ""))
+        if to:
+            version = str(event.payload.get("to", ""))
+            return Recovery(Action.ROLL_BACK, what, to=to, version=version, finishes=not planned)
+    if Step.DEPLOY in _steps(events, EventKind.STEP_BEGUN):
+        return Recovery(Action.TELL, f"{what}, and which release it is to go back to is not known")
+    return Recovery(Action.SETTLE, what)  # a rollback that had not found where to go back to
+
+
+def _before_anything(events: Sequence[Event], state: str, how: str) -> Recovery:
     gate = open_gate_of(events)
-    if gate is None:
-        return Recovery(Action.SETTLE, f"the run {how} before anything was changed")
-    names = ", ".join(gate.items)
-    if state == "FAILED":
-        return Recovery(
-            Action.SETTLE, f"the gate's time is over; not signed: {names}", expired=True
-        )
-    return Recovery(Action.SETTLE, f"the run {how} at its gate; not signed: {names}")
+    if gate is not None:
+        names = ", ".join(gate.items)
+        if state == "FAILED":
+            return Recovery(
+                Action.SETTLE, f"the gate's time is over; not signed: {names}", expired=True
+            )
+        return Recovery(Action.SETTLE, f"the run {how} at its gate; not signed: {names}")
+    return Recovery(Action.SETTLE, f"the run {how} before anything was changed")

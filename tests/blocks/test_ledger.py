@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from blocks.ledger import Ledger
-from release.errors import BadConfiguration, EnvironmentLocked, Unreachable
+from release.errors import BadConfiguration, BadRequest, EnvironmentLocked, Unreachable
 from release.ledger import EventKind, deployment_log
 
 NOWHERE = "postgresql://me:Tr0ub4dor@127.0.0.1:1/ledger"
@@ -286,6 +286,30 @@ def test_a_lock_is_taken_from_the_run_that_was_meant_alone(ledger):
 
     assert ledger.break_lock("production", "Bob", "r1 waits", held_by="r1") is not None
     assert ledger.holder("production") is None
+
+
+def test_a_recovery_takes_the_lock_over_and_the_old_holder_has_lost_it(ledger):
+    first = ledger.acquire("production", "r1", "Ada", "deploy")
+
+    taken = ledger.take_over("production", ["r1"], "r2", "recover", "r1 crashed")
+
+    assert (taken.run_id, taken.owner) == ("r2", "recover")
+    assert taken.token > first.token
+    assert not ledger.heartbeat("production", "r1"), "should it wake up, it has to stop"
+    assert not ledger.release("production", "r1")
+    assert kinds(ledger, "r1") == ["lock_taken", "lock_taken_over"]
+    assert ledger.release("production", "r2")
+
+
+def test_a_lock_is_taken_over_from_the_run_that_ended_and_from_no_other(ledger):
+    with pytest.raises(BadRequest, match="production is free"):
+        ledger.take_over("production", ["r1"], "r2", "recover", "r1 crashed")
+    ledger.acquire("production", "r3", "Bob", "deploy")
+
+    with pytest.raises(EnvironmentLocked, match="held by Bob, run d-r3"):
+        ledger.take_over("production", ["r1"], "r2", "recover", "r1 crashed")
+
+    assert ledger.heartbeat("production", "r3")
 
 
 def test_a_dead_ledger_gives_no_lock_and_takes_one_back_later(ledger):

@@ -259,6 +259,15 @@ class Operator:
             hint=f"read {self.sandbox.logs}",
         )
 
+    def wait_until_free(self, name: str) -> None:
+        """Wait until no run holds an environment."""
+        wait_until(
+            lambda: not self.lock_holder(name),
+            what=f"{name} to be given back",
+            seconds=RUN_TIMEOUT,
+            hint=f"read {self.sandbox.logs}",
+        )
+
     def answer(self, flow_run: str, values: dict[str, Any]) -> None:
         """Send the form that a run waits with."""
         result = self.post(f"/flow_runs/{flow_run}/resume", {"run_input": values})

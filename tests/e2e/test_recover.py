@@ -1,7 +1,12 @@
-"""Runs that the server ends without running anything of theirs: nothing stays locked."""
+"""Runs that end without saying so: the environment ends known, serving and free."""
+
+import os
+import signal
 
 import pytest
 
+from blocks.processes import processes_of
+from release.model import Step
 from tests.e2e.conftest import Deployed
 from tests.e2e.driver import Operator
 
@@ -45,14 +50,81 @@ def test_a_run_that_is_cancelled_at_its_gate_gives_the_environment_back(
     assert operator.state(run) == "Cancelled"
 
 
+def kill(run: str) -> None:
+    """Kill all processes of a run, as a machine that is short of memory would."""
+    ours = processes_of(run)
+    assert ours, f"{run} has no process"
+    for pid in ours:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_run_that_is_killed_while_it_builds_goes_on_and_deploys(
+    operator: Operator, staged: Deployed
+) -> None:
+    """Users notice nothing: what served serves on, until the new release is verified."""
+    version = operator.next_version()
+
+    with operator.users("staging") as users:
+        run = operator.start(version, "main")
+        operator.wait_for_step(run, Step.BUILD)
+        kill(run)
+        operator.wait_for_ending(run, "Deployed")
+
+    assert operator.serves("staging") == version
+    assert users.report.outcomes.keys() <= {"200", "201"}
+    assert operator.steps_begun(run).count(Step.PLAN) == 1
+    assert operator.lock_holder("staging") == ""
+
+
+def test_a_run_that_is_killed_in_its_watch_is_rolled_back(
+    operator: Operator, staged: Deployed
+) -> None:
+    before = operator.look("staging")
+
+    with operator.users("staging") as users:
+        run = operator.start(operator.next_version(), "main")
+        operator.wait_for_step(run, Step.POST)
+        kill(run)
+        operator.wait_for_ending(run, "RolledBack")
+        operator.wait_until_free("staging")
+
+    after = operator.look("staging")
+    assert (after.serves, after.pinned) == (before.serves, before.pinned)
+    assert [state for _, _, state in after.containers] == ["running"]
+    assert users.report.outcomes.keys() <= {"200", "201"}
+    assert operator.state(run) == "RolledBack"
+
+
+def test_a_run_that_is_cancelled_in_its_watch_is_rolled_back_and_a_second_cancel_does_no_harm(
+    operator: Operator, staged: Deployed
+) -> None:
+    before = operator.look("staging")
+    run = operator.start(operator.next_version(), "main")
+    operator.wait_for_step(run, Step.POST)
+
+    cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+    for _ in range(2):
+        operator.post(f"/flow_runs/{run}/set_state", cancelling)
+    operator.wait_for_ending(run, "RolledBack")
+    operator.wait_until_free("staging")
+    operator.post(f"/flow_runs/{run}/set_state", cancelling)
+
+    after = operator.look("staging")
+    assert (after.serves, after.pinned) == (before.serves, before.pinned)
+    assert [state for _, _, state in after.containers] == ["running"]
+
+
 def test_setup_makes_its_automations_once_however_often_it_is_typed(operator: Operator) -> None:
     again = operator.ignition("setup")
 
     assert again.code == 0, again
     found = operator.post("/automations/filter", {})
     assert sorted(one["name"] for one in found if one["name"].startswith("ignition: ")) == [
+        "ignition: crash production",
+        "ignition: crash staging",
         "ignition: escalation for production",
         "ignition: recover production",
+        "ignition: recover staging",
         "ignition: reminder for production",
     ]
     waits = {one["name"]: one["trigger"].get("within") for one in found}

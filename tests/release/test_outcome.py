@@ -46,6 +46,7 @@ GREEN = {
     Ending.HANDED_OVER,
     Ending.REMINDED,
     Ending.WATCHED,
+    Ending.RESUMED,
     Ending.SETTLED,
 }
 

@@ -1,0 +1,49 @@
+"""What a recovery does before it acts: read what the run did, and make sure that it is over."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from prefect import get_run_logger
+
+from blocks.processes import end_run_processes
+from blocks.target import Target
+from release.ledger import Event
+from tasks.step import step
+
+_PATIENCE = (1, 3, 10, 20, 30, 30, 60, 60)  # seconds between tries: a database that restarts
+
+
+@step(
+    "Read what the run did",
+    timeout=timedelta(minutes=1),
+    retries=len(_PATIENCE),
+    retry_delay=_PATIENCE,
+)
+def read_events(target: Target, run_id: str, run: str) -> list[Event]:
+    """All events of a run; what the worker keeps is written first.
+
+    Raises Unreachable rather than to answer from half of them: a decision rests on it.
+    """
+    target.ledger.flush()
+    return target.ledger.events(target.environment, run_id)
+
+
+@step("End the run's processes", timeout=timedelta(minutes=1))
+def end_processes(run_id: str, run: str) -> int:
+    """Kill what still runs of a run that has ended, on this machine: it may wake up and go on."""
+    ended = end_run_processes(run_id)
+    if ended:
+        get_run_logger().warning("[%s] Recover   killed %s processes of it", run, ended)
+    return ended
+
+
+@step(
+    "Take the environment over",
+    timeout=timedelta(minutes=1),
+    retries=len(_PATIENCE),
+    retry_delay=_PATIENCE,
+)
+def take_over(target: Target, from_runs: Sequence[str], by: str, reason: str, run: str) -> None:
+    """Take the lock from a run that has ended. Raises EnvironmentLocked where another holds it."""
+    target.ledger.take_over(target.environment, from_runs, by, "recover", reason)
+    get_run_logger().info("[%s] Recover   %s is held by its recovery", run, target.environment)
