@@ -219,7 +219,10 @@ def measure_baseline(target: Watched, rules: WatchRules) -> Sample | None:
     """What serves now, seen once with enough probes to be judged; None where nothing answers."""
     if not target.service.health().status:
         return None  # on a first deployment that is as it should be
-    with target.metrics.sampler(target.service, target.router, rules) as sampler:
+    instances = target.orchestrator.instances
+    with target.metrics.sampler(
+        target.service, target.router, rules, instances=instances
+    ) as sampler:
         return sampler.sample(datetime.now(UTC), probes=rules.fewest_requests)
 
 
