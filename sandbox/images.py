@@ -4,6 +4,7 @@ Where Debian's packages are installed they are made from this machine's own file
 without a hub; elsewhere the ordinary images are pulled. Either way they have the same names here.
 """
 
+import fcntl
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.commands import run
+from sandbox.engine import lock_file
 from sandbox.errors import CommandFailed, SandboxError
 
 BASE = "ignition-base:host"
@@ -170,13 +172,18 @@ def ensure_postgres() -> str:
 def ensure_made(
     image: str, recipe: str, tree: Callable[[], Tree], instructions: Iterable[str]
 ) -> str:
-    """Make an image of a tree, unless it is there and was made by the same recipe."""
-    if recipe_of(image) == recipe:
-        return "there already"
-    every = [f"ENV PATH={SEARCH_PATH}", f"LABEL {RECIPE_LABEL}={recipe}", *instructions]
-    changes = [argument for line in every for argument in ("--change", line)]
-    run(["docker", "import", *changes, "-", image], stdin=tree().content())
-    return "made from this machine's files"
+    """Make an image of a tree, unless it is there and was made by the same recipe.
+
+    Who wants it while another program of this checkout makes it waits, and finds it there.
+    """
+    with lock_file(f"{image.partition(':')[0]}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if recipe_of(image) == recipe:
+            return "there already"
+        every = [f"ENV PATH={SEARCH_PATH}", f"LABEL {RECIPE_LABEL}={recipe}", *instructions]
+        changes = [argument for line in every for argument in ("--change", line)]
+        run(["docker", "import", *changes, "-", image], stdin=tree().content())
+        return "made from this machine's files"
 
 
 def system_tree() -> Tree:
