@@ -39,13 +39,19 @@ class Service(BaseHTTPRequestHandler):
         """Keep the test's output clean."""
 
 
+class Server(ThreadingHTTPServer):
+    """Takes every connection, however late it gets to run on a busy machine."""
+
+    request_queue_size = 500
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[[Answer], str]]:
     """Start a service that answers as a function decides. Returns its address."""
     servers: list[ThreadingHTTPServer] = []
 
     def start(decide: Answer) -> str:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+        server = Server(("127.0.0.1", 0), Service)
         server.decide = decide  # type: ignore[attr-defined]
         servers.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -162,9 +168,9 @@ def test_the_rate_does_not_fall_when_answers_are_slow(serve: Callable[[Answer], 
 
     report = send(serve(slow), requests=200)
 
-    whole_seconds = list(report.per_second().values())[1:-1]
     assert report.failed == 0
-    assert all(requests > 0.8 * RATE for requests, _ in whole_seconds)
+    first, *_, last = sorted(sample.sent_at for sample in report.samples)
+    assert report.requests > 0.8 * RATE * (last - first)
     assert report.p50 is not None
     assert report.p50 >= 0.5
 
