@@ -1,15 +1,20 @@
-"""A Prefect server and a PostgreSQL server of the tests' own."""
+"""What tests share: a Prefect server, a PostgreSQL server, a project on the container engine."""
 
 import os
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from sandbox.engine import engine_in_use, ensure_engine, release_engine
 from sandbox.local_postgres import THROWAWAY, local_postgres
+
+if TYPE_CHECKING:
+    from tests.fakes.project import RealProject
 
 _NUMBERS = count(1)
 
@@ -25,6 +30,31 @@ def prefect_server() -> Iterator[None]:
     without_heartbeats = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
     with prefect_test_harness(server_startup_timeout=180), without_heartbeats:
         yield
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[str]:
+    """The container engine; without one these tests fail, they are not skipped."""
+    with engine_in_use():
+        yield ensure_engine()
+    release_engine()
+
+
+@pytest.fixture(scope="session")
+def real_project(engine: str) -> Iterator["RealProject"]:
+    """Stood up once for all tests of blocks and tasks that need an engine."""
+    from tests.fakes.project import standing_project
+
+    with standing_project() as project:
+        yield project
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.engine)])
+def project(request: pytest.FixtureRequest) -> Any:
+    """Either world; a test that takes this says what both do."""
+    from tests.fakes.project import FakeProject
+
+    return request.getfixturevalue("real_project") if request.param == "real" else FakeProject()
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,8 @@ from pydantic import SecretStr
 
 from release.errors import RolloutFailed
 from sandbox.commands import run
-from tests.fakes.project import WITHIN, RealProject, real_project
+from tests.fakes.project import WITHIN, RealProject
 
-__all__ = ["real_project"]  # fixture
 pytestmark = pytest.mark.engine
 
 OTHER = "another-horse-battery"

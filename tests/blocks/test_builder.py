@@ -9,15 +9,8 @@ import pytest
 
 from blocks.builder import Builder
 from release.errors import BuildFailed, Unreachable
-from sandbox.engine import ensure_engine
 
 NO_ENGINE = "unix:///nonexistent/docker.sock"
-
-
-@pytest.fixture(scope="session")
-def engine() -> str:
-    """The container engine; without one these tests fail, they are not skipped."""
-    return ensure_engine()
 
 
 @pytest.fixture

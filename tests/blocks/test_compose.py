@@ -11,16 +11,8 @@ from blocks.compose import ComposeOrchestrator
 from release.errors import BadConfiguration, RolloutFailed, Unreachable
 from release.model import ImageRef
 from sandbox.commands import run
-from tests.fakes.project import (
-    SECRET,
-    WITHIN,
-    Project,
-    RealProject,
-    project,
-    real_project,
-)
+from tests.fakes.project import SECRET, WITHIN, Project, RealProject
 
-__all__ = ["project", "real_project"]  # fixtures
 IMAGE = ImageRef("registry.example.com/api", "sha256:" + 64 * "a")
 
 # ---- the contract

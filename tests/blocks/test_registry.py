@@ -17,7 +17,6 @@ from pytest_httpserver import HTTPServer
 from blocks.registry import Registry
 from release.errors import BuildFailed, Unreachable
 from release.model import ImageRef
-from sandbox.engine import ensure_engine
 
 PASSWORD = "correct-horse-battery"
 NO_ENGINE = "unix:///nonexistent/docker.sock"
@@ -113,12 +112,6 @@ def test_an_engine_that_is_not_there_is_unreachable() -> None:
 
 
 # ── With a real engine and a real registry ───────────────────────────────────────────────────────
-
-
-@pytest.fixture(scope="session")
-def engine() -> str:
-    """The container engine; without one these tests fail, they are not skipped."""
-    return ensure_engine()
 
 
 @pytest.fixture(scope="module")

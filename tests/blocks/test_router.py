@@ -18,9 +18,7 @@ from release.model import Instance
 from release.rollout import Admin
 from sandbox import images
 from sandbox.commands import run
-from tests.fakes.project import Project, RealProject, project, real_project
-
-__all__ = ["project", "real_project"]  # fixtures
+from tests.fakes.project import Project, RealProject
 
 
 @pytest.fixture

@@ -14,9 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from blocks.compose import ComposeOrchestrator
 from blocks.orchestrator import Orchestrator
@@ -339,16 +336,3 @@ def standing_project() -> Iterator[RealProject]:
             yield project
         finally:
             project.stop()
-
-
-@pytest.fixture(scope="session")
-def real_project() -> Iterator[RealProject]:
-    """Stood up once for the tests of a module that need an engine."""
-    with standing_project() as project:
-        yield project
-
-
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.engine)])
-def project(request: pytest.FixtureRequest) -> Any:
-    """Either world; a test that takes this says what both do."""
-    return request.getfixturevalue("real_project") if request.param == "real" else FakeProject()

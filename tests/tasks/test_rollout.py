@@ -17,9 +17,8 @@ from release.rules import RolloutRules
 from sandbox.traffic import Traffic, TrafficReport
 from tasks import restore as way_back
 from tasks import rollout
-from tests.fakes.project import FakeProject, Project, RealProject, project, real_project
+from tests.fakes.project import FakeProject, Project, RealProject
 
-__all__ = ["project", "real_project"]  # fixtures
 RUN = "d-1874"
 RATE = 200.0  # requests a second
 RULES = RolloutRules(
