@@ -1,7 +1,12 @@
-"""What tests share: a Prefect server, a PostgreSQL server, a project on the container engine."""
+"""What tests share: a Prefect server, a PostgreSQL server, a project on the container engine.
+
+`make test` runs several processes side by side. By hand, without -n, there is one.
+"""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +21,69 @@ from sandbox.local_postgres import THROWAWAY, local_postgres
 if TYPE_CHECKING:
     from tests.fakes.project import RealProject
 
+# What takes long to start or to do, and the tests that share it: with several processes those of a
+# group run in one of them, by this order. Any other file is a group of its own. There are two
+# groups on a sandbox, each with its own, because most of their time is waiting.
+GROUPS = {
+    "releases": (
+        *("tests/e2e/test_bad_release.py*", "tests/e2e/test_nightly.py*"),
+        *("tests/e2e/test_rollback.py*", "tests/e2e/test_traces.py*[[]releases]"),
+    ),
+    "gates": ("tests/e2e/*",),
+    "engine": (
+        *("tests/blocks/test_apart.py*", "tests/blocks/test_builder.py*"),
+        *("tests/blocks/test_compose.py*", "tests/blocks/test_registry.py*"),
+        *("tests/blocks/test_router.py*", "tests/tasks/test_rollout.py*"),
+    ),
+    "prefect": ("tests/flows/*", "tests/tasks/*"),
+    "kills": ("tests/blocks/test_migration_kills.py*",),
+}
+WITH_CONTAINERS = ("releases", "gates", "engine")
 _NUMBERS = count(1)
+
+
+def group_of(test: str) -> str:
+    """The group of a test, by its id."""
+    return next(
+        (name for name, tests in GROUPS.items() if any(fnmatch(test, each) for each in tests)),
+        test.partition("::")[0],
+    )
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process one group after the other."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False  # by the order of the tests
+    return GroupScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In one of several processes, put what takes long first."""
+    if is_one_of_several(config):
+        places = {name: place for place, name in enumerate(GROUPS)}
+        items.sort(key=lambda item: places.get(group_of(item.nodeid), len(places)))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let the tests beside a sandbox give way to it as its pipeline does to its containers."""
+    if is_one_of_several(item.config) and group_of(item.nodeid) not in WITH_CONTAINERS:
+        os.nice(max(0, 10 - os.nice(0)))
+
+
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """In one of several processes, take away what was started: pytest-xdist interrupts again."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def is_one_of_several(config: pytest.Config) -> bool:
+    """Whether this process runs a part of the tests."""
+    return hasattr(config, "workerinput")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 import fcntl
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -12,27 +14,26 @@ from pathlib import Path
 import pytest
 
 from sandbox import prefect, stack
-from sandbox.layout import FOLDER_VARIABLE, PORTS_VARIABLE, Sandbox
+from sandbox.layout import CHECKOUT, FOLDER_VARIABLE, PORTS_VARIABLE, Sandbox
 from sandbox.processes import ends_within, kill_group
 from tests.e2e.driver import Command, Look, Operator, Outcome, Users
 
 # Set it to look at the runs in the UI afterwards; the next session completes what is there.
 KEEP = "IGNITION_KEEP_TEST_SANDBOX"
 
-# Of the whole machine: two checkouts would use the same ports and names of containers.
-LOCK = Path(tempfile.gettempdir()) / "ignition-sandbox-test.lock"
-
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    """Stood up once for all tests; what an aborted session left is taken away first."""
-    here = {FOLDER_VARIABLE: ".sandbox-test", PORTS_VARIABLE: "19000"}
+    """Stood up once for all tests of a process; what an aborted session left goes first."""
+    here = place_of_this_process()
     ours = Sandbox.from_environment(os.environ | here)
-    with LOCK.open("w") as lock:
+    # Of the whole machine: two checkouts would use the same ports and names of containers.
+    path = Path(tempfile.gettempdir()) / f"ignition-{ours.name}.lock"
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pytest.fail(f"another test session of this machine holds {LOCK}", pytrace=False)
+            pytest.fail(f"another test session of this machine holds {path}", pytrace=False)
         if KEEP not in os.environ and (ours.folder.exists() or stack.running_parts(ours)):
             stack.down(ours)
         try:
@@ -40,7 +41,20 @@ def sandbox() -> Iterator[Sandbox]:
             yield ours
         finally:
             if KEEP not in os.environ:
-                stack.down(ours)
+                take_down(here)
+
+
+def place_of_this_process() -> dict[str, str]:
+    """The variables that name this process's sandbox: each of several has one of its own."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    folder = f".sandbox-test-{number}" if number else ".sandbox-test"
+    return {FOLDER_VARIABLE: folder, PORTS_VARIABLE: str(19000 + 1000 * number)}
+
+
+def take_down(here: dict[str, str]) -> None:
+    """Take the sandbox away, to the end even when this process is interrupted meanwhile."""
+    command = [sys.executable, "-m", "sandbox", "down"]
+    subprocess.run(command, cwd=CHECKOUT, env=os.environ | here, start_new_session=True, check=True)
 
 
 @pytest.fixture(scope="session")
