@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from blocks.compose import ComposeOrchestrator
 from blocks.orchestrator import Orchestrator
