@@ -45,7 +45,7 @@ class RolloutRules(Rules):
 
     keep_warm: bool = False
     """true: the old containers go on running, without requests, until the watch has passed. A
-    rollback during the watch takes 2 s instead of 5 s then, for the memory of both releases.
+    rollback during the watch has no container to start then, for the memory of both releases.
     Work that an instance does by itself, not on request, is done by both meanwhile."""
 
     log_lines: int = Field(default=50, ge=1, le=1000)
