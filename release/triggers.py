@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import accumulate
 
 from release.comparison import judge_error_change, judge_response_times
 from release.duration import say_duration
@@ -21,7 +22,7 @@ from release.rules import WatchRules
 from release.sample import Counted, Stream, in_order, streams_of
 from release.sample import Sample as Sample  # what triggers are judged by goes by their name
 from release.sample import percentile as percentile
-from release.sequential import Tally, sum_of
+from release.sequential import Tally
 from release.sustained import Reading, Words, judge_sustained, worst_of
 from release.verdict import ASKS_A_PERSON, Outcome, Span, Trigger, Verdict, clock
 
@@ -296,62 +297,35 @@ def _rates(counted: Sequence[Counted], rules: WatchRules) -> list[Reading]:
     readings = []
     breach = False
     ceiling = rules.error_rate_ceiling
+    before = list(accumulate((one.tally for one in counted), initial=Tally()))  # each sample
+    short = long = connected = 0  # where the windows begin, and what no gap cuts off
+    window = min(rules.sustained_for, rules.length)
     for newest, sample in enumerate(counted):
         if newest and sample.at - counted[newest - 1].at > rules.longest_gap:
-            breach = False
-        first = _short_window(counted, newest, rules)
-        if first is None:
+            breach, connected = False, newest
+        upto = before[newest + 1]
+        short, long = max(short, connected), max(long, connected)
+        while upto.requests - before[short + 1].requests >= rules.fewest_requests:
+            short += 1
+        while counted[long].at <= sample.at - window / 2:
+            long += 1
+        now, lately = upto - before[short], upto - before[long]
+        if now.requests < rules.fewest_requests or counted[short].at <= sample.at - window:
             continue
-        rate = _sum(counted[first : newest + 1]).rate
-        lately = _sum(_long_window(counted, newest, rules))
-        steady = lately.rate if lately.requests >= rules.fewest_requests else rate
-        goes_on = breach and steady > ceiling
-        breach = rate > ceiling or goes_on
-        before = counted[first - 1] if first else None
-        follows = before and counted[first].at - before.at <= rules.longest_gap
-        shown = steady if steady > ceiling else rate
+        steady = lately.rate if lately.requests >= rules.fewest_requests else now.rate
+        breach = now.rate > ceiling or (breach and steady > ceiling)
+        shown = steady if steady > ceiling else now.rate
+        follows = short > connected
         readings.append(
             Reading(
                 at=sample.at,
-                known_since=before.at if before and follows else counted[first].at,
+                known_since=counted[short - 1].at if follows else counted[short].at,
                 breach=breach,
                 adds=sample.tally.rate > ceiling,
                 text=f"error rate {_percent(shown, ceiling)} > {ceiling:.1%}",
             )
         )
     return readings
-
-
-def _short_window(counted: Sequence[Counted], newest: int, rules: WatchRules) -> int | None:
-    """Where the shortest window that ends at ``newest`` and holds enough requests begins."""
-    requests = 0
-    oldest_allowed = counted[newest].at - min(rules.sustained_for, rules.length)
-    for index in range(newest, -1, -1):
-        sample = counted[index]
-        gap = index < newest and counted[index + 1].at - sample.at > rules.longest_gap
-        if gap or sample.at <= oldest_allowed:
-            return None
-        requests += sample.tally.requests
-        if requests >= rules.fewest_requests:
-            return index
-    return None
-
-
-def _long_window(counted: Sequence[Counted], newest: int, rules: WatchRules) -> Sequence[Counted]:
-    """The counts of half of ``sustained_for``, or since the last gap where that is later."""
-    oldest_allowed = counted[newest].at - min(rules.sustained_for, rules.length) / 2
-    first = newest
-    while (
-        first > 0
-        and counted[first - 1].at > oldest_allowed
-        and counted[first].at - counted[first - 1].at <= rules.longest_gap
-    ):
-        first -= 1
-    return counted[first : newest + 1]
-
-
-def _sum(counted: Sequence[Counted]) -> Tally:
-    return sum_of(one.tally for one in counted)
 
 
 def _span_of(ordered: Sequence[Sample]) -> Span:

@@ -117,4 +117,5 @@ def test_a_slow_release_stays_and_the_report_tells_people_to_look(
 
     assert (outcome.ending, outcome.serves) == ("Deployed", version)
     assert "To look at:" in watch
+    assert "](data:image/svg+xml;base64," in watch
     assert (restored.ending, restored.serves) == ("RollbackDone", before.serves)
