@@ -32,7 +32,8 @@ _COLOURS = {
     "before": ("#8a94a3", "#8a94a3", "#8a94a3"),
 }
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
-_DECIMALS = re.compile(rb"([0-9]\.[0-9]{2})[0-9]+(?=[ \n])")  # of a path: a hundredth of a pixel
+_PATH = re.compile(rb' d="[^"]*"')
+_DECIMALS = re.compile(rb"(\.[0-9]{2})[0-9]+")  # a hundredth of a point is enough
 _LARGEST = 150_000  # bytes of a picture; a third more as text
 
 
@@ -89,7 +90,7 @@ def draw(chart: Mapping[str, Any]) -> bytes:
     bottom.set_xlabel("UTC", color=_FAINT, fontsize=9)
     picture = io.BytesIO()
     figure.savefig(picture, format="svg", facecolor=_GROUND, metadata={"Date": None})
-    return _DECIMALS.sub(rb"\1", picture.getvalue())
+    return _PATH.sub(lambda path: _DECIMALS.sub(rb"\1", path[0]), picture.getvalue())
 
 
 def _draw_panel(axes: Any, panel: Mapping[str, Any], chart: Mapping[str, Any]) -> None:
@@ -146,7 +147,7 @@ def _scale(axes: Any, panel: Mapping[str, Any]) -> None:
         axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.set_ylim(min(positive) / 1.5, top * 1.5)
     else:
-        axes.set_ylim(0, top * 1.15)
+        axes.set_ylim(0, top * 1.25)  # room for the names of the marks
 
 
 def _name_marks(axes: Any, chart: Mapping[str, Any]) -> None:

@@ -111,14 +111,16 @@ def admit_instances(
     for slot in router.slots():
         if slot.serving:
             router.set_weight(slot.instance, FULL_WEIGHT)
-    for number, instance in enumerate(instances, 1):
-        slot = router.admit(instance, BAKE_WEIGHT)
-        _say(run, f"{slot.instance} {number}/{len(instances)}  serves in {slot.name}")
-    names = {instance.name for instance in instances}
+    admitted = tuple(router.admit(instance, BAKE_WEIGHT) for instance in instances)
     # One look at all of them, so that both releases are counted over the same time.
-    slots = router.slots()
-    new = tuple(slot for slot in slots if slot.instance in names)
-    beside = tuple(slot for slot in slots if slot.instance not in names)
+    now = {slot.name: slot for slot in router.slots()}
+    new = tuple(
+        there if (there := now.pop(slot.name, slot)).instance == slot.instance else slot
+        for slot in admitted
+    )
+    beside = tuple(now.values())
+    for number, slot in enumerate(new, 1):
+        _say(run, f"{slot.instance} {number}/{len(new)}  serves in {slot.name}")
     return Cutover(instances[0].image, new, _length(began), beside, datetime.now(UTC))
 
 

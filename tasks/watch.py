@@ -104,12 +104,19 @@ def watch_release(
 
 
 def publish(report: WatchReport, key: str) -> None:
-    """Keep the report as an artifact. A rollback does not wait for its plots: they are added."""
-    made = create_markdown_artifact(
-        key=key,
-        description=f"{report.version} on {report.environment}",
-        markdown=markdown(report, _picture(report) if report.passed else DRAWING),
-    )
+    """Keep the report as an artifact. A rollback does not wait for its plots: they are added.
+
+    That it cannot be kept is no reason to roll a release back that has passed.
+    """
+    try:
+        made = create_markdown_artifact(
+            key=key,
+            description=f"{report.version} on {report.environment}",
+            markdown=markdown(report, _picture(report) if report.passed else DRAWING),
+        )
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("the report is not kept: %s", type(error).__name__)
+        return
     if not report.passed and isinstance(made, UUID):
         # Its context says which server the artifact is on.
         adding = copy_context().run

@@ -79,10 +79,13 @@ def test_a_picture_that_fails_is_an_error_with_the_last_line(
         picture_of(long_watch(1), WITHIN)
 
 
-def test_a_version_is_text_and_no_markup() -> None:
-    seen = [Sample(START, traffic=(Traffic(ROUTER, "<script>", 9, 0),))]
-    chart = chart_of_watch(seen, WatchRules(), BASELINE, "v1.1.0", START)
-    assert b"<script" not in svg_of(picture_of(chart, WITHIN))
+def test_a_version_stands_as_it_is_as_text_and_not_as_markup() -> None:
+    versions = ("v1.1.20260108", "<script>")
+    seen = [Sample(START, traffic=tuple(Traffic(ROUTER, v, 9, 0) for v in versions))]
+    chart = chart_of_watch(seen, WatchRules(), BASELINE, "v1.1.20260108", START)
+    drawn = svg_of(picture_of(chart, WITHIN))
+    assert b"v1.1.20260108 (router)" in drawn
+    assert b"<script" not in drawn
 
 
 def test_flows_start_without_loading_matplotlib() -> None:
