@@ -167,19 +167,12 @@ def down(sandbox: Sandbox, *, keep: bool = False) -> None:
     engine is stopped when it is ours and nobody else's.
     """
     step("Prefect server", lambda: prefect.stop_prefect(sandbox))
-<<<<<<< HEAD
     prometheus.stop(sandbox)
-    if engine.engine_answers() or wake_engine(sandbox):
-        for environment in sandbox.environments:
-            environments.remove_environment(environment)
-        postgres.remove_postgres(sandbox, keep_data=keep)
-=======
     with engine.engine_in_use():  # another sandbox that is taken away would stop it meanwhile
         if engine.engine_answers() or wake_engine(sandbox):
             for environment in sandbox.environments:
                 environments.remove_environment(environment)
             postgres.remove_postgres(sandbox, keep_data=keep)
->>>>>>> d9b1d23 (Hold the engine while a sandbox is taken away)
     registry.remove_registry(sandbox)
     if not keep:
         shutil.rmtree(sandbox.folder, ignore_errors=True)

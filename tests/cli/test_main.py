@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 import cli.main
@@ -169,7 +170,9 @@ def test_a_mistake_is_one_sentence_and_a_hint_and_exit_code_1(
     sentence: str,
     hint: str,
 ) -> None:
-    code, said, complained = ignition(monkeypatch, capsys, *arguments)
+    # Other tests of this process may have a server.
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        code, said, complained = ignition(monkeypatch, capsys, *arguments)
 
     assert code == 1
     assert said == ""

@@ -83,10 +83,12 @@ def staging(status: int = 200, *applied: AppliedMigration) -> Any:
             version=lambda: ("v1.1.0", probe),
             probe=lambda count, **how: (probe,) * count,
             auth_flow=lambda: None,
+            auth_requests=0,
             version_path="/api/",
             request_timeout_s=1.0,
         ),
         router=None,
+        orchestrator=SimpleNamespace(instances=tuple),
         metrics=Metrics(),
         database=SimpleNamespace(applied=lambda: applied),
     )

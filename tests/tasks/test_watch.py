@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,6 +74,7 @@ class Production:
     service: Service
     metrics: Any = field(default_factory=Metrics)
     ledger: Reports = field(default_factory=Reports)
+    orchestrator: Any = field(default_factory=lambda: SimpleNamespace(instances=tuple))
     environment: str = "production"
     router: None = None
 
