@@ -17,8 +17,8 @@ lint: setup ## style, types, and the one-way import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup ## every test, those on real parts included, four at a time
-	$(BIN)/pytest -n 4 --durations=25
+test: setup ## every test, those on real parts included, two at a time
+	$(BIN)/pytest -n 2 --durations=25
 
 test-gates: setup ## the gates alone: attacks on them, deadlines, a real browser
 	$(BIN)/pytest -m gates

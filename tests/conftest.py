@@ -22,23 +22,19 @@ if TYPE_CHECKING:
     from tests.fakes.project import RealProject
 
 # What takes long to start or to do, and the tests that share it: with several processes those of a
-# group run in one of them, by this order. Any other file is a group of its own. There are two
-# groups on a sandbox, each with its own, because most of their time is waiting.
+# group run in one of them, by this order. Any other file is a group of its own. What needs
+# containers is one group: two sandboxes at once, each with its users, are more than two cores do.
 GROUPS = {
-    "releases": (
-        *("tests/e2e/test_bad_release.py*", "tests/e2e/test_nightly.py*"),
-        *("tests/e2e/test_rollback.py*", "tests/e2e/test_traces.py*[[]releases]"),
-    ),
-    "gates": ("tests/e2e/*",),
-    "engine": (
-        *("tests/blocks/test_apart.py*", "tests/blocks/test_builder.py*"),
+    "containers": (
+        *("tests/e2e/*", "tests/blocks/test_apart.py*", "tests/blocks/test_builder.py*"),
         *("tests/blocks/test_compose.py*", "tests/blocks/test_registry.py*"),
         *("tests/blocks/test_router.py*", "tests/tasks/test_rollout.py*"),
+        "tests/tasks/test_rehearsal.py*",
     ),
     "prefect": ("tests/flows/*", "tests/tasks/*"),
     "kills": ("tests/blocks/test_migration_kills.py*",),
 }
-WITH_CONTAINERS = ("releases", "gates", "engine")
+WITH_CONTAINERS = ("containers",)
 _NUMBERS = count(1)
 
 

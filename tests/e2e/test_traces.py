@@ -11,8 +11,7 @@ from sandbox import approvers
 from tests.e2e.conftest import Deployed
 from tests.e2e.driver import Operator
 
-# In `make test` two groups of tests leave traces, each in a sandbox of its own.
-pytestmark = [pytest.mark.e2e, pytest.mark.parametrize("group", ["releases", "gates"])]
+pytestmark = pytest.mark.e2e
 
 
 def places(operator: Operator) -> Iterator[tuple[str, bytes]]:
@@ -34,9 +33,7 @@ def unpacked(content: bytes) -> bytes:
         return b""
 
 
-def test_no_secret_is_in_anything_that_can_be_read(
-    operator: Operator, staged: Deployed, group: str
-) -> None:
+def test_no_secret_is_in_anything_that_can_be_read(operator: Operator, staged: Deployed) -> None:
     people = json.loads(approvers.file_of(operator.sandbox).read_text())
     secrets = [
         *asdict(operator.sandbox.secrets).items(),
@@ -55,9 +52,7 @@ def test_no_secret_is_in_anything_that_can_be_read(
     assert found == []
 
 
-def test_no_run_met_an_error_that_nobody_foresaw(
-    operator: Operator, staged: Deployed, group: str
-) -> None:
+def test_no_run_met_an_error_that_nobody_foresaw(operator: Operator, staged: Deployed) -> None:
     """Every failure here was provoked, so each has to be told as a decision, in its own words."""
     lines = [line["message"] for line in operator.pages("/logs/filter", {})]
 
