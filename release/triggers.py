@@ -26,6 +26,9 @@ from release.sequential import Tally
 from release.sustained import Reading, Words, judge_sustained, worst_of
 from release.verdict import ASKS_A_PERSON, Outcome, Span, Trigger, Verdict, clock
 
+AUTH_FLOW = "auth flow"
+"""The source's name in a sample's ``unknown``."""
+
 AUTH_NOT_CONFIGURED = "no account is configured for it"
 
 
@@ -66,7 +69,7 @@ def judge_watch(
     - no breach is under way: a failing health check, an error rate above the ceiling, an auth
       check that has just failed; and
     - health is proven: seen without a gap over the last ``sustained_for``, good at the end; and
-    - auth is proven: its last check succeeded, not long ago, or no account is there to check with.
+    - auth is proven: its last check was answered, and well, or there is no account for it.
 
     Otherwise it goes on for up to ``extend_up_to``, and fails if that did not settle it; or before
     that, as soon as nothing but failing is possible, because health cannot be proven in the time
@@ -119,13 +122,24 @@ def _unsettled(
     if recent.outcome is Outcome.INCONCLUSIVE and not recent.under_way:
         reasons.append(recent.sentence)
     auth = next(verdict for verdict in verdicts if verdict.trigger is Trigger.AUTH)
-    checked = [sample.at for sample in samples if sample.auth is not None]
+    silent_since = _auth_silent_since(samples)
     unchecked = auth.outcome is Outcome.INCONCLUSIVE and not auth.under_way
     if unchecked and not any(sample.auth_detail == AUTH_NOT_CONFIGURED for sample in samples):
         reasons.append(auth.sentence)
-    elif checked and now - checked[-1] > rules.sustained_for + rules.longest_gap:
-        reasons.append(f"auth flow not checked since {clock(checked[-1])}")
+    elif silent_since:
+        reasons.append(f"auth flow without an answer since {clock(silent_since)}")
     return reasons
+
+
+def _auth_silent_since(samples: Sequence[Sample]) -> datetime | None:
+    """Since when its check was begun and not answered; None if the last one was."""
+    silent = None
+    for sample in samples:
+        if sample.auth is not None:
+            silent = None
+        elif any(sentence.startswith(f"{AUTH_FLOW}: ") for sentence in sample.unknown):
+            silent = silent or sample.at
+    return silent
 
 
 def _health_proven_from(samples: Sequence[Sample], rules: WatchRules, now: datetime) -> datetime:

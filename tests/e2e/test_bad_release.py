@@ -115,7 +115,7 @@ def test_a_slow_release_stays_and_the_report_tells_people_to_look(
     watch = operator.artifacts(outcome.run)["watch-staging"]
     restored = operator.roll_back("staging", "P1: lists take seconds")
 
-    assert (outcome.ending, outcome.serves) == ("Deployed", version)
+    assert (outcome.ending, outcome.serves) == ("Deployed", version), outcome
     assert "To look at:" in watch
     assert "](data:image/svg+xml;base64," in watch
     assert (restored.ending, restored.serves) == ("RollbackDone", before.serves)

@@ -21,7 +21,7 @@ from release.ledger import Event
 from release.model import Baseline, Release
 from release.rules import WatchRules
 from release.traffic import ALL_RELEASES, ROUTER, Traffic
-from release.triggers import AUTH_NOT_CONFIGURED, Action, Sample
+from release.triggers import AUTH_FLOW, AUTH_NOT_CONFIGURED, Action, Sample
 from release.watch_report import DRAWING, WatchReport
 from sandbox.commands import wait_until
 from tasks.watch import measure_baseline, ticks, watch, watch_release
@@ -197,6 +197,19 @@ class TestAWatchedRelease:
         assert report.samples == 2
         assert report.decision.sentence.endswith(": login answers HTTP 500")
         assert lines[1] == "auth flow failed once (2 in a row count): login answers HTTP 500"
+
+    def test_is_unproven_while_its_login_hangs(self, httpserver: HTTPServer) -> None:
+        """What a sample says then begins with the name by which the rule knows it."""
+        answers(httpserver)
+        answered = threading.Event()
+        service = Service(url=httpserver.url_for(""), request_timeout_s=0.1)
+        object.__setattr__(service, "auth_flow", lambda: answered.wait(10))
+        with Metrics().sampler(service, None, RULES) as sampler:
+            sample = sampler.sample(datetime.now(UTC), probes=1)
+            answered.set()
+        assert sample.auth is None
+        (said,) = sample.unknown
+        assert said.startswith(f"{AUTH_FLOW}: no answer within ")
 
 
 class Script:
