@@ -3,7 +3,7 @@ BIN := .venv/bin
 PYTHON := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-gates bench bench-migrations bench-stalls bench-rollback up down demo trials docs
+.PHONY: help setup lint test test-gates bench bench-migrations bench-stalls bench-rollback bench-gates up down demo trials docs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,7 @@ bench: setup ## every benchmark, into docs/benchmarks.md: twenty minutes on a qu
 	$(PYTHON) -m bench.migrations
 	$(PYTHON) -m bench.stalls
 	$(PYTHON) -m bench.rollback
+	$(PYTHON) -m bench.gates
 
 bench-migrations: setup ## how fast migrations are applied, beside other tools
 	$(PYTHON) -m bench.migrations
@@ -36,6 +37,9 @@ bench-stalls: setup ## what traffic feels of a migration that waits for a lock
 
 bench-rollback: setup ## how long users meet a bad release after the verdict
 	$(PYTHON) -m bench.rollback
+
+bench-gates: setup ## how long a gate takes to open, with sources that answer or hang
+	$(PYTHON) -m bench.gates
 
 up: setup ## leave the sandbox running, to try the UI by hand
 	$(PYTHON) -m sandbox up

@@ -57,7 +57,7 @@ def test_a_tool_is_told_the_database_in_a_way_that_others_cannot_read(tool, tmp_
     assert not any("secret" in path.read_text() for path in readable if path.is_file())
 
 
-@pytest.mark.parametrize("section", ["migrations", "stalls"])
+@pytest.mark.parametrize("section", ["migrations", "stalls", "gates"])
 def test_figures_replace_those_before_them_and_nothing_else(section, tmp_path, monkeypatch, capsys):
     page = report.DOCUMENT.read_text()
     monkeypatch.setattr(report, "DOCUMENT", tmp_path / "benchmarks.md")
