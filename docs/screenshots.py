@@ -11,7 +11,7 @@ from pathlib import Path
 from shutil import which
 
 import httpx
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import FloatRect, Page, sync_playwright
 
 API = os.environ["PREFECT_API_URL"]
 UI = API.removesuffix("/api") + "/v2"
@@ -79,7 +79,7 @@ def picture(page: Page, name: str, path: str, height: int) -> None:
 
 def gate(page: Page, run: str) -> None:
     """The form that a waiting run is resumed with, from the ⋮ menu of its page."""
-    page.set_viewport_size({"width": WIDTH, "height": 1700})
+    page.set_viewport_size({"width": WIDTH, "height": 2200})  # the form has no scrollbar to show
     page.goto(f"{UI}/runs/flow-run/{run}?tab=Parameters")
     page.wait_for_timeout(SETTLED)
     page.locator("button:has(svg.lucide-ellipsis-vertical)").first.click()
@@ -87,7 +87,8 @@ def gate(page: Page, run: str) -> None:
     page.wait_for_timeout(2000)
     box = page.get_by_role("dialog").bounding_box()
     assert box is not None, "the form did not open"
-    edge = {"x": 0, "y": box["y"] - 40, "width": WIDTH, "height": box["height"] + 80}
+    x, y, width, height = (box[side] for side in ("x", "y", "width", "height"))
+    edge: FloatRect = {"x": x - 24, "y": y - 24, "width": width + 48, "height": height + 48}
     page.screenshot(path=IMAGES / "gate.png", clip=edge)
 
 
