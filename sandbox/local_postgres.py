@@ -29,6 +29,7 @@ THROWAWAY = {
     "synchronous_commit": "off",
     "autovacuum": "off",
     "shared_preload_libraries": "pg_stat_statements",  # a part of PostgreSQL's own packages
+    "pg_stat_statements.max": "50000",  # many tests share a server, and none may push others out
 }
 
 

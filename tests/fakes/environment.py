@@ -135,7 +135,7 @@ class Metrics:
     meanwhile: Callable[[], None] = lambda: None  # with each sample
     took: list[timedelta] = field(default_factory=list)
 
-    def sampler(self, *_: object) -> "Metrics":
+    def sampler(self, *_: object, **how: object) -> "Metrics":
         return self
 
     def __enter__(self) -> "Metrics":

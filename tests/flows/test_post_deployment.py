@@ -64,7 +64,7 @@ def run(dsn: str, tmp_path: Path, httpserver: HTTPServer) -> Any:
         label=f"d-{run_id[:6]}",
         environment="production",
         runbook=conforming(text.replace(last, f"{last}- [ ] The customers were told\n")),
-        rules=SimpleNamespace(gate=GateRules(deadline=timedelta(seconds=1), signers=1)),
+        rules=SimpleNamespace(gate=GateRules(deadline=timedelta(seconds=6), signers=1)),
         settings=SimpleNamespace(
             notify=SimpleNamespace(blocks=("custom-webhook/team",), escalation=())
         ),
