@@ -86,9 +86,7 @@ def deploy(request: DeployRequest, environment: str = "staging") -> State[Any]:
     with putting_off() as write_reports:
         try:
             new, watched = go_live(run, plan, release)
-        except (
-            EnvironmentLocked
-        ) as error:  # another run has taken it over: this one touches nothing
+        except EnvironmentLocked as error:  # taken over: what serves is another run's affair
             return outcome.lost(error)
         except Exception as error:  # whatever it was, the baseline has to serve again
             serve_again(run, plan, error)
