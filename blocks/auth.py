@@ -10,10 +10,10 @@ from http.cookies import CookieError, SimpleCookie
 from time import monotonic
 from typing import Any, Literal
 
-from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from blocks.http_client import Reply, ask, client
+from blocks.part import Part
 from release.errors import Unreachable
 from release.model import Check, Probe
 from release.verification import read_field
@@ -32,7 +32,7 @@ class _Session:
     refresh_token: str = field(default="", repr=False)
 
 
-class AuthFlow(Block):
+class AuthFlow(Part):
     """How one logs in, and what has to work, or not to work, afterwards."""
 
     _block_type_name = "Ignition Auth Flow"

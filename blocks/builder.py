@@ -7,15 +7,15 @@ from pathlib import Path
 
 import docker
 import docker.errors
-from prefect.blocks.core import Block
 from pydantic import Field
 
+from blocks.part import Part
 from release.errors import BuildFailed, Unreachable
 
 _LAST_LINES = 10
 
 
-class Builder(Block):
+class Builder(Part):
     """Builds images on one engine."""
 
     _block_type_name = "Ignition Builder"

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from blocks.migration_runner import Runner
 from blocks.migration_table import TABLE, latest, records
 from blocks.migration_tries import Limits
+from blocks.part import Part
 from blocks.postgres import (
     Connection,
     connected,
@@ -37,7 +37,7 @@ from release.migration import (
 _PIECE = 1024 * 1024  # bytes of a file that are read at once
 
 
-class Database(Block):
+class Database(Part):
     """An environment's database, reached directly: no transaction pooler in between."""
 
     _block_type_name = "Ignition Database"

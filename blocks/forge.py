@@ -11,9 +11,9 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
-from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
+from blocks.part import Part
 from release.errors import Unreachable
 from release.evidence import CheckResult, CommandResult, Issue
 
@@ -22,7 +22,7 @@ _PAGES = 10  # a commit with a thousand checks is looked at no further
 _REQUEST_TIMEOUT = 5.0  # seconds; all evidence together has six
 
 
-class Forge(Block):
+class Forge(Part):
     """Asks a forge, or a program, what it knows of a commit."""
 
     _block_type_name = "Ignition Forge"

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from prefect.blocks.core import Block
 from psycopg import errors
 from pydantic import Field, SecretStr
 
 from blocks.database import Database, apply_folder, read_folder
+from blocks.part import Part
 from blocks.postgres import Connection, connected, open_connection, where
 from blocks.session_watch import Say
 from release.errors import BadConfiguration, BadRequest, DeployError, EnvironmentLocked, Unreachable
@@ -53,7 +53,7 @@ Entry = dict[str, Any]  # an event before it has a number: a line of the spool
 _logger = logging.getLogger(__name__)
 
 
-class Ledger(Block):
+class Ledger(Part):
     """The deployments' record and the environments' locks."""
 
     _block_type_name = "Ignition Ledger"

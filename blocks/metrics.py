@@ -9,9 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from prefect.blocks.core import Block
 from pydantic import Field
 
+from blocks.part import Part
 from blocks.prometheus import Prometheus
 from blocks.service import Service
 from release.counters import Growth, Look, RouterLook, growth, remember, router_growth
@@ -31,7 +31,7 @@ class Counters(Protocol):
         ...
 
 
-class Metrics(Block):
+class Metrics(Part):
     """How samples are taken."""
 
     _block_type_name = "Ignition Metrics"

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import httpx
-from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
+from blocks.part import Part
 from release.errors import Unreachable
 from release.evidence import Duty, Message
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 _REQUEST_TIMEOUT = 5.0  # seconds; all evidence together has six
 
 
-class OnCall(Block):
+class OnCall(Part):
     """Asks who is on call now, and whether a message was acknowledged."""
 
     _block_type_name = "Ignition On-Call"

@@ -4,12 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
-from prefect.blocks.core import Block
-
+from blocks.part import Part
 from release.model import ImageRef, Instance
 
 
-class Orchestrator(Block, ABC):
+class Orchestrator(Part, ABC):
     """Starts, stops and describes the containers of one service in one environment.
 
     Every method asks the engine anew and is safe to repeat. Errors are Unreachable when the engine

@@ -14,10 +14,10 @@ from time import monotonic
 from typing import Any
 
 import httpx
-from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from blocks.http_client import Reply, ask, client, shown
+from blocks.part import Part
 from release.counters import Labels, Look, Series, bound_of
 from release.errors import BadConfiguration, Unreachable
 from release.prometheus import for_environment, rate_in, selectors, without_zero
@@ -29,7 +29,7 @@ _REFUSED = (400, 422)  # the query cannot be parsed, or not be evaluated
 _LONGEST_MESSAGE = 300  # characters of Prometheus's own words
 
 
-class Prometheus(Block):
+class Prometheus(Part):
     """A server of Prometheus's HTTP API: Prometheus, Thanos, Mimir, VictoriaMetrics."""
 
     _block_type_name = "Ignition Prometheus"

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import docker
 import docker.errors
 import httpx
-from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
+from blocks.part import Part
 from release.errors import BuildFailed, Unreachable
 from release.model import ImageRef
 
 
-class Registry(Block):
+class Registry(Part):
     """One registry and the login for it."""
 
     _block_type_name = "Ignition Registry"

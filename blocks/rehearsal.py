@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import NoReturn, Protocol
 
 import psycopg
-from prefect.blocks.core import Block
 from psycopg import errors, generators
 from psycopg.pq import ExecStatus, TransactionStatus
 from pydantic import Field, SecretStr
@@ -25,6 +24,7 @@ from blocks.catalogue import (
     unprepared,
 )
 from blocks.database import Database
+from blocks.part import Part
 from blocks.postgres import Connection, connected, without_secret
 from blocks.scratch import (
     Origin,
@@ -69,7 +69,7 @@ class Trial(Protocol):
         ...
 
 
-class Rehearsal(Block):
+class Rehearsal(Part):
     """Where migrations are rehearsed, and within which limits."""
 
     _block_type_name = "Ignition Rehearsal"

@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import git
-from prefect.blocks.core import Block
 from pydantic import Field
 
+from blocks.part import Part
 from release.errors import SourceRefused, Unreachable
 from release.request import checked_ref
 
@@ -35,7 +35,7 @@ class Commit:
     author: str
 
 
-class Repository(Block):
+class Repository(Part):
     """Where the source is, and the worker's own mirror of it."""
 
     _block_type_name = "Ignition Repository"

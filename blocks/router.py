@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from prefect.blocks.core import Block
 from pydantic import Field
 
+from blocks.part import Part
 from release.counters import Counted, RouterLook
 from release.duration import say_duration
 from release.errors import BadConfiguration, RolloutFailed, Unreachable
@@ -38,7 +38,7 @@ _DRAIN_BITS = 0x08 | 0x10
 _FREE_ADDRESS = "127.0.0.1"
 
 
-class Router(Block, ABC):
+class Router(Part, ABC):
     """Sends users' requests to admitted instances. Every method is safe to repeat."""
 
     @abstractmethod

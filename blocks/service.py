@@ -16,11 +16,11 @@ from time import monotonic
 from typing import IO, Any
 
 import httpx
-from prefect.blocks.core import Block
 from pydantic import Field
 
 from blocks.auth import AuthFlow
 from blocks.http_client import ask, client, shown
+from blocks.part import Part
 from release.model import Check, Probe
 from release.verification import read_field
 
@@ -40,7 +40,7 @@ class SmokeRun:
     took: timedelta
 
 
-class Service(Block):
+class Service(Part):
     """The backend's HTTP interface. Every method takes another address than the public one."""
 
     _block_type_name = "Ignition Service"

@@ -1,6 +1,5 @@
 """One environment: the systems that a run talks to, together."""
 
-from prefect.blocks.core import Block
 from pydantic import Field
 
 from blocks.builder import Builder
@@ -10,6 +9,7 @@ from blocks.forge import Forge
 from blocks.ledger import Ledger
 from blocks.metrics import Metrics
 from blocks.on_call import OnCall
+from blocks.part import Part
 from blocks.registry import Registry
 from blocks.rehearsal import Rehearsal
 from blocks.repository import Repository
@@ -18,7 +18,7 @@ from blocks.service import Service
 from blocks.ticketing import Ticketing
 
 
-class Target(Block):
+class Target(Part):
     """Everything that one environment consists of.
 
     Saved as ``ignition-target/<environment>`` by ``ignition setup``. Its parts are blocks of their

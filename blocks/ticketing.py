@@ -3,16 +3,16 @@
 import re
 
 import httpx
-from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
+from blocks.part import Part
 from release.errors import Unreachable
 
 _TICKET = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]*")
 _BY_HAND = "close it by hand"
 
 
-class Ticketing(Block):
+class Ticketing(Part):
     """Comments on the deployment ticket and closes it."""
 
     _block_type_name = "Ignition Ticketing"

@@ -107,7 +107,7 @@ def _settle(run: Run, dead: Run, ended: FlowRun, ending: Ending, found: Recovery
         hint=what_to_do(ending, dead.environment, ""),
     )
     if ending is not Ending.ROLLBACK_FAILED:
-        release_environment(run.target, run.id, run.label, return_state=True)
+        release_environment(run.target, run.id, run.label, key="recovery", return_state=True)
     _say_on_run(ended, closed)
     good = ending is not Ending.ROLLBACK_FAILED
     return outcome.state(

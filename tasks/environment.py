@@ -16,8 +16,11 @@ def hold_environment(target: Target, run_id: str, owner: str, reason: str, run: 
 
 
 @step("Release environment", timeout=timedelta(seconds=30), retries=2)
-def release_environment(target: Target, run_id: str, run: str) -> bool:
-    """Give the lock back; False where the run did not hold it."""
+def release_environment(target: Target, run_id: str, run: str, *, key: str = "") -> bool:
+    """Give the lock back; False where the run did not hold it.
+
+    ``key`` tells a second call in one flow run apart: a recovery gives its own lock back too.
+    """
     released = target.ledger.release(target.environment, run_id)
     if released:
         get_run_logger().info("[%s] Lock      %s is free", run, target.environment)

@@ -45,6 +45,7 @@ def test_a_run_that_is_cancelled_at_its_gate_gives_the_environment_back(
         "REJECT",
     )
     operator.wait_for_ending(run, "Failed")
+    operator.wait_until_free("production")
 
     assert operator.look("production") == before
     assert operator.state(run) == "Cancelled"

@@ -20,7 +20,7 @@ from release.ledger import EventKind
 from release.model import Baseline, Probe, Release, ReleaseKind
 from release.plan import Plan
 from release.request import DeployRequest
-from release.rules import GateRules
+from release.rules import GateRules, RolloutRules
 from tests.fakes.orchestrator import FakeOrchestrator
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.gates]
@@ -64,11 +64,14 @@ def run(dsn: str, tmp_path: Path, httpserver: HTTPServer) -> Any:
         label=f"d-{run_id[:6]}",
         environment="production",
         runbook=conforming(text.replace(last, f"{last}- [ ] The customers were told\n")),
-        rules=SimpleNamespace(gate=GateRules(deadline=timedelta(seconds=6), signers=1)),
+        rules=SimpleNamespace(
+            gate=GateRules(deadline=timedelta(seconds=6), signers=1), rollout=RolloutRules()
+        ),
         settings=SimpleNamespace(
             notify=SimpleNamespace(blocks=("custom-webhook/team",), escalation=())
         ),
         approvers=approvers,
+        confirm_hold=lambda: None,
         target=SimpleNamespace(
             environment="production",
             ledger=ledger,

@@ -1,0 +1,211 @@
+"""What the recovery of a run leaves behind, for each way in which it can end."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State, StateType
+from prefect.runtime import flow_run
+
+import flows.recover
+import flows.rollback
+import tasks.restore
+from release.baseline import baseline_address
+from release.ledger import EventKind
+from release.model import Step
+from tests.fakes.environment import Environment, run_on
+
+Told = Callable[[], list[tuple[str, str]]]
+Recover = Callable[[str], Any]
+
+
+@pytest.fixture
+def recover(production: Environment, monkeypatch: pytest.MonkeyPatch) -> Recover:
+    """Runs the flow as its automation would."""
+
+    def begin(environment: str) -> Any:
+        return run_on(production, str(flow_run.root_flow_run_id or flow_run.id))
+
+    monkeypatch.setattr(flows.recover, "begin", begin)
+    monkeypatch.setattr(flows.rollback, "begin", begin)
+    monkeypatch.setattr(tasks.restore, "_HICCUPS", (0, 0))
+
+    def start(run_id: str) -> Any:
+        return flows.recover.recover(run_id, "production", return_state=True)
+
+    return start
+
+
+def run_that_ended(
+    production: Environment, state: StateType, *steps: Step, gate: bool = False
+) -> str:
+    """A deployment that had begun these steps, and holds the environment still."""
+
+    @flow(name="deploy")
+    def deploy(request: dict[str, str]) -> None: ...
+
+    with get_client(sync_client=True) as client:
+        request = {"version": "v1.1.0", "started_by": "Ada"}
+        run_id = client.create_flow_run(deploy, parameters={"request": request}).id
+        client.set_flow_run_state(run_id, State(type=state), force=True)
+    run = str(run_id)
+    production.ledger.acquire("production", run, "Ada", "v1.1.0")
+    for each in (Step.PLAN, *steps):
+        production.ledger.record("production", run, EventKind.STEP_BEGUN, step=each)
+    if gate:
+        production.ledger.record(
+            "production",
+            run,
+            EventKind.GATE_OPENED,
+            step=Step.CHECKLIST,
+            payload={"items": ["tests-passing"]},
+        )
+    return run
+
+
+def planned(production: Environment, run: str) -> None:
+    """What the run had written down before it touched anything: where to go back to."""
+    assert production.base
+    payload = {"baseline": baseline_address(production.base), "to": production.base.version}
+    production.ledger.record("production", run, EventKind.PLAN_MADE, payload=payload)
+
+
+def state_of(run: str) -> tuple[str, str]:
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(UUID(run)).state
+    assert state
+    return state.name or "", state.message or ""
+
+
+def endings(production: Environment, run: str) -> list[str]:
+    events = production.ledger.events("production", run, kinds=[EventKind.DEPLOYMENT_ENDED])
+    return [str(event.payload["ending"]) for event in events]
+
+
+def test_a_gate_whose_time_is_over_gives_the_environment_back(
+    recover: Recover, production: Environment, told: Told
+) -> None:
+    """The baseline serves on; whoever is next may deploy."""
+    run = run_that_ended(production, StateType.FAILED, Step.CHECKLIST, gate=True)
+
+    ended = recover(run)
+
+    assert ended.name == "Settled", ended
+    assert endings(production, run) == ["Expired"]
+    assert state_of(run)[0] == "Expired"
+    assert "not signed: tests-passing; production serves v1.0.0" in state_of(run)[1]
+    assert production.held_by() == "", "its own lock, which it took over from the run"
+    assert production.serves == "v1.0.0"
+    assert sorted(who for who, _ in told()) == ["/pager", "/team"]
+
+
+def test_a_run_that_was_cancelled_before_the_cutover_gives_the_environment_back(
+    recover: Recover, production: Environment
+) -> None:
+    """The baseline serves on, and the run stays Cancelled: that is what somebody wanted."""
+    run = run_that_ended(production, StateType.CANCELLED, Step.CHECKLIST, Step.BUILD)
+    planned(production, run)
+
+    ended = recover(run)
+
+    assert ended.name == "Settled", ended
+    assert endings(production, run) == ["Failed"]
+    assert state_of(run)[0] == "Cancelled"
+    assert production.held_by() == ""
+    assert production.serves == "v1.0.0"
+
+
+def test_a_run_that_crashed_in_its_watch_is_rolled_back(
+    recover: Recover, production: Environment
+) -> None:
+    """v1.0.0 serves again."""
+    run = run_that_ended(production, StateType.CRASHED, Step.BUILD, Step.DEPLOY, Step.POST)
+    planned(production, run)
+    production.replace_baseline()
+
+    ended = recover(run)
+
+    assert ended.name == "Settled", ended
+    assert endings(production, run) == ["RolledBack"]
+    assert state_of(run)[0] == "RolledBack"
+    assert production.serves == "v1.0.0"
+    assert production.held_by() == ""
+
+
+def test_a_baseline_that_does_not_come_up_stays_locked_and_calls_somebody(
+    recover: Recover, production: Environment, told: Told
+) -> None:
+    """v1.1.0 is all there is: nobody deploys onto it until a person has looked."""
+    run = run_that_ended(production, StateType.CRASHED, Step.BUILD, Step.DEPLOY, Step.POST)
+    planned(production, run)
+    production.replace_baseline()
+    image = production.images["v1.0.0"]
+    production.orchestrator.host.registry[image] = ("v1.0.0", "never-healthy")
+
+    ended = recover(run)
+
+    assert ended.name == "NeedsAPerson", ended
+    assert endings(production, run) == ["RollbackFailed"]
+    assert production.serves == "v1.1.0"
+    assert production.held_by() != ""
+    assert "/pager" in [who for who, _ in told()]
+
+
+def test_a_run_that_crashed_before_the_cutover_goes_on_once(
+    recover: Recover, production: Environment
+) -> None:
+    """The baseline serves meanwhile, and the run keeps its environment; the second time, not."""
+    run = run_that_ended(production, StateType.CRASHED, Step.CHECKLIST, Step.BUILD)
+    planned(production, run)
+
+    first = recover(run)
+    again = state_of(run)[0]
+    held = production.held_by()
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(run), State(type=StateType.CRASHED), force=True)
+    second = recover(run)
+
+    assert (first.name, again, held) == ("Resumed", "AwaitingRetry", run)
+    assert second.name == "Settled"
+    assert production.held_by() == ""
+    assert production.serves == "v1.0.0"
+
+
+def test_a_run_that_ended_by_itself_is_left_alone(
+    recover: Recover, production: Environment, told: Told
+) -> None:
+    """Its automation cannot know; nothing is written, nobody is told."""
+    run = run_that_ended(production, StateType.FAILED, Step.CHECKLIST)
+    production.ledger.release("production", run)
+
+    ended = recover(run)
+
+    assert ended.name == "NothingToDo", ended
+    assert endings(production, run) == []
+    assert told() == []
+
+
+def test_a_recovery_that_stopped_is_taken_up_by_the_next_one(
+    recover: Recover, production: Environment
+) -> None:
+    """The first one had taken the environment over and was killed: the second one ends both."""
+    run = run_that_ended(production, StateType.CANCELLED, Step.CHECKLIST, Step.BUILD)
+
+    @flow(name="recover")
+    def died(run_id: str, environment: str) -> None: ...
+
+    with get_client(sync_client=True) as client:
+        parameters = {"run_id": run, "environment": "production"}
+        first = str(client.create_flow_run(died, parameters=parameters).id)
+        client.set_flow_run_state(UUID(first), State(type=StateType.CRASHED), force=True)
+    production.ledger.take_over("production", (run,), first, "recover", "it was cancelled")
+
+    ended = recover(first)
+
+    assert ended.name == "Settled", ended
+    assert endings(production, run) == ["Failed"]
+    assert production.held_by() == ""
+    assert production.serves == "v1.0.0"
