@@ -3,7 +3,7 @@ BIN := .venv/bin
 PYTHON := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-gates bench bench-migrations bench-stalls bench-rollback bench-gates up down demo trials docs
+.PHONY: help setup lint test test-gates bench bench-migrations bench-stalls bench-rollback bench-gates up down demo trials chaos docs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ demo: setup ## a good release, then a bad one, with a client counting failed req
 TRIALS ?= 5
 trials: setup ## releases, good and bad, under load, each N times: TRIALS=1 ONLY=dies,leak
 	$(PYTHON) -m sandbox trials --rounds $(TRIALS) --only "$(ONLY)"
+
+ROUNDS ?= 1
+chaos: setup ## break something at each moment of a deployment: ROUNDS=3 ONLY=kill-run@build
+	$(PYTHON) -m sandbox chaos --rounds $(ROUNDS) --only "$(ONLY)"
 
 docs: setup ## the pages of settings and of the lint's rules, from the code
 	$(PYTHON) -m docs.settings

@@ -240,6 +240,10 @@ class EnvironmentSettings(Rules):
     staging: str = ""
     """The environment whose state is the evidence for this one ("tested in staging")."""
 
+    wait_for_others: Duration = Field(default=timedelta(), ge=timedelta(), le=timedelta(hours=24))
+    """How long a deployment waits for another run that holds the environment; 0 s: it is refused
+    at once. A rollback never waits: it takes over, or hands over."""
+
 
 class _Variables(EnvSettingsSource):
     """The environment. A variable's name holds no ``-``, so ``EU_WEST`` is ``eu-west``."""

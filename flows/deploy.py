@@ -100,7 +100,8 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
     target, service = run.target, run.settings.service
     with run.step(Step.PLAN):
         answers = check_systems(target, run.label)
-        hold_environment(target, run.id, request.started_by, request.notes, run.label)
+        who, why, wait = request.started_by, request.notes, run.rules.wait_for_others
+        hold_environment(target, run.id, who, why, run.label, wait)
         baseline = record_baseline(target, run.rules.watch, run.label)
         revision = resolve_release(target, request, service, run.label)
         schema = plan_schema(target, revision, baseline, service, run.label)

@@ -1,4 +1,4 @@
-"""`python -m sandbox up|down|status|code|demo|trials`."""
+"""`python -m sandbox up|down|status|code|demo|trials|chaos`."""
 
 import sys
 from typing import Annotated
@@ -66,6 +66,17 @@ def trials(
     from sandbox import trials as harness  # it brings Prefect along, which takes seconds
 
     sys.exit(0 if harness.trials(Sandbox.from_environment(), rounds, only) else 1)
+
+
+@app.command()
+def chaos(
+    rounds: Annotated[int, typer.Option(help="How often each.", min=1)] = 1,
+    only: Annotated[str, typer.Option(help="Names, with commas; empty: all.")] = "",
+) -> None:
+    """Break something at each moment of a deployment and check how it ends."""
+    from sandbox import chaos as harness  # it brings Prefect along, which takes seconds
+
+    sys.exit(0 if harness.chaos(Sandbox.from_environment(), rounds, only) else 1)
 
 
 def main() -> None:

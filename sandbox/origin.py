@@ -7,6 +7,7 @@ from. The same folders make the same commits, hash for hash.
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,15 +126,41 @@ def revision(origin: Path, name: str) -> str:
     return run(["git", "-C", origin, "rev-parse", f"{name}^{{commit}}"]).strip()
 
 
-def branch_off(origin: Path, name: str, new: str, message: str) -> str:
-    """Make a branch with one more commit, which changes nothing but the hash. Returns the hash.
+def branch_off(
+    origin: Path, name: str, new: str, message: str, files: Mapping[str, str] | None = None
+) -> str:
+    """Make a branch with one more commit, and return its hash.
 
-    The pipeline does not deploy a commit that serves already.
+    Without ``files`` (path: text) it changes nothing but the hash: the pipeline does not deploy a
+    commit that serves already.
     """
-    tree = ["commit-tree", f"{name}^{{tree}}", "-p", name, "-m", message]
-    made = run(["git", "-C", origin, *tree], environment=AUTHOR).strip()
-    run(["git", "-C", origin, "update-ref", f"refs/heads/{new}", made])
+    tree = with_files(origin, name, files) if files else f"{name}^{{tree}}"
+    made = git_in(origin, "commit-tree", tree, "-p", name, "-m", message)
+    git_in(origin, "update-ref", f"refs/heads/{new}", made)
     return made
+
+
+def with_files(origin: Path, name: str, files: Mapping[str, str]) -> str:
+    """The tree of a commit with some files added or replaced."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": f"{folder}/index"}
+        git_in(origin, "read-tree", name, environment=index)
+        for path, text in files.items():
+            blob = git_in(origin, "hash-object", "-w", "--stdin", stdin=text.encode())
+            entry = f"100644,{blob},{path}"
+            git_in(origin, "update-index", "--add", "--cacheinfo", entry, environment=index)
+        return git_in(origin, "write-tree", environment=index)
+
+
+def git_in(
+    origin: Path,
+    *arguments: str,
+    stdin: bytes | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Run git in the bare repository as the backend's team, and return its answer."""
+    variables = AUTHOR | dict(environment or {})
+    return run(["git", "-C", str(origin), *arguments], environment=variables, stdin=stdin).strip()
 
 
 def export(origin: Path, name: str, folder: Path, *paths: str) -> None:

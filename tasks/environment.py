@@ -3,16 +3,49 @@
 from datetime import timedelta
 
 from prefect import get_run_logger
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random,
+)
 
 from blocks.target import Target
+from release.duration import say_duration
+from release.errors import EnvironmentLocked
 from tasks.step import step
 
+_LOOK_EVERY = (2.0, 4.0)  # seconds: runs that wait for the same environment do not ask in step
+_LONGEST = timedelta(hours=25)  # what the settings allow, and an hour
 
-@step("Hold environment", timeout=timedelta(seconds=30), retries=2)
-def hold_environment(target: Target, run_id: str, owner: str, reason: str, run: str) -> None:
-    """Take the environment's lock for the run. Raises EnvironmentLocked with the holder's name."""
-    target.ledger.acquire(target.environment, run_id, owner or "unnamed", reason)
-    get_run_logger().info("[%s] Plan      %s is held by this run", run, target.environment)
+
+@step("Hold environment", timeout=_LONGEST, retries=2)
+def hold_environment(
+    target: Target, run_id: str, owner: str, reason: str, run: str, wait: timedelta = timedelta()
+) -> None:
+    """Take the environment's lock for the run; wait as long as told for a run that holds it.
+
+    Raises EnvironmentLocked with the holder's name once the wait is over.
+    """
+    log, said = get_run_logger(), ""
+
+    def say(state: RetryCallState) -> None:
+        nonlocal said
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, EnvironmentLocked) and error.what != said:
+            said = error.what
+            log.info("[%s] Plan      waits up to %s: %s", run, say_duration(wait), said)
+
+    waiting = Retrying(
+        retry=retry_if_exception_type(EnvironmentLocked),
+        stop=stop_after_delay(wait.total_seconds()),
+        wait=wait_random(*_LOOK_EVERY),
+        before_sleep=say,
+        reraise=True,
+    )
+    waiting(target.ledger.acquire, target.environment, run_id, owner or "unnamed", reason)
+    log.info("[%s] Plan      %s is held by this run", run, target.environment)
 
 
 @step("Release environment", timeout=timedelta(seconds=30), retries=2)

@@ -151,9 +151,15 @@ class Operator:
 
     def wait_for_step(self, flow_run: str, step: Step) -> None:
         """Wait until a run has begun one of the runbook's steps."""
+        self.wait_for_event_of(flow_run, EventKind.STEP_BEGUN, step)
+
+    def wait_for_event_of(self, flow_run: str, kind: EventKind, step: str = "") -> None:
+        """Wait until the ledger has an event of a run."""
         wait_until(
-            lambda: step in self.steps_begun(flow_run),
-            what=f"the beginning of {step!r} in {flow_run}",
+            lambda: any(
+                step in ("", found) for found, _ in witness.events(self.sandbox, flow_run, kind)
+            ),
+            what=f"{kind.value} {step} of {flow_run}",
             seconds=RUN_TIMEOUT,
             hint=f"read {self.sandbox.logs}",
         )

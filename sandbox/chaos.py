@@ -1,0 +1,312 @@
+"""`make chaos`: a deployment is hit at one moment, again and again, and has to end well each time.
+
+Everything goes to staging, with users on it, and every release brings a migration of its own.
+"""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psycopg
+
+from sandbox import configuration, environments, faults, markdown, origin, prefect, stack, witness
+from sandbox.chaos_table import CELLS, HEAD, RATE, Cell, Fault, Result, Seen, chosen, rows
+from sandbox.commands import run, wait_until
+from sandbox.errors import NotReady, SandboxError
+from sandbox.layout import CHECKOUT, Sandbox
+from sandbox.moments import AT, Subject, World
+from sandbox.traffic import Traffic, TrafficReport
+from sandbox.witness import Lookout
+
+if TYPE_CHECKING:
+    from cli.runs import RunView
+
+DOCUMENT = markdown.DOCS / "chaos.md"
+KEPT = CHECKOUT / ".chaos"  # results, and the logs of cells that ended wrong
+RUN_TIMEOUT = timedelta(minutes=4)
+SETTLE_TIMEOUT = 300.0  # seconds
+TAIL = 2.0  # seconds of traffic after it is settled
+MIGRATIONS = "app/backend/migrations"
+FIRST_FILE = 100
+# Each file writes one row, so that one that is applied twice is seen. What comes after the row
+# holds the file open long enough to be hit.
+TABLE = "CREATE TABLE chaos_effects (file text NOT NULL);\n"
+EFFECT = "INSERT INTO chaos_effects VALUES ('{file}');\nSELECT pg_sleep(1.5);\n"
+ENDS_A_RUN = {
+    *(Fault.KILL_RUN, Fault.KILL_ROLLBACK, Fault.KILL_BOTH, Fault.HANG),
+    *(Fault.CANCEL, Fault.CANCEL_TWICE, Fault.REGISTRY_GONE, Fault.ORIGIN_GONE),
+}
+
+
+def chaos(sandbox: Sandbox, rounds: int, only: str) -> bool:
+    """Play each chosen cell ``rounds`` times; True if each ended right every time.
+
+    Results replace those that are kept of the same cells, and docs/chaos.md shows all that are
+    kept. Raises SandboxError where this sandbox is up already, or for an unknown cell.
+    """
+    cells = chosen(only)
+    if stack.running_parts(sandbox):
+        raise SandboxError(f"{sandbox.folder} is up; type: make down, then: make chaos")
+    # Before anything imports Prefect, which reads the server's address once.
+    os.environ.update(sandbox.variables() | configuration.secrets(sandbox))
+    done: list[Result] = []
+    try:
+        stack.up(sandbox)
+        field = Field(sandbox)
+        field.prepare()
+        for round in range(1, rounds + 1):
+            for number, cell in enumerate(cells, start=1):
+                say(f"\nround {round} of {rounds}, {number} of {len(cells)}: {cell.name}")
+                done.append(field.play(cell))
+                keep(done)
+    finally:
+        stack.down(sandbox)
+    show(done)
+    return all(not result.wrongs for result in done)
+
+
+@dataclass
+class Field:
+    """A sandbox, its users, and a line of releases, each with one migration more."""
+
+    sandbox: Sandbox
+    branch: str = "main"
+    numbers: Any = field(default_factory=lambda: count(FIRST_FILE))  # of our migrations
+    world: World = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.world = World(self.sandbox)
+
+    def prepare(self) -> None:
+        """Let a release serve that has made the table into which each migration writes."""
+        say("\na good release is deployed first")
+        version, _, _ = self.release("before anything is broken", TABLE)
+        ended = self.follow(self.start(version))
+        if ended.state != "Deployed":
+            raise SandboxError(f"it ended as {ended.state}: {ended.message}")
+
+    def play(self, cell: Cell) -> Result:
+        """Deploy under traffic, hit it at the moment, wait until it is settled, and look."""
+        before = environments.served_version(self.sandbox.staging) or ""
+        version, commit, file = self.release(cell.name, EFFECT)
+        if cell.is_rollback:
+            self.follow(self.start(version))
+        url = self.sandbox.staging.public_url
+        with Lookout(url) as lookout, Traffic(url, rate=RATE) as client:
+            instances, pinned = frozenset(self.world.instances()), self.pinned()
+            began = self.start_rollback() if cell.is_rollback else self.start(version)
+            subject = Subject(
+                began.id, began.label, version, commit, file, before, pinned, instances
+            )
+            came = self.world.await_moment(cell.moment, subject, lookout, RUN_TIMEOUT)
+            at = time.time()
+            if came:
+                faults.inject(self.sandbox, cell.fault, began.id)
+            settled = self.await_settled(subject)
+            over = time.time()
+            faults.mend(self.sandbox)
+            time.sleep(TAIL)  # how long it is looked at, not a wait for something
+            report = client.stop()
+        seen = self.look(cell, subject, came, at, over if settled else None, report)
+        return self.tell(cell, seen, began.id, report)
+
+    # ---- deployments
+
+    def release(self, notes: str, sql: str) -> tuple[str, str, str]:
+        """One commit more, on a branch of its own, with one migration more.
+
+        Returns its version, its hash, and the migration's version.
+        """
+        repository = self.sandbox.origin
+        taken = {*run(["git", "-C", repository, "tag", "--list"]).split()}
+        number = next(self.numbers)
+        version = next(v for minor in count(number) if (v := f"v1.{minor}.0") not in taken)
+        file = f"{number:04d}"
+        files = {f"{MIGRATIONS}/{file}_chaos.sql": sql.format(file=file)}
+        own = f"chaos/{version}"
+        message = f"Release {version}: {notes}"
+        commit = origin.branch_off(repository, self.branch, own, message, files)
+        self.branch = own
+        return version, commit, file
+
+    def start(self, version: str) -> "RunView":
+        """Start the deployment of the newest release."""
+        return self._start("deploy", {"version": version, "ref": self.branch}, version)
+
+    def start_rollback(self) -> "RunView":
+        """Start a rollback to what served before."""
+        reason = "P0: orders are charged twice"
+        return self._start("rollback", {"reason": reason, "to": ""}, "rollback")
+
+    def _start(self, flow: str, request: Mapping[str, str], name: str) -> "RunView":
+        from cli.runs import start
+
+        parameters = {"request": {**request, "started_by": "chaos"}, "environment": AT}
+        return start(f"{flow}/{AT}", parameters, name, [f"env:{AT}"])
+
+    def follow(self, started: "RunView") -> "RunView":
+        """Wait for a run's end."""
+        from cli.runs import follow
+
+        return follow(started, lambda seen: None, within=RUN_TIMEOUT)
+
+    # ---- what comes of it
+
+    def await_settled(self, subject: Subject) -> bool:
+        """Wait until nothing is under way any more; False where that does not come."""
+        try:
+            wait_until(
+                lambda: self.is_settled(subject),
+                what=f"an end to {subject.label}",
+                seconds=SETTLE_TIMEOUT,
+                hint=f"read {self.sandbox.logs}",
+            )
+        except NotReady:
+            return False
+        return True
+
+    def is_settled(self, subject: Subject) -> bool:
+        """Whether the run has ended and was written down or recovered, and nobody holds a lock."""
+        run_id = subject.run_id
+        try:
+            if self.world.unfinished() or witness.lock_holder(self.sandbox, AT):
+                return False
+            return bool(self.world.ending(run_id)) or self.world.recovered(run_id)
+        except (httpx.HTTPError, psycopg.OperationalError):
+            return False  # it is one of those that are broken just now
+
+    def look(
+        self,
+        cell: Cell,
+        subject: Subject,
+        came: bool,
+        at: float,
+        over: float | None,
+        report: TrafficReport,
+    ) -> Seen:
+        """Everything that may be wrong now."""
+        wait_until(
+            lambda: prefect.server_answers(self.sandbox),
+            what="an answer from the Prefect server",
+            seconds=prefect.START_TIMEOUT,
+            hint=f"read {self.sandbox.logs}",
+        )
+        world, version = self.world, subject.version
+        tag = self.sandbox.origin / "refs/tags" / version
+        after = [sample for sample in report.samples if over and sample.sent_at > over]
+        ours = f"{FIRST_FILE:04d}"
+        return Seen(
+            version=version,
+            before=subject.before,
+            came=came,
+            ending=world.ending(subject.run_id),
+            state=world.state(subject.run_id),
+            serves=environments.served_version(self.sandbox.staging) or "",
+            answered_after=dict(Counter(sample.version for sample in after)),
+            requests=report.requests,
+            failed=report.failed,
+            in_hand_after=world.in_hand(at) if cell.fault in ENDS_A_RUN else None,
+            settled_after=over - at if over else None,
+            held_by=witness.lock_holder(self.sandbox, AT),
+            containers=witness.instances(self.sandbox.staging),
+            pinned=self.pinned(),
+            waiting=world.unfinished(),
+            tag=origin.revision(self.sandbox.origin, version) if tag.exists() else "",
+            commit=subject.commit,
+            applied=dict(world.ask("SELECT file, count(*) FROM chaos_effects GROUP BY file")),
+            recorded=[file for file in world.recorded_files() if file > ours],
+            invalid_indexes=world.ask("SELECT count(*) FROM pg_index WHERE NOT indisvalid")[0][0],
+        )
+
+    def pinned(self) -> str:
+        """The image that a reboot would bring up."""
+        return witness.pinned(self.sandbox.staging)
+
+    # ---- what is said and kept
+
+    def tell(self, cell: Cell, seen: Seen, run_id: str, report: TrafficReport) -> Result:
+        """Say how a cell went, and keep the log of one that went wrong."""
+        result = Result.of(cell, seen)
+        hand = "–" if seen.in_hand_after is None else f"{seen.in_hand_after:.1f} s"
+        settled = "never" if seen.settled_after is None else f"{seen.settled_after:.1f} s"
+        say(f"  {result.ending}, {result.serves} serves; in hand: {hand}, settled: {settled}")
+        say(f"  {seen.failed:,} of {seen.requests:,} requests failed")
+        for wrong in result.wrongs:
+            say(f"  WRONG: {wrong}")
+        if result.wrongs:
+            say(f"  see {self.keep_log(cell, seen, run_id, report)}")
+            self.free()
+        return result
+
+    def free(self) -> None:
+        """Give the environment back after a cell that left it held, for those that follow."""
+        if witness.lock_holder(self.sandbox, AT):
+            program = self.sandbox.programs / "ignition"
+            run([program, "unlock", AT, "--as", "chaos", "--reason", "the cell ended wrong"])
+
+    def keep_log(self, cell: Cell, seen: Seen, run_id: str, report: TrafficReport) -> Path:
+        """Write down what a wrong ending can be understood from."""
+        KEPT.mkdir(exist_ok=True)
+        file = KEPT / f"{cell.name}-{datetime.now(UTC):%H%M%S}.log"
+        query = (
+            "SELECT at, run_id, kind, step, payload::text FROM ledger_events"
+            " WHERE environment = %s ORDER BY seq DESC LIMIT 60"
+        )
+        with psycopg.connect(self.sandbox.ledger_url) as ledger:
+            events = ledger.execute(query, (AT,)).fetchall()
+        lines = [
+            json.dumps(asdict(seen), indent=2, default=list),
+            *(f"failed {line}" for line in witness.failures(report)),
+            *(" ".join(str(value) for value in event)[:400] for event in reversed(events)),
+            *(
+                f"{datetime.fromtimestamp(at, UTC):%H:%M:%S.%f} {line}"
+                for at, line in witness.log(self.sandbox, run_id)
+            ),
+        ]
+        file.write_text("\n".join(lines) + "\n")
+        return file
+
+
+def kept() -> list[Result]:
+    """The results of earlier calls."""
+    file = KEPT / "results.json"
+    found: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+    return [Result.from_json(values) for values in found]
+
+
+def keep(done: Sequence[Result]) -> None:
+    """Replace what is kept of these cells, and show everything that is kept in the document."""
+    again = {result.cell for result in done}
+    all_of_them = [*(result for result in kept() if result.cell not in again), *done]
+    KEPT.mkdir(exist_ok=True)
+    (KEPT / "results.json").write_text(json.dumps([asdict(r) for r in all_of_them], indent=2))
+    markdown.put(DOCUMENT, "chaos", markdown.table(HEAD, rows(all_of_them), right=(5, 6, 7)))
+
+
+def show(done: Sequence[Result]) -> None:
+    """Print the table of these cells."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*HEAD)
+    there = {result.cell for result in done}
+    for row in rows(done, [cell for cell in CELLS if cell.name in there]):
+        table.add_row(*row)
+    Console(width=160).print(table)
+    wrong = [result for result in done if result.wrongs]
+    for result in wrong:
+        say(f"{result.cell}: {'; '.join(result.wrongs)}")
+    say(f"{len(done) - len(wrong)} of {len(done)} ended right")
+
+
+def say(line: str) -> None:
+    """One line of progress."""
+    print(line, flush=True)
