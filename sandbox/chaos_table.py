@@ -76,7 +76,6 @@ class Cell:
     why: str
     cut: bool = False  # the fault itself takes the service from its users
     within: float = AT_ONCE  # seconds until it is in hand
-    in_ci: bool = False
 
     @property
     def name(self) -> str:
@@ -112,13 +111,11 @@ _ON_CRASH = {
 
 
 def _killed() -> Iterable[Cell]:
-    sampled = (Moment.MIGRATING, Moment.ADMITTED)
     for moment, (endings, why) in _ON_CRASH.items():
-        yield Cell(Fault.KILL_RUN, moment, endings, why, in_ci=moment in sampled)
+        yield Cell(Fault.KILL_RUN, moment, endings, why)
     again = "a rollback is done again from its beginning, which is safe"
     for moment in (Moment.ROLLBACK, Moment.RESTARTED, Moment.RESTORED):
-        in_ci = moment is Moment.RESTARTED
-        yield Cell(Fault.KILL_ROLLBACK, moment, (BACK,), again, in_ci=in_ci)
+        yield Cell(Fault.KILL_ROLLBACK, moment, (BACK,), again)
 
 
 def _unheard() -> Iterable[Cell]:
@@ -135,8 +132,7 @@ def _survived() -> Iterable[Cell]:
         yield Cell(Fault.KILL_WORKER, moment, (DEPLOYED,), lives)
     asks = "the run asks the server again until it answers"
     for moment in (Moment.PLAN, Moment.BUILD, Moment.STARTED, Moment.WATCH):
-        in_ci = moment is Moment.STARTED
-        yield Cell(Fault.KILL_SERVER, moment, (DEPLOYED,), asks, in_ci=in_ci)
+        yield Cell(Fault.KILL_SERVER, moment, (DEPLOYED,), asks)
     tried = "tried again"
     yield Cell(Fault.REGISTRY, Moment.BUILD, (DEPLOYED,), tried)
     yield Cell(Fault.REGISTRY, Moment.DEPLOY, (DEPLOYED,), "the image is on the host or comes late")
@@ -164,7 +160,7 @@ def _given_up() -> Iterable[Cell]:
 CELLS = (*_killed(), *_unheard(), *_survived(), *_given_up())
 
 
-def chosen(only: str, in_ci: bool = False) -> tuple[Cell, ...]:
+def chosen(only: str) -> tuple[Cell, ...]:
     """The cells whose names are given, with commas; all, where none is.
 
     Raises SandboxError for a name that there is not.
@@ -174,8 +170,7 @@ def chosen(only: str, in_ci: bool = False) -> tuple[Cell, ...]:
     unknown = [name for name in names if name not in there]
     if unknown:
         raise SandboxError(f"there is no {unknown[0]!r}; there are: {', '.join(there)}")
-    found = tuple(there[name] for name in names) if names else CELLS
-    return tuple(cell for cell in found if cell.in_ci) if in_ci else found
+    return tuple(there[name] for name in names) if names else CELLS
 
 
 # ---- what was seen, and what is wrong with it
