@@ -53,6 +53,7 @@ class Scenario:
     rate: float = RATE
     watch: str = WATCH
     p0: bool = False  # somebody declares one during the watch
+    metrics: bool = True  # whether Prometheus runs
 
     @property
     def stays(self) -> bool:
@@ -177,6 +178,24 @@ SCENARIOS = (
         says="P0 declared",
         watch=P0_WATCH,
         p0=True,
+    ),
+    Scenario(
+        "metrics-down-good",
+        "a good release, and the metrics server is down",
+        "main",
+        DEPLOYED,
+        "that it is not measured is not the release being bad; router and probes are judged",
+        metrics=False,
+    ),
+    Scenario(
+        "metrics-down-bad",
+        "6 % errors, and the metrics server is down",
+        "bad/errors-6",
+        ROLLED_BACK,
+        "the router counts the same errors",
+        harm=Harm(share=0.08),
+        says="5xx|error rate",
+        metrics=False,
     ),
     Scenario(
         "idle-good",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from release.ledger import EventKind
 from release.model import Step
-from sandbox import configuration, environments, markdown, origin, stack, witness
+from sandbox import configuration, environments, markdown, origin, prometheus, stack, witness
 from sandbox.commands import run, wait_until
 from sandbox.errors import SandboxError
 from sandbox.layout import CHECKOUT, Sandbox
@@ -99,7 +99,11 @@ def play(sandbox: Sandbox, scenario: Scenario) -> Trial:
     """Deploy a release of one kind under load, look at what came of it, and clean up."""
     version = next_version(sandbox)
     before = environments.served_version(sandbox.staging) or ""
-    with watching_for(sandbox, scenario.watch), traffic(sandbox, scenario.rate) as client:
+    with (
+        watching_for(sandbox, scenario.watch),
+        metrics(sandbox, scenario.metrics),
+        traffic(sandbox, scenario.rate) as client,
+    ):
         started = deploy(sandbox, scenario.branch, version, scenario.title)
         p0 = declare_p0(sandbox, started) if scenario.p0 else None
         ended = follow(started)
@@ -128,6 +132,20 @@ def play(sandbox: Sandbox, scenario: Scenario) -> Trial:
         cleaned_up=clean_up(scenario, ended.state),
     )
     return tell(sandbox, scenario, seen, ended.id, report)
+
+
+@contextmanager
+def metrics(sandbox: Sandbox, there: bool) -> Iterator[None]:
+    """Stop Prometheus for a while, unless it is to be there."""
+    if there:
+        yield
+        return
+    prometheus.stop(sandbox)
+    try:
+        yield
+    finally:
+        prometheus.ensure_prometheus(sandbox)
+        prometheus.wait_for_data(sandbox)
 
 
 @contextmanager
