@@ -22,6 +22,7 @@ from release.model import Baseline, Instance, Release, Step, image_of
 from release.notice import gate_opened
 from release.outcome import Ending, ending_of_failure, explain, hint_of, one_line
 from release.plan import Plan
+from release.recovery import planned_baseline
 from release.rehearsal import Rehearsal
 from release.request import DeployRequest, RollbackRequest, checked
 from release.rollback import after_failure
@@ -38,7 +39,7 @@ from tasks.notification import notify, page_of
 from tasks.plan import make_plan, resolve_release
 from tasks.rehearsal import rehearse_migrations
 from tasks.release import prepare_release
-from tasks.restore import serve_baseline
+from tasks.restore import find_baseline, serve_baseline
 from tasks.rollout import (
     admit_instances,
     await_healthy,
@@ -102,7 +103,7 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
         answers = check_systems(target, run.label)
         who, why, wait = request.started_by, request.notes, run.rules.wait_for_others
         hold_environment(target, run.id, who, why, run.label, wait)
-        baseline = record_baseline(target, run.rules.watch, run.label)
+        baseline = baseline_of(run)
         revision = resolve_release(target, request, service, run.label)
         schema = plan_schema(target, revision, baseline, service, run.label)
         rehearsal = rehearse(run, schema.expand, baseline)
@@ -112,6 +113,19 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
         where = {"baseline": baseline_address(baseline), "to": baseline.version}
         run.record(EventKind.PLAN_MADE, payload=where)  # from which a recovery knows the way back
         return plan
+
+
+def baseline_of(run: Run) -> Baseline:
+    """What served before this run.
+
+    A run that goes on after it has changed what serves, and whose results are lost, would measure
+    its own release: then what its first plan wrote down counts.
+    """
+    baseline = record_baseline(run.target, run.rules.watch, run.label)
+    planned = planned_baseline(run.target.ledger.run_events(run.id, EventKind.PLAN_MADE))
+    if planned in ("", baseline_address(baseline)):
+        return baseline
+    return find_baseline(run.target, planned, run.settings.service, run.rules.rollout, run.label)
 
 
 def rehearse(run: Run, files: Sequence[MigrationFile], baseline: Baseline) -> Rehearsal:

@@ -119,6 +119,12 @@ def recovery_of(events: Sequence[Event], state: str) -> Recovery:
     return Recovery(Action.SETTLE, what)
 
 
+def planned_baseline(events: Sequence[Event]) -> str:
+    """Where a deployment is to go back to, as its plan wrote it down; "" before there is one."""
+    planned = [event for event in events if event.kind == EventKind.PLAN_MADE]
+    return str(planned[0].payload.get("baseline", "")) if planned else ""
+
+
 _TOUCHES_INSTANCES = frozenset({Step.DEPLOY, Step.VERIFY, Step.POST, Step.ROLLBACK})
 
 

@@ -41,7 +41,7 @@ FIRST_FILE = 100
 TABLE = "CREATE TABLE chaos_effects (file text NOT NULL);\n"
 EFFECT = "INSERT INTO chaos_effects VALUES ('{file}');\nSELECT pg_sleep(1.5);\n"
 ENDS_A_RUN = {
-    *(Fault.KILL_RUN, Fault.KILL_ROLLBACK, Fault.KILL_BOTH, Fault.HANG),
+    *(Fault.KILL_RUN, Fault.FORGET, Fault.KILL_ROLLBACK, Fault.KILL_BOTH, Fault.HANG),
     *(Fault.CANCEL, Fault.CANCEL_TWICE, Fault.REGISTRY_GONE, Fault.ORIGIN_GONE),
 }
 

@@ -25,6 +25,7 @@ class Fault(StrEnum):
     """What is done to the deployment."""
 
     KILL_RUN = "the run's process is killed"
+    FORGET = "the run's process is killed, and the results of its steps are lost"
     KILL_ROLLBACK = "the rollback's process is killed"
     KILL_WORKER = "the worker is killed, and started again"
     KILL_BOTH = "the worker and the run are killed, the worker is started again"
@@ -113,6 +114,9 @@ _ON_CRASH = {
 def _killed() -> Iterable[Cell]:
     for moment, (endings, why) in _ON_CRASH.items():
         yield Cell(Fault.KILL_RUN, moment, endings, why)
+    for moment in (Moment.TAG, Moment.MIGRATED, Moment.WATCHED):
+        lost = "each step asks the world what is true already"
+        yield Cell(Fault.FORGET, moment, (DEPLOYED,), lost)
     again = "a rollback is done again from its beginning, which is safe"
     for moment in (Moment.ROLLBACK, Moment.RESTARTED, Moment.RESTORED):
         yield Cell(Fault.KILL_ROLLBACK, moment, (BACK,), again)

@@ -1,6 +1,7 @@
 """What breaks under a deployment, for real: processes are killed, servers go and come back."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,11 @@ def mend(sandbox: Sandbox) -> None:
 
 def _kill_run(sandbox: Sandbox, run_id: str) -> None:
     _signal(run_id, signal.SIGKILL)
+
+
+def _forget(sandbox: Sandbox, run_id: str) -> None:
+    _kill_run(sandbox, run_id)
+    shutil.rmtree(sandbox.prefect_home / "storage")
 
 
 def _hang(sandbox: Sandbox, run_id: str) -> None:
@@ -130,6 +136,7 @@ def _for_a_while() -> Iterator[None]:
 
 _FAULTS: dict[Fault, Callable[[Sandbox, str], None]] = {
     Fault.KILL_RUN: _kill_run,
+    Fault.FORGET: _forget,
     Fault.KILL_ROLLBACK: _kill_run,
     Fault.KILL_WORKER: _kill_worker,
     Fault.KILL_BOTH: _kill_both,
