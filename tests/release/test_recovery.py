@@ -8,7 +8,14 @@ import pytest
 from release.errors import BadRequest
 from release.ledger import Event, EventKind
 from release.model import Step
-from release.recovery import Action, OpenGate, open_gate_of, recovery_of, run_of
+from release.recovery import (
+    Action,
+    OpenGate,
+    open_gate_of,
+    planned_baseline,
+    recovery_of,
+    run_of,
+)
 
 AT = datetime(2026, 11, 3, 14, 2, tzinfo=UTC)
 RUN = "1874ab00-0000-4000-8000-000000000000"
@@ -209,3 +216,11 @@ def test_a_run_is_found_in_what_an_automation_sends(sent: str) -> None:
 def test_what_names_no_run_is_refused(sent: str) -> None:
     with pytest.raises(BadRequest, match="names no run"):
         run_of(sent)
+
+
+def test_the_first_plan_says_where_a_run_is_to_go_back_to() -> None:
+    """One that was made again, after the release served, would name the release itself."""
+    again = event(EventKind.PLAN_MADE, baseline="r/api@sha256:22", to="v1.1.0")
+
+    assert planned_baseline([]) == ""
+    assert planned_baseline([PLAN, again]) == "r/api@sha256:11"
