@@ -48,7 +48,9 @@ def recover(run_id: str = "", environment: str = "staging") -> State[Any]:
         ended, holders = _read(run_of(run_id))
         # Of this environment alone: anybody can start this flow with the run of another one.
         events = read_events(run.target, str(ended.id), run.label)
-        found = recovery_of(events, ended.state.type.value if ended.state else "")
+        found = recovery_of(
+            events, ended.state.type.value if ended.state else "", ended.run_count or 0
+        )
         dead = replace(run, id=str(ended.id), label=short_run(str(ended.id)))
         get_run_logger().info("[%s] Recover   %s", dead.label, found.sentence)
         if found.action is Action.NOTHING:
@@ -75,7 +77,8 @@ def _nothing(run: Run, holders: Sequence[str], found: Recovery) -> State[Any]:
 
 def _resume(dead: Run, ended: FlowRun, found: Recovery) -> State[Any]:
     """Let the run go on. It keeps its lock; what is done is kept under its id, and skipped."""
-    dead.record(EventKind.RESUMED, payload={"sentence": found.sentence})
+    payload = {"sentence": found.sentence, "begun": ended.run_count or 0}
+    dead.record(EventKind.RESUMED, key=str(found.attempt), payload=payload)
     again: State[Any] = Scheduled(name="AwaitingRetry", message=found.sentence)
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(ended.id, again, force=True)

@@ -47,6 +47,7 @@ class Recovery:
     to: str = ""  # of a rollback: the baseline, as a rollback is told it
     version: str = ""  # … and its version
     finishes: bool = False  # the run was a rollback itself, which is done when this one is
+    attempt: int = 0  # of a resumption: which one
 
 
 def run_of(resource: str) -> str:
@@ -90,11 +91,12 @@ _HOW = {
 }
 
 
-def recovery_of(events: Sequence[Event], state: str) -> Recovery:
+def recovery_of(events: Sequence[Event], state: str, begun: int) -> Recovery:
     """Decide from a run's events what is to be done after it has ended as ``state``.
 
     ``state`` is the type that Prefect gives: FAILED, CANCELLED or CRASHED; COMPLETED where somebody
-    set that by hand, because our own runs write their end before they have it.
+    set that by hand, because our own runs write their end before they have it. ``begun`` is how
+    often the run has begun, as Prefect counts it.
 
     A run that crashed goes on once, as long as users meet only the baseline, or the release has
     passed its watch. Where instances were touched, the baseline is restored; a rollback that was
@@ -114,9 +116,27 @@ def recovery_of(events: Sequence[Event], state: str) -> Recovery:
     what = f"the run {how} {'after its watch had passed' if passed else f'in {str(later[-1])!r}'}"
     if touched and (not passed or Step.ROLLBACK in later):
         return _back(events, what)
-    if state == "CRASHED" and EventKind.RESUMED not in kinds:
-        return Recovery(Action.RESUME, f"{what}; it goes on where it stopped, once")
+    attempt = _attempt(events, begun)
+    if state == "CRASHED" and attempt:
+        sentence = f"{what}; it goes on where it stopped, once"
+        return Recovery(Action.RESUME, sentence, attempt=attempt)
     return Recovery(Action.SETTLE, what)
+
+
+def _attempt(events: Sequence[Event], begun: int) -> int:
+    """Which resumption would be next; 0 where the run has had its chance.
+
+    A worker may say late that the process died which a recovery killed: a run that has not begun
+    since it was resumed has not crashed again. Neither is it resumed for ever, by a worker that
+    cannot start it.
+    """
+    resumed = [event for event in events if event.kind == EventKind.RESUMED]
+    if any(event.payload.get("begun") != begun for event in resumed):
+        return 0
+    return len(resumed) + 1 if len(resumed) < _MOST_RESUMPTIONS else 0
+
+
+_MOST_RESUMPTIONS = 3
 
 
 def planned_baseline(events: Sequence[Event]) -> str:

@@ -165,7 +165,8 @@ def test_a_run_that_crashed_before_the_cutover_goes_on_once(
     again = state_of(run)[0]
     held = production.held_by()
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(UUID(run), State(type=StateType.CRASHED), force=True)
+        for state in (StateType.PENDING, StateType.RUNNING, StateType.CRASHED):
+            client.set_flow_run_state(UUID(run), State(type=state), force=True)
     second = recover(run)
 
     assert (first.name, again, held) == ("Resumed", "AwaitingRetry", run)

@@ -82,7 +82,7 @@ WAITING = [TAKEN, PLANNED, ASKED, OPENED]
 def test_only_a_run_that_changed_nothing_is_settled(
     events: list[Event], state: str, action: Action, says: str
 ) -> None:
-    found = recovery_of(events, state)
+    found = recovery_of(events, state, 1)
     assert found.action is action
     assert found.sentence.startswith(says)
 
@@ -92,8 +92,8 @@ def test_a_run_that_crashed_before_the_cutover_goes_on_once(step: Step) -> None:
     """What serves is the baseline, and what the run has done is found when it goes on."""
     crashed = [*WAITING, CLOSED, TAGGED, event(EventKind.STEP_BEGUN, step)]
 
-    first = recovery_of(crashed, "CRASHED")
-    second = recovery_of([*crashed, event(EventKind.RESUMED)], "CRASHED")
+    first = recovery_of(crashed, "CRASHED", 1)
+    second = recovery_of([*crashed, event(EventKind.RESUMED, begun=1)], "CRASHED", 2)
 
     assert first.action is Action.RESUME
     assert first.sentence == f"the run crashed in {step.value!r}; it goes on where it stopped, once"
@@ -103,9 +103,20 @@ def test_a_run_that_crashed_before_the_cutover_goes_on_once(step: Step) -> None:
     )
 
 
+def test_a_late_word_of_the_death_that_was_seen_to_is_no_second_crash() -> None:
+    """The run has not begun again since; a worker that never gets it to begin ends that."""
+    crashed = [*WAITING, CLOSED, TAGGED]
+    resumed = event(EventKind.RESUMED, begun=1)
+
+    attempts = [recovery_of([*crashed, *[resumed] * n], "CRASHED", 1) for n in range(4)]
+
+    assert [found.action for found in attempts] == [*[Action.RESUME] * 3, Action.SETTLE]
+    assert [found.attempt for found in attempts] == [1, 2, 3, 0]
+
+
 @pytest.mark.parametrize("state", ["CANCELLED", "FAILED", "COMPLETED"])
 def test_what_a_person_ended_before_the_cutover_is_not_resumed(state: str) -> None:
-    found = recovery_of([*WAITING, CLOSED, TAGGED], state)
+    found = recovery_of([*WAITING, CLOSED, TAGGED], state, 1)
 
     assert found.action is Action.SETTLE
     assert "in '1. Prepare Release'" in found.sentence
@@ -118,7 +129,7 @@ TOUCHED = [*WAITING, PLAN, CLOSED, TAGGED, event(EventKind.STEP_BEGUN, Step.DEPL
 @pytest.mark.parametrize("state", ["CRASHED", "CANCELLED", "FAILED", "COMPLETED"])
 @pytest.mark.parametrize("step", [Step.DEPLOY, Step.VERIFY, Step.POST, Step.ROLLBACK])
 def test_once_instances_were_touched_the_baseline_is_restored(state: str, step: Step) -> None:
-    found = recovery_of([*TOUCHED, event(EventKind.STEP_BEGUN, step)], state)
+    found = recovery_of([*TOUCHED, event(EventKind.STEP_BEGUN, step)], state, 1)
 
     assert found.action is Action.ROLL_BACK
     assert (found.to, found.version, found.finishes) == ("r/api@sha256:11", "v1.0.0", False)
@@ -128,7 +139,7 @@ def test_once_instances_were_touched_the_baseline_is_restored(state: str, step: 
 def test_a_crash_is_not_resumed_beside_users_however_often_it_was_before() -> None:
     resumed = [*TOUCHED, event(EventKind.RESUMED)]
 
-    assert recovery_of(resumed, "CRASHED").action is Action.ROLL_BACK
+    assert recovery_of(resumed, "CRASHED", 1).action is Action.ROLL_BACK
 
 
 def test_a_release_that_has_passed_its_watch_stays() -> None:
@@ -138,12 +149,12 @@ def test_a_release_that_has_passed_its_watch_stays() -> None:
         event(EventKind.STEP_DONE, Step.POST),
     ]
 
-    assert recovery_of(passed, "CRASHED").action is Action.RESUME
+    assert recovery_of(passed, "CRASHED", 1).action is Action.RESUME
     for events, state in (
         ([*passed, event(EventKind.RESUMED)], "CRASHED"),
         (passed, "CANCELLED"),
     ):
-        found = recovery_of(events, state)
+        found = recovery_of(events, state, 1)
         assert found.action is Action.SETTLE
         assert "after its watch had passed" in found.sentence
 
@@ -155,21 +166,21 @@ def test_a_rollback_that_was_interrupted_is_finished() -> None:
         event(EventKind.ROLLBACK_STARTED, baseline="r/api@sha256:00", to="v0.9.0"),
     ]
 
-    found = recovery_of(rollback, "CRASHED")
+    found = recovery_of(rollback, "CRASHED", 1)
 
     assert found.action is Action.ROLL_BACK
     assert (found.to, found.version, found.finishes) == ("r/api@sha256:00", "v0.9.0", True)
 
 
 def test_a_rollback_that_had_not_found_its_target_has_touched_nothing() -> None:
-    found = recovery_of([TAKEN, event(EventKind.STEP_BEGUN, Step.ROLLBACK)], "CRASHED")
+    found = recovery_of([TAKEN, event(EventKind.STEP_BEGUN, Step.ROLLBACK)], "CRASHED", 1)
 
     assert found.action is Action.SETTLE
 
 
 def test_where_no_baseline_was_recorded_a_person_decides() -> None:
     """A run of an older version: nothing is done to what serves."""
-    found = recovery_of([event for event in TOUCHED if event is not PLAN], "CRASHED")
+    found = recovery_of([event for event in TOUCHED if event is not PLAN], "CRASHED", 1)
 
     assert found.action is Action.TELL
     assert "which release it is to go back to is not known" in found.sentence
@@ -181,7 +192,7 @@ def test_where_no_baseline_was_recorded_a_person_decides() -> None:
 def test_a_gate_whose_time_is_over_has_expired_and_a_cancelled_one_has_not(
     state: str, expired: bool
 ) -> None:
-    assert recovery_of(WAITING, state).expired is expired
+    assert recovery_of(WAITING, state, 1).expired is expired
 
 
 def test_an_open_gate_says_what_is_open_and_who_signed() -> None:
