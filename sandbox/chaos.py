@@ -109,7 +109,7 @@ class Field:
             came = self.world.await_moment(cell.moment, subject, lookout, RUN_TIMEOUT)
             at = time.time()
             if came:
-                faults.inject(self.sandbox, cell.fault, began.id)
+                came = self.hit(cell, began.id)
             settled = self.await_settled(subject)
             over = time.time()
             faults.mend(self.sandbox)
@@ -117,6 +117,15 @@ class Field:
             report = client.stop()
         seen = self.look(cell, subject, came, at, over if settled else None, report)
         return self.tell(cell, seen, began.id, report)
+
+    def hit(self, cell: Cell, run_id: str) -> bool:
+        """Break it; False where there is nothing to break any more."""
+        try:
+            faults.inject(self.sandbox, cell.fault, run_id)
+        except SandboxError as error:
+            say(f"  {error}")
+            return False
+        return True
 
     # ---- deployments
 

@@ -19,6 +19,7 @@ from sandbox.witness import Lookout
 
 AT = "staging"
 _ANY_IMAGE = {"Accept": "application/vnd.oci.image.index.v1+json, */*"}
+_LOOK_EVERY = 0.02  # seconds
 _IN_HAND = (EventKind.RESUMED, EventKind.LOCK_TAKEN_OVER, EventKind.DEPLOYMENT_ENDED)
 
 
@@ -55,6 +56,7 @@ class World:
                 ended = _recorded(ledger, subject.run_id, EventKind.DEPLOYMENT_ENDED)
                 if ended or time.monotonic() > deadline:
                     return is_now()
+                time.sleep(_LOOK_EVERY)
         return True
 
     def _condition(
