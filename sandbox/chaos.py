@@ -7,9 +7,9 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,21 +17,30 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psycopg
 
-from sandbox import configuration, environments, faults, markdown, origin, prefect, stack, witness
+from sandbox import configuration, environments, faults, origin, prefect, runs, stack, witness
 from sandbox.chaos_table import CELLS, HEAD, RATE, Cell, Fault, Result, Seen, chosen, rows
 from sandbox.commands import run, wait_until
 from sandbox.errors import NotReady, SandboxError
 from sandbox.layout import CHECKOUT, Sandbox
-from sandbox.moments import AT, Subject, World
+from sandbox.moments import Subject, World
+from sandbox.runs import AT, RUN_TIMEOUT, Kept, follow, next_version, roll_back, say, start
 from sandbox.traffic import Traffic, TrafficReport
 from sandbox.witness import Lookout
 
 if TYPE_CHECKING:
     from cli.runs import RunView
 
-DOCUMENT = markdown.DOCS / "chaos.md"
 KEPT = CHECKOUT / ".chaos"  # results, and the logs of cells that ended wrong
-RUN_TIMEOUT = timedelta(minutes=4)
+RESULTS = Kept(
+    folder=KEPT,
+    section="chaos",
+    head=HEAD,
+    right=(5, 6, 7),
+    rows=rows,
+    name=lambda result: result.cell,
+    read=Result.from_json,
+)
+P0 = "P0: orders are charged twice"
 SETTLE_TIMEOUT = 300.0  # seconds
 TAIL = 2.0  # seconds of traffic after it is settled
 MIGRATIONS = "app/backend/migrations"
@@ -66,7 +75,7 @@ def chaos(sandbox: Sandbox, rounds: int, only: str) -> bool:
             for number, cell in enumerate(cells, start=1):
                 say(f"\nround {round} of {rounds}, {number} of {len(cells)}: {cell.name}")
                 done.append(field.play(cell))
-                keep(done)
+                RESULTS.keep(done)
     finally:
         stack.down(sandbox)
     show(done)
@@ -89,7 +98,7 @@ class Field:
         """Let a release serve that has made the table into which each migration writes."""
         say("\na good release is deployed first")
         version, _, _ = self.release("before anything is broken", TABLE)
-        ended = self.follow(self.start(version))
+        ended = follow(self.deploy(version))
         if ended.state != "Deployed":
             raise SandboxError(f"it ended as {ended.state}: {ended.message}")
 
@@ -98,11 +107,11 @@ class Field:
         before = environments.served_version(self.sandbox.staging) or ""
         version, commit, file = self.release(cell.name, EFFECT)
         if cell.is_rollback:
-            self.follow(self.start(version))
+            follow(self.deploy(version))
         url = self.sandbox.staging.public_url
         with Lookout(url) as lookout, Traffic(url, rate=RATE) as client:
             instances, pinned = frozenset(self.world.instances()), self.pinned()
-            began = self.start_rollback() if cell.is_rollback else self.start(version)
+            began = roll_back(P0, by="chaos") if cell.is_rollback else self.deploy(version)
             subject = Subject(
                 began.id, began.label, version, commit, file, before, pinned, instances
             )
@@ -134,38 +143,20 @@ class Field:
 
         Returns its version, its hash, and the migration's version.
         """
-        repository = self.sandbox.origin
-        taken = {*run(["git", "-C", repository, "tag", "--list"]).split()}
         number = next(self.numbers)
-        version = next(v for minor in count(number) if (v := f"v1.{minor}.0") not in taken)
+        version = next_version(self.sandbox, least=number)
         file = f"{number:04d}"
         files = {f"{MIGRATIONS}/{file}_chaos.sql": sql.format(file=file)}
         own = f"chaos/{version}"
         message = f"Release {version}: {notes}"
-        commit = origin.branch_off(repository, self.branch, own, message, files)
+        commit = origin.branch_off(self.sandbox.origin, self.branch, own, message, files)
         self.branch = own
         return version, commit, file
 
-    def start(self, version: str) -> "RunView":
+    def deploy(self, version: str) -> "RunView":
         """Start the deployment of the newest release."""
-        return self._start("deploy", {"version": version, "ref": self.branch}, version)
-
-    def start_rollback(self) -> "RunView":
-        """Start a rollback to what served before."""
-        reason = "P0: orders are charged twice"
-        return self._start("rollback", {"reason": reason, "to": ""}, "rollback")
-
-    def _start(self, flow: str, request: Mapping[str, str], name: str) -> "RunView":
-        from cli.runs import start
-
-        parameters = {"request": {**request, "started_by": "chaos"}, "environment": AT}
-        return start(f"{flow}/{AT}", parameters, name, [f"env:{AT}"])
-
-    def follow(self, started: "RunView") -> "RunView":
-        """Wait for a run's end."""
-        from cli.runs import follow
-
-        return follow(started, lambda seen: None, within=RUN_TIMEOUT)
+        request = {"version": version, "ref": self.branch, "started_by": "chaos"}
+        return start("deploy", request, version)
 
     # ---- what comes of it
 
@@ -284,38 +275,11 @@ class Field:
         return file
 
 
-def kept() -> list[Result]:
-    """The results of earlier calls."""
-    file = KEPT / "results.json"
-    found: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    return [Result.from_json(values) for values in found]
-
-
-def keep(done: Sequence[Result]) -> None:
-    """Replace what is kept of these cells, and show everything that is kept in the document."""
-    again = {result.cell for result in done}
-    all_of_them = [*(result for result in kept() if result.cell not in again), *done]
-    KEPT.mkdir(exist_ok=True)
-    (KEPT / "results.json").write_text(json.dumps([asdict(r) for r in all_of_them], indent=2))
-    markdown.put(DOCUMENT, "chaos", markdown.table(HEAD, rows(all_of_them), right=(5, 6, 7)))
-
-
 def show(done: Sequence[Result]) -> None:
     """Print the table of these cells."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*HEAD)
     there = {result.cell for result in done}
-    for row in rows(done, [cell for cell in CELLS if cell.name in there]):
-        table.add_row(*row)
-    Console(width=160).print(table)
+    runs.show(HEAD, rows(done, [cell for cell in CELLS if cell.name in there]))
     wrong = [result for result in done if result.wrongs]
     for result in wrong:
         say(f"{result.cell}: {'; '.join(result.wrongs)}")
     say(f"{len(done) - len(wrong)} of {len(done)} ended right")
-
-
-def say(line: str) -> None:
-    """One line of progress."""
-    print(line, flush=True)

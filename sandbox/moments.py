@@ -15,9 +15,9 @@ from release.model import Step
 from sandbox import witness
 from sandbox.chaos_table import Moment
 from sandbox.layout import IMAGE_NAME, Sandbox
+from sandbox.runs import AT
 from sandbox.witness import Lookout
 
-AT = "staging"
 _ANY_IMAGE = {"Accept": "application/vnd.oci.image.index.v1+json, */*"}
 _LOOK_EVERY = 0.02  # seconds
 _IN_HAND = (EventKind.RESUMED, EventKind.LOCK_TAKEN_OVER, EventKind.DEPLOYMENT_ENDED)

@@ -11,28 +11,34 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
-from itertools import count
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from release.ledger import EventKind
 from release.model import Step
-from sandbox import configuration, environments, markdown, origin, prometheus, stack, witness
-from sandbox.commands import run, wait_until
+from sandbox import configuration, environments, origin, prometheus, runs, stack, witness
+from sandbox.commands import wait_until
 from sandbox.errors import SandboxError
 from sandbox.layout import CHECKOUT, Sandbox
+from sandbox.runs import AT, RUN_TIMEOUT, Kept, follow, next_version, roll_back, say, start
 from sandbox.traffic import Traffic, TrafficReport
 from sandbox.trial_table import HEAD, SUSTAINED, Observed, Scenario, Trial, chosen, rows, wrongs
 
 if TYPE_CHECKING:
     from cli.runs import RunView
 
-DOCUMENT = markdown.DOCS / "trials.md"
 KEPT = CHECKOUT / ".trials"  # results, and the logs of trials that ended wrong
-RUN_TIMEOUT = timedelta(minutes=4)
+RESULTS = Kept(
+    folder=KEPT,
+    section="trials",
+    head=HEAD,
+    right=(2, 3, 5, 6),
+    rows=rows,
+    name=lambda trial: trial.scenario,
+    read=Trial.from_json,
+)
 TAIL = 2.0  # seconds of traffic after a run has ended
-AT = "staging"
 RULES = {
     f"environments.{AT}.rollout": {"bake": "2 s", "healthy_within": "10 s"},
     f"environments.{AT}.watch": {"sustained_for": f"{SUSTAINED:.0f} s", "extend_up_to": "20 s"},
@@ -60,7 +66,7 @@ def trials(sandbox: Sandbox, rounds: int, only: str) -> bool:
             for scenario in scenarios:
                 say(f"\nround {round} of {rounds}: {scenario.title}")
                 done.append(play(sandbox, scenario))
-                keep(done)
+                RESULTS.keep(done)
     finally:
         stack.down(sandbox)
     show(done)
@@ -187,20 +193,12 @@ def seconds_to_restore(
 # ---- runs
 
 
-def next_version(sandbox: Sandbox) -> str:
-    """A version that no tag has."""
-    taken = run(["git", "-C", sandbox.origin, "tag", "--list"]).split()
-    return next(v for minor in count(1) if (v := f"v1.{minor}.0") not in taken)
-
-
 def deploy(sandbox: Sandbox, branch: str, version: str, notes: str) -> "RunView":
     """Start a deployment of a branch, as a commit of its own: one that serves is not deployed."""
-    from cli.runs import start
-
     own = f"trial/{version}"
     origin.branch_off(sandbox.origin, branch, own, f"Release {version}: {notes}")
     request = {"version": version, "ref": own, "started_by": "trials", "notes": notes}
-    return start(f"deploy/{AT}", {"request": request, "environment": AT}, version, [f"env:{AT}"])
+    return start("deploy", request, version)
 
 
 def declare_p0(sandbox: Sandbox, deployment: "RunView") -> "RunView":
@@ -214,22 +212,7 @@ def declare_p0(sandbox: Sandbox, deployment: "RunView") -> "RunView":
         seconds=RUN_TIMEOUT.total_seconds(),
         hint=f"read {sandbox.logs}",
     )
-    return roll_back("P0: orders are charged twice")
-
-
-def roll_back(reason: str) -> "RunView":
-    """Start a rollback."""
-    from cli.runs import start
-
-    request = {"reason": reason, "to": "", "started_by": "trials"}
-    return start(f"rollback/{AT}", {"request": request, "environment": AT}, reason, [f"env:{AT}"])
-
-
-def follow(started: "RunView") -> "RunView":
-    """Wait for a run's end, and return it as it is then."""
-    from cli.runs import follow
-
-    return follow(started, lambda seen: None, within=RUN_TIMEOUT)
+    return roll_back("P0: orders are charged twice", by="trials")
 
 
 def clean_up(scenario: Scenario, ending: str) -> str:
@@ -239,7 +222,8 @@ def clean_up(scenario: Scenario, ending: str) -> str:
     """
     if ending != "Deployed" or scenario.branch == "main":
         return ""
-    return follow(roll_back(f"after the trial of {scenario.name}")).state
+    reason = f"after the trial of {scenario.name}"
+    return follow(roll_back(reason, by="trials")).state
 
 
 def started_at(sandbox: Sandbox, run_id: str) -> float:
@@ -281,39 +265,10 @@ def keep_log(
     return file
 
 
-def kept() -> list[Trial]:
-    """The results of earlier calls."""
-    file = KEPT / "results.json"
-    found: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
-    return [Trial.from_json(values) for values in found]
-
-
-def keep(done: Sequence[Trial]) -> None:
-    """Replace what is kept of these scenarios, and show everything that is kept in the document."""
-    again = {trial.scenario for trial in done}
-    all_of_them = [*(trial for trial in kept() if trial.scenario not in again), *done]
-    KEPT.mkdir(exist_ok=True)
-    (KEPT / "results.json").write_text(json.dumps([asdict(t) for t in all_of_them], indent=2))
-    text = markdown.table(HEAD, rows(all_of_them), right=(2, 3, 5, 6))
-    markdown.put(DOCUMENT, "trials", text)
-
-
 def show(done: Sequence[Trial]) -> None:
     """Print the table of these trials."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*HEAD[:-1])
-    for row in rows(done):
-        if row[2] != "not run":
-            table.add_row(*row[:-1])
-    Console(width=150).print(table)
+    runs.show(HEAD[:-1], [row[:-1] for row in rows(done) if row[2] != "not run"])
     wrong = [trial for trial in done if trial.wrongs]
     for trial in wrong:
         say(f"{trial.scenario}: {'; '.join(trial.wrongs)}")
     say(f"{len(done) - len(wrong)} of {len(done)} ended right")
-
-
-def say(line: str) -> None:
-    """One line of progress."""
-    print(line, flush=True)
