@@ -35,6 +35,8 @@ class Fault(StrEnum):
     CANCEL_TWICE = "it is cancelled twice"
     DATABASE = "PostgreSQL (Prefect's, the ledger's, the target's) crashes and comes back"
     PROXY = "the proxy is restarted"
+    ENGINE = "the container engine is restarted, with everything on it"
+    DISK = "the worker's disk is full"
     REGISTRY = "the registry is gone for 8 s"
     REGISTRY_GONE = "the registry is gone for good"
     ORIGIN = "the git origin is gone for 8 s"
@@ -148,6 +150,12 @@ def _survived() -> Iterable[Cell]:
         yield Cell(Fault.DATABASE, moment, (*both, FAILED), why, cut=True)
     for moment in (Moment.STARTED, Moment.WATCH):
         yield Cell(Fault.PROXY, moment, both, "what it serves is in its file", cut=True)
+    for moment in (Moment.BUILD, Moment.STARTED, Moment.WATCH):
+        why = "what a reboot brings up is what serves"
+        yield Cell(Fault.ENGINE, moment, (*both, FAILED), why, cut=True)
+    for moment in (Moment.BUILD, Moment.WATCH):
+        why = "what cannot be written down is kept in memory, or ends the run"
+        yield Cell(Fault.DISK, moment, (*both, FAILED), why)
 
 
 def _given_up() -> Iterable[Cell]:

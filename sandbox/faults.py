@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from blocks.processes import processes_of
-from sandbox import prefect, registry
+from sandbox import engine, prefect, registry
 from sandbox.chaos_table import Fault
 from sandbox.commands import run
 from sandbox.errors import SandboxError
@@ -35,6 +35,9 @@ def mend(sandbox: Sandbox) -> None:
     if gone.exists():
         gone.rename(sandbox.origin)
     registry.ensure_registry(sandbox)
+    for folder in _written(sandbox):
+        if folder.is_mount():
+            run(["umount", folder])
 
 
 def _kill_run(sandbox: Sandbox, run_id: str) -> None:
@@ -104,6 +107,25 @@ def _restart_proxy(sandbox: Sandbox, run_id: str) -> None:
     run(["docker", "restart", f"{sandbox.staging.project}-proxy-1"])
 
 
+def _restart_engine(sandbox: Sandbox, run_id: str) -> None:
+    pid = engine.own_engine()
+    if pid is None:
+        raise SandboxError("the container engine is not this checkout's own: it is left alone")
+    engine.stop(pid)
+    engine.ensure_engine()
+
+
+def _fill_disk(sandbox: Sandbox, run_id: str) -> None:
+    """Nothing new can be written where the worker writes: results, and events not yet sent."""
+    for folder in _written(sandbox):
+        folder.mkdir(parents=True, exist_ok=True)
+        run(["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "full", folder])
+
+
+def _written(sandbox: Sandbox) -> tuple[Path, ...]:
+    return (sandbox.prefect_home / "storage", sandbox.folder / ".ignition")
+
+
 def _without_registry(sandbox: Sandbox, run_id: str) -> None:
     with _for_a_while():
         registry.remove_registry(sandbox)
@@ -146,6 +168,8 @@ _FAULTS: dict[Fault, Callable[[Sandbox, str], None]] = {
     Fault.CANCEL_TWICE: _cancel_twice,
     Fault.DATABASE: _crash_database,
     Fault.PROXY: _restart_proxy,
+    Fault.ENGINE: _restart_engine,
+    Fault.DISK: _fill_disk,
     Fault.REGISTRY: _without_registry,
     Fault.REGISTRY_GONE: _registry_gone,
     Fault.ORIGIN: _without_origin,
