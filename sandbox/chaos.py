@@ -44,7 +44,7 @@ P0 = "P0: orders are charged twice"
 SETTLE_TIMEOUT = 300.0  # seconds
 TAIL = 2.0  # seconds of traffic after it is settled
 MIGRATIONS = "app/backend/migrations"
-FIRST_FILE = 100
+FIRST_FILE = 3  # after those of main
 # Each file writes one row, so that one that is applied twice is seen. What comes after the row
 # holds the file open long enough to be hit.
 TABLE = "CREATE TABLE chaos_effects (file text NOT NULL);\n"
