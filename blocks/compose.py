@@ -39,7 +39,7 @@ _SHORTEST_SECRET = 6  # characters; shorter values of .env are ordinary words an
 _NEVER_SECRET = re.compile(r"COMPOSE_.*|(.*_)?(IMAGE|NETWORK|PORT|USER|HOST|NAME|TAG|VERSION)")
 _VERSION = "org.opencontainers.image.version"
 _REVISION = "org.opencontainers.image.revision"
-_APART = "ignition.apart"  # label of a container that is no instance
+APART = "ignition.apart"  # label of a container that is no instance
 _FORGOTTEN_AFTER = timedelta(hours=1)
 _PROBE = "probe.invalid/image@sha256:" + 64 * "0"
 # The project's .env decides, never what the worker happens to have in its environment.
@@ -216,15 +216,16 @@ class ComposeOrchestrator(Orchestrator):
 
         It is on the service's networks, but without its names, so that no router finds it, and
         :meth:`instances` does not list it. It is removed at the end; one that a killed worker left
-        behind is removed by a later call, when it is older than an hour. Raises RolloutFailed where
-        it does not come up ``within`` this time.
+        behind, by :meth:`remove_apart`, or by a later call when it is older than an hour. Raises
+        RolloutFailed where it does not come up ``within`` this time.
         """
-        self._remove_forgotten()
+        for name in self._apart(_FORGOTTEN_AFTER):
+            self._remove_apart(name)
         name = f"{self._project()}-{self.service}-apart-{secrets.token_hex(4)}"
         try:
             self._compose(
                 *("run", "--detach", "--no-deps", "--quiet-pull", "--name", name),
-                *("--label", f"{_APART}={self._project()}/{self.service}"),
+                *("--label", f"{APART}={self._project()}/{self.service}"),
                 *(part for variable in variables for part in ("--env", variable)),
                 self.service,
                 image=image,
@@ -234,6 +235,13 @@ class ComposeOrchestrator(Orchestrator):
         finally:
             with suppress(DeployError):  # then a later call removes it
                 self._remove_apart(name)
+
+    def remove_apart(self) -> int:
+        """Remove every container that :meth:`apart` started."""
+        found = self._apart(timedelta())
+        for name in found:
+            self._remove_apart(name)
+        return len(found)
 
     def restart_in_place(self, image: ImageRef, replicas: int) -> tuple[Instance, ...]:
         """The runbook's plain restart: pin, stop the old, start the new. Users notice."""
@@ -333,14 +341,13 @@ class ComposeOrchestrator(Orchestrator):
             with ThreadPoolExecutor(len(ids)) as pool:
                 list(pool.map(one, ids))
 
-    def _remove_forgotten(self) -> None:
-        label = f"{_APART}={self._project()}/{self.service}"
+    def _apart(self, least: timedelta) -> list[str]:
+        """The names of the containers apart that are at least so old."""
+        label = f"{APART}={self._project()}/{self.service}"
         with self._asking("cannot list containers") as engine:
             found = engine.containers.list(all=True, filters={"label": label}, ignore_removed=True)
-        for container in found:
-            age = datetime.now(UTC) - datetime.fromisoformat(container.attrs["Created"][:19] + "Z")
-            if age > _FORGOTTEN_AFTER:
-                self._remove_apart(container.name)
+        made = {c.name: datetime.fromisoformat(c.attrs["Created"][:19] + "Z") for c in found}
+        return [name for name, at in made.items() if datetime.now(UTC) - at >= least]
 
     def _remove_apart(self, name: str) -> None:
         with self._asking(f"cannot remove {name}") as engine, suppress(docker.errors.NotFound):

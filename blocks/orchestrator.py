@@ -69,6 +69,13 @@ class Orchestrator(Part, ABC):
     def remove(self, ids: Sequence[str]) -> None:
         """Remove stopped containers; one that is gone is no error, one that runs is."""
 
+    def remove_apart(self) -> int:
+        """Remove what a killed run left running apart from the instances; return how many.
+
+        For who holds the environment's lock: nobody else rehearses there then.
+        """
+        return 0
+
     @abstractmethod
     def logs(self, id: str, tail: int) -> str:
         """The last ``tail`` lines of a container, without the environment's secrets."""

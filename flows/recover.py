@@ -29,7 +29,7 @@ from tasks.checklist import WAITING_TAG
 from tasks.environment import release_environment
 from tasks.gate_events import CLOSED, tell_server
 from tasks.notification import notify
-from tasks.recovery import end_processes, read_events, take_over
+from tasks.recovery import clear_away, end_processes, read_events, take_over
 from tasks.serving import what_serves
 
 MOST_TRIES = 3  # recoveries of one run, should each of them be interrupted
@@ -58,6 +58,7 @@ def recover(run_id: str = "", environment: str = "staging") -> State[Any]:
         if found.action is Action.TELL or len(holders) > MOST_TRIES:
             return _tell(dead, found)
         end_processes(dead.id, dead.label)
+        clear_away(run.target, dead.label)
         if found.action is Action.RESUME:
             return _resume(dead, ended, found)
         take_over(run.target, holders, run.id, found.sentence, dead.label)

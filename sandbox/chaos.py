@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -42,6 +43,7 @@ RESULTS = Kept(
 )
 P0 = "P0: orders are charged twice"
 SETTLE_TIMEOUT = 300.0  # seconds
+AFTERWARDS = 60.0  # seconds in which a recovery may still find that there is nothing to do
 TAIL = 2.0  # seconds of traffic after it is settled
 MIGRATIONS = "app/backend/migrations"
 FIRST_FILE = 3  # after those of main
@@ -200,6 +202,13 @@ class Field:
             hint=f"read {self.sandbox.logs}",
         )
         world, version = self.world, subject.version
+        with suppress(NotReady):  # what is still under way then is counted
+            wait_until(
+                lambda: not world.unfinished(),
+                what="an end to all runs",
+                seconds=AFTERWARDS,
+                hint="",
+            )
         tag = self.sandbox.origin / "refs/tags" / version
         after = [sample for sample in report.samples if over and sample.sent_at > over]
         ours = f"{FIRST_FILE:04d}"

@@ -10,6 +10,7 @@ import docker
 import httpx
 import psycopg
 
+from blocks.compose import APART
 from release.ledger import EventKind
 from release.model import Step
 from sandbox import witness
@@ -96,7 +97,7 @@ class World:
     def _migrating(self) -> bool:
         query = (
             "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
-            " AND query LIKE 'SELECT pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()"
+            " AND query LIKE '%pg_sleep(1%' AND state = 'active' AND pid <> pg_backend_pid()"
         )
         return bool(self.ask(query))
 
@@ -152,7 +153,11 @@ class World:
         project = f"com.docker.compose.project={self.sandbox.staging.project}"
         labels = [project, "com.docker.compose.service=api"]
         found = self.engine.api.containers(all=True, filters={"label": labels})
-        return {str(each["Id"]): str(each["State"]) for each in found}
+        return {
+            str(each["Id"]): str(each["State"])
+            for each in found
+            if APART not in each["Labels"]  # a rehearsal's
+        }
 
     def recorded_files(self) -> list[str]:
         """The migrations that are applied, by version."""

@@ -7,6 +7,7 @@ from prefect import get_run_logger
 
 from blocks.processes import end_run_processes
 from blocks.target import Target
+from release.errors import DeployError
 from release.ledger import Event
 from tasks.step import step
 
@@ -35,6 +36,22 @@ def end_processes(run_id: str, run: str) -> int:
     if ended:
         get_run_logger().warning("[%s] Recover   killed %s processes of it", run, ended)
     return ended
+
+
+@step("Clear away", timeout=timedelta(minutes=2), retries=2)
+def clear_away(target: Target, run: str) -> int:
+    """Remove what the run's rehearsal left running; an engine that does not answer keeps it.
+
+    The run that ended holds the environment still, so nobody else rehearses there.
+    """
+    try:
+        removed = target.orchestrator.remove_apart()
+    except DeployError as error:
+        get_run_logger().warning("[%s] Recover   nothing was cleared away: %s", run, error.what)
+        return 0
+    if removed:
+        get_run_logger().info("[%s] Recover   removed %s containers of its rehearsal", run, removed)
+    return removed
 
 
 @step(

@@ -16,7 +16,7 @@ PACKAGES = ("release", "blocks", "tasks", "flows")
 LONGEST_MODULE = 400  # lines
 # Modules that are longer for a reason, with the length that they may not exceed.
 LONGER = {
-    "blocks/compose.py": 540,
+    "blocks/compose.py": 550,
     "blocks/ledger.py": 550,
     "cli/main.py": 420,
     "release/runbook.py": 450,

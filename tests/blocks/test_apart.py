@@ -100,3 +100,15 @@ def test_one_that_a_killed_worker_left_is_removed_when_it_is_old(
     monkeypatch.setattr("blocks.compose._FORGOTTEN_AFTER", timedelta())
     with project.orchestrator.apart(image, {}, WITHIN):
         assert len(left(project)) == 1
+
+
+def test_who_holds_the_environment_removes_what_a_killed_run_left(project: RealProject) -> None:
+    """The instances serve on."""
+    before = project.orchestrator.instances()
+    label = f"ignition.apart={project.name}/api"
+    run(["docker", "run", "--detach", "--label", label, str(project.images["v1.0.0"])])
+
+    assert project.orchestrator.remove_apart() == 1
+    assert left(project) == []
+    assert project.orchestrator.instances() == before
+    assert project.orchestrator.remove_apart() == 0
