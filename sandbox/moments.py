@@ -10,7 +10,6 @@ import docker
 import httpx
 import psycopg
 
-from blocks.compose import APART
 from release.ledger import EventKind
 from release.model import Step
 from sandbox import witness
@@ -20,6 +19,7 @@ from sandbox.runs import AT
 from sandbox.witness import Lookout
 
 _ANY_IMAGE = {"Accept": "application/vnd.oci.image.index.v1+json, */*"}
+_APART = "ignition.apart"  # the label that blocks/compose.py gives; importing it brings Prefect
 _LOOK_EVERY = 0.02  # seconds
 _IN_HAND = (EventKind.RESUMED, EventKind.LOCK_TAKEN_OVER, EventKind.DEPLOYMENT_ENDED)
 
@@ -156,7 +156,7 @@ class World:
         return {
             str(each["Id"]): str(each["State"])
             for each in found
-            if APART not in each["Labels"]  # a rehearsal's
+            if _APART not in each["Labels"]  # a rehearsal's
         }
 
     def recorded_files(self) -> list[str]:
