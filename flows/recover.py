@@ -54,7 +54,7 @@ def recover(run_id: str = "", environment: str = "staging") -> State[Any]:
         dead = replace(run, id=str(ended.id), label=short_run(str(ended.id)))
         get_run_logger().info("[%s] Recover   %s", dead.label, found.sentence)
         if found.action is Action.NOTHING:
-            return _nothing(run, holders, found)
+            return _nothing(run, ended, holders, found)
         if found.action is Action.TELL or len(holders) > MOST_TRIES:
             return _tell(dead, found)
         end_processes(dead.id, dead.label)
@@ -69,10 +69,15 @@ def recover(run_id: str = "", environment: str = "staging") -> State[Any]:
     return _settle(run, dead, ended, Ending.EXPIRED if found.expired else Ending.FAILED, found)
 
 
-def _nothing(run: Run, holders: Sequence[str], found: Recovery) -> State[Any]:
-    """All is written; a recovery that was interrupted after that has not given back its lock."""
-    if len(holders) > 1:
-        release_environment(run.target, holders[0], run.label)
+def _nothing(run: Run, ended: FlowRun, holders: Sequence[str], found: Recovery) -> State[Any]:
+    """All is written. What was killed right after that has not given back its lock."""
+    if not found.keeps_lock:
+        for holder in holders:
+            release_environment(run.target, holder, run.label, key=holder)
+    if found.written and ended.state and ended.state.type.value == "CRASHED":
+        says = found.written.payload
+        sentence = f"{says.get('sentence')}; {run.environment} serves {says.get('serves')}"
+        _say_on_run(ended, outcome.state(Ending(str(says.get("ending"))), sentence))
     return outcome.state(Ending.NOTHING_TO_DO, found.sentence)
 
 

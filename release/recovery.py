@@ -11,6 +11,7 @@ from enum import StrEnum
 from release.errors import BadRequest
 from release.ledger import Event, EventKind
 from release.model import Step
+from release.outcome import Ending
 
 _BEFORE_ANYTHING = (Step.PLAN.value, Step.CHECKLIST.value)
 
@@ -48,6 +49,13 @@ class Recovery:
     version: str = ""  # … and its version
     finishes: bool = False  # the run was a rollback itself, which is done when this one is
     attempt: int = 0  # of a resumption: which one
+    written: Event | None = None  # of a run that ended by itself: its ending in the ledger
+
+    @property
+    def keeps_lock(self) -> bool:
+        """Whether the environment stays locked until a person has looked."""
+        ending = self.written.payload.get("ending") if self.written else ""
+        return ending == Ending.ROLLBACK_FAILED
 
 
 def run_of(resource: str) -> str:
@@ -106,7 +114,9 @@ def recovery_of(events: Sequence[Event], state: str, begun: int) -> Recovery:
     if EventKind.LOCK_TAKEN not in kinds:
         return Recovery(Action.NOTHING, "it never held the environment")
     if kinds & set(_ENDS):
-        return Recovery(Action.NOTHING, "it ended by itself")
+        written = [event for event in events if event.kind == EventKind.DEPLOYMENT_ENDED]
+        last = written[-1] if written else None
+        return Recovery(Action.NOTHING, "it ended by itself", written=last)
     how = _HOW.get(state, "failed")
     later = [step for step in _steps(events, EventKind.STEP_BEGUN) if step not in _BEFORE_ANYTHING]
     if not later:

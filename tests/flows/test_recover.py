@@ -189,6 +189,38 @@ def test_a_run_that_ended_by_itself_is_left_alone(
     assert told() == []
 
 
+def test_a_run_that_was_killed_after_its_ending_was_written_gives_its_lock_back(
+    recover: Recover, production: Environment, told: Told
+) -> None:
+    """v1.1.0 serves, and the run says so; a rollback that failed stays locked."""
+    run = run_that_ended(production, StateType.CRASHED, Step.BUILD, Step.DEPLOY, Step.POST)
+    production.replace_baseline()
+    kind = EventKind.DEPLOYMENT_ENDED
+    payload = {"ending": "Deployed", "sentence": "v1.1.0 replaced v1.0.0", "serves": "v1.1.0"}
+    production.ledger.record("production", run, kind, payload=payload)
+
+    ended = recover(run)
+
+    assert ended.name == "NothingToDo", ended
+    assert state_of(run) == ("Deployed", "v1.1.0 replaced v1.0.0; production serves v1.1.0")
+    assert production.held_by() == ""
+    assert production.serves == "v1.1.0"
+    assert told() == []
+
+
+def test_an_environment_whose_rollback_failed_stays_locked(
+    recover: Recover, production: Environment
+) -> None:
+    run = run_that_ended(production, StateType.CRASHED, Step.BUILD, Step.DEPLOY, Step.ROLLBACK)
+    payload = {"ending": "RollbackFailed", "sentence": "v1.0.0 is not back", "serves": "v1.1.0"}
+    production.ledger.record("production", run, EventKind.DEPLOYMENT_ENDED, payload=payload)
+
+    ended = recover(run)
+
+    assert ended.name == "NothingToDo", ended
+    assert production.held_by() == run
+
+
 def test_a_recovery_that_stopped_is_taken_up_by_the_next_one(
     recover: Recover, production: Environment
 ) -> None:
