@@ -13,7 +13,7 @@ from release.model import ImageRef, Release
 from tasks.step import step
 
 
-@step("Build Docker image", timeout=timedelta(minutes=30), retries=1)
+@step("Build Docker image", timeout=timedelta(minutes=30), retries=3)
 def build_image(target: Target, release: Release, service: ServiceLayout, run: str) -> Release:
     """Build and push the release's image, unless the registry has it from the same commit."""
     log = get_run_logger()

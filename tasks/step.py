@@ -16,6 +16,7 @@ from prefect.context import TaskRunContext
 
 from release.errors import DeployError
 
+_JITTER = 0.3  # of a pause between tries: runs that were cut off together do not come back so
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -41,6 +42,7 @@ def step(
         timeout_seconds=timeout.total_seconds(),
         retries=retries,
         retry_delay_seconds=list(retry_delay[:retries]),
+        retry_jitter_factor=_JITTER,
         retry_condition_fn=_worth_repeating,
     )
 
