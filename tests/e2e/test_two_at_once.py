@@ -1,12 +1,30 @@
 """Two runs that want the same environment: one proceeds, the other is told whom it met."""
 
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
+from blocks.processes import processes_of
 from release.ledger import EventKind, short_run
 from tests.e2e.conftest import Deployed
 from tests.e2e.driver import Operator
 
 pytestmark = pytest.mark.e2e
+
+
+@contextmanager
+def stopped(run: str) -> Iterator[None]:
+    """Stop a run's processes for a while."""
+    ours = processes_of(run)
+    assert ours, f"{run} has no process"
+    for pid in ours:
+        os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in ours:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_of_two_deployments_in_the_same_second_one_is_refused_and_changes_nothing(
@@ -33,7 +51,9 @@ def test_a_deployment_that_meets_a_rollback_is_refused_and_the_rollback_is_finis
     rollback = operator.start_rollback("staging", "P0: orders are charged twice")
     operator.wait_for_event_of(rollback, EventKind.ROLLBACK_STARTED)
 
-    refused = operator.deploy(operator.next_version(), "main")
+    # Held where it is: it takes less time than a deployment needs to begin.
+    with stopped(rollback):
+        refused = operator.deploy(operator.next_version(), "main")
 
     assert refused.ending == "Refused"
     assert f"staging is held by Grace, run {short_run(rollback)}" in refused.message
