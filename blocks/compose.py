@@ -39,7 +39,7 @@ _SHORTEST_SECRET = 6  # characters; shorter values of .env are ordinary words an
 _NEVER_SECRET = re.compile(r"COMPOSE_.*|(.*_)?(IMAGE|NETWORK|PORT|USER|HOST|NAME|TAG|VERSION)")
 _VERSION = "org.opencontainers.image.version"
 _REVISION = "org.opencontainers.image.revision"
-APART = "ignition.apart"  # label of a container that is no instance
+_APART = "ignition.apart"  # label of a container that is no instance
 _FORGOTTEN_AFTER = timedelta(hours=1)
 _PROBE = "probe.invalid/image@sha256:" + 64 * "0"
 # The project's .env decides, never what the worker happens to have in its environment.
@@ -225,7 +225,7 @@ class ComposeOrchestrator(Orchestrator):
         try:
             self._compose(
                 *("run", "--detach", "--no-deps", "--quiet-pull", "--name", name),
-                *("--label", f"{APART}={self._project()}/{self.service}"),
+                *("--label", f"{_APART}={self._project()}/{self.service}"),
                 *(part for variable in variables for part in ("--env", variable)),
                 self.service,
                 image=image,
@@ -343,7 +343,7 @@ class ComposeOrchestrator(Orchestrator):
 
     def _apart(self, least: timedelta) -> list[str]:
         """The names of the containers apart that are at least so old."""
-        label = f"{APART}={self._project()}/{self.service}"
+        label = f"{_APART}={self._project()}/{self.service}"
         with self._asking("cannot list containers") as engine:
             found = engine.containers.list(all=True, filters={"label": label}, ignore_removed=True)
         made = {c.name: datetime.fromisoformat(c.attrs["Created"][:19] + "Z") for c in found}

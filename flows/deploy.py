@@ -30,7 +30,7 @@ from release.watch_report import WatchReport
 from tasks.alarm import listening
 from tasks.baseline import record_baseline
 from tasks.checklist import GateRound
-from tasks.environment import hold_environment
+from tasks.environment import hold_environment, patient
 from tasks.evidence import collect_evidence
 from tasks.hand_over import refuse_after_p0
 from tasks.image import build_image
@@ -102,7 +102,8 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
     with run.step(Step.PLAN):
         answers = check_systems(target, run.label)
         who, why, wait = request.started_by, request.notes, run.rules.wait_for_others
-        hold_environment(target, run.id, who, why, run.label, wait)
+        hold = hold_environment.with_options(timeout_seconds=patient(wait))
+        hold(target, run.id, who, why, run.label, wait)
         baseline = baseline_of(run)
         revision = resolve_release(target, request, service, run.label)
         schema = plan_schema(target, revision, baseline, service, run.label)

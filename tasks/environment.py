@@ -17,16 +17,17 @@ from release.errors import EnvironmentLocked
 from tasks.step import step
 
 _LOOK_EVERY = (2.0, 4.0)  # seconds: runs that wait for the same environment do not ask in step
-_LONGEST = timedelta(hours=25)  # what the settings allow, and an hour
+_HOLD = timedelta(seconds=30)  # for the ledger's answer: nobody waits longer for one that hangs
 
 
-@step("Hold environment", timeout=_LONGEST, retries=2)
+@step("Hold environment", timeout=_HOLD, retries=2)
 def hold_environment(
     target: Target, run_id: str, owner: str, reason: str, run: str, wait: timedelta = timedelta()
 ) -> None:
     """Take the environment's lock for the run; wait as long as told for a run that holds it.
 
-    Raises EnvironmentLocked with the holder's name once the wait is over.
+    The step's own limit is for one answer of the ledger; who waits gives it :func:`patient` as its
+    ``timeout_seconds``. Raises EnvironmentLocked with the holder's name once the wait is over.
     """
     log, said = get_run_logger(), ""
 
@@ -46,6 +47,11 @@ def hold_environment(
     )
     waiting(target.ledger.acquire, target.environment, run_id, owner or "unnamed", reason)
     log.info("[%s] Plan      %s is held by this run", run, target.environment)
+
+
+def patient(wait: timedelta) -> float:
+    """How long, in seconds, one try of :func:`hold_environment` may take that waits for others."""
+    return (_HOLD + wait).total_seconds()
 
 
 @step("Release environment", timeout=timedelta(seconds=30), retries=2)

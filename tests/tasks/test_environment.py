@@ -10,7 +10,7 @@ from prefect import flow
 
 import tasks.environment
 from release.errors import EnvironmentLocked
-from tasks.environment import hold_environment
+from tasks.environment import hold_environment, patient
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -36,7 +36,8 @@ def hold(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, Any]]:
 
         @flow
         def deploy() -> None:
-            hold_environment(target, "run", "Grace", "v1.3.0", "d-26ffb1", wait)
+            patiently = hold_environment.with_options(timeout_seconds=patient(wait))
+            patiently(target, "run", "Grace", "v1.3.0", "d-26ffb1", wait)
 
         state = deploy(return_state=True)
         return looks, state.result(raise_on_failure=False)
@@ -67,3 +68,11 @@ def test_a_wait_has_an_end(hold: Any) -> None:
 
     assert looks > 1
     assert str(error) == str(HELD)
+
+
+def test_a_ledger_that_hangs_keeps_nobody_longer_than_before() -> None:
+    """A rollback at 3 am goes on without the lock; only who chose to wait for others waits."""
+    assert hold_environment.timeout_seconds == patient(timedelta()) == 30
+    assert patient(timedelta(minutes=30)) == 1830
+    waiting = hold_environment.with_options(timeout_seconds=patient(timedelta(minutes=30)))
+    assert waiting.task_key == hold_environment.task_key, "after a gate it is the same step"
