@@ -4,7 +4,6 @@ Everything goes to staging, with users on it, and every release brings a migrati
 """
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psycopg
 
-from sandbox import configuration, environments, faults, origin, prefect, runs, stack, witness
+from sandbox import environments, faults, origin, prefect, runs, stack, witness
 from sandbox.chaos_table import CELLS, HEAD, RATE, Cell, Fault, Result, Seen, chosen, rows
 from sandbox.commands import run, wait_until
 from sandbox.errors import NotReady, SandboxError
@@ -64,13 +63,8 @@ def chaos(sandbox: Sandbox, rounds: int, only: str) -> bool:
     kept. Raises SandboxError where this sandbox is up already, or for an unknown cell.
     """
     cells = chosen(only)
-    if stack.running_parts(sandbox):
-        raise SandboxError(f"{sandbox.folder} is up; type: make down, then: make chaos")
-    # Before anything imports Prefect, which reads the server's address once.
-    os.environ.update(sandbox.variables() | configuration.secrets(sandbox))
     done: list[Result] = []
-    try:
-        stack.up(sandbox)
+    with stack.standing(sandbox, "chaos"):
         field = Field(sandbox)
         field.prepare()
         for round in range(1, rounds + 1):
@@ -78,8 +72,6 @@ def chaos(sandbox: Sandbox, rounds: int, only: str) -> bool:
                 say(f"\nround {round} of {rounds}, {number} of {len(cells)}: {cell.name}")
                 done.append(field.play(cell))
                 RESULTS.keep(done)
-    finally:
-        stack.down(sandbox)
     show(done)
     return all(not result.wrongs for result in done)
 
@@ -288,7 +280,4 @@ def show(done: Sequence[Result]) -> None:
     """Print the table of these cells."""
     there = {result.cell for result in done}
     runs.show(HEAD, rows(done, [cell for cell in CELLS if cell.name in there]))
-    wrong = [result for result in done if result.wrongs]
-    for result in wrong:
-        say(f"{result.cell}: {'; '.join(result.wrongs)}")
-    say(f"{len(done) - len(wrong)} of {len(done)} ended right")
+    runs.say_wrongs([(result.cell, result.wrongs) for result in done])

@@ -1,7 +1,6 @@
 """`make demo`: the main job on real parts, with a client counting failed requests all the while."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from datetime import timedelta
 
 import httpx
 
-from sandbox import approvers, configuration, stack
+from sandbox import approvers, stack
 from sandbox.errors import SandboxError
 from sandbox.layout import Sandbox
 from sandbox.traffic import Traffic, TrafficReport
@@ -81,18 +80,10 @@ def demo(sandbox: Sandbox) -> bool:
 
     Raises SandboxError where this sandbox is up already: its state would not be the beginning.
     """
-    if stack.running_parts(sandbox):
-        raise SandboxError(f"{sandbox.folder} is up; type: make down, then: make demo")
-    # Before anything imports Prefect, which reads the server's address once.
-    os.environ.update(sandbox.variables() | configuration.secrets(sandbox))
     results: list[Result] = []
-    try:
-        stack.up(sandbox)
-        with Lookout(sandbox.production.public_url) as lookout:
-            for scenario in SCENARIOS:
-                results.append(play(sandbox, scenario, lookout))
-    finally:
-        stack.down(sandbox)
+    with stack.standing(sandbox, "demo"), Lookout(sandbox.production.public_url) as lookout:
+        for scenario in SCENARIOS:
+            results.append(play(sandbox, scenario, lookout))
     write(sandbox, results)
     show(sandbox, results)
     return len(results) == len(SCENARIOS) and all(

@@ -92,6 +92,14 @@ def show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Console(width=160).print(table)
 
 
+def say_wrongs(found: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Say what is wrong with each thing that ended wrong, and how many did not."""
+    wrong = [(name, wrongs) for name, wrongs in found if wrongs]
+    for name, wrongs in wrong:
+        say(f"{name}: {'; '.join(wrongs)}")
+    say(f"{len(found) - len(wrong)} of {len(found)} ended right")
+
+
 def say(line: str) -> None:
     """One line of progress."""
     print(line, flush=True)

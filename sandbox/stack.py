@@ -1,12 +1,14 @@
 """Stands the whole sandbox up, in parallel where its parts allow it, and takes it away."""
 
+import os
 import shlex
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from sandbox import (
@@ -41,6 +43,23 @@ def up(sandbox: Sandbox) -> None:
         step("engine", engine.ensure_engine)
         start_parts(sandbox)
     write_shell_variables(sandbox)
+
+
+@contextmanager
+def standing(sandbox: Sandbox, command: str) -> Iterator[None]:
+    """Stand a fresh sandbox up for ``make COMMAND``, in this process too, and take it away.
+
+    Raises SandboxError where it is up already: its state would not be the beginning.
+    """
+    if running_parts(sandbox):
+        raise SandboxError(f"{sandbox.folder} is up; type: make down, then: make {command}")
+    # Before anything imports Prefect, which reads the server's address once.
+    os.environ.update(sandbox.variables() | configuration.secrets(sandbox))
+    try:
+        up(sandbox)
+        yield
+    finally:
+        down(sandbox)
 
 
 def start_parts(sandbox: Sandbox) -> None:

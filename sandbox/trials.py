@@ -5,7 +5,6 @@ windows of the runbook are shortened by settings in the sandbox's `ignition.toml
 """
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -53,13 +52,8 @@ def trials(sandbox: Sandbox, rounds: int, only: str) -> bool:
     are kept. Raises SandboxError where this sandbox is up already, or for an unknown scenario.
     """
     scenarios = chosen(only)
-    if stack.running_parts(sandbox):
-        raise SandboxError(f"{sandbox.folder} is up; type: make down, then: make trials")
-    # Before anything imports Prefect, which reads the server's address once.
-    os.environ.update(sandbox.variables() | configuration.secrets(sandbox))
     done: list[Trial] = []
-    try:
-        stack.up(sandbox)
+    with stack.standing(sandbox, "trials"):
         shorten_windows(sandbox)
         serve_main(sandbox)
         for round in range(1, rounds + 1):
@@ -67,8 +61,6 @@ def trials(sandbox: Sandbox, rounds: int, only: str) -> bool:
                 say(f"\nround {round} of {rounds}: {scenario.title}")
                 done.append(play(sandbox, scenario))
                 RESULTS.keep(done)
-    finally:
-        stack.down(sandbox)
     show(done)
     return all(not trial.wrongs for trial in done)
 
@@ -268,7 +260,4 @@ def keep_log(
 def show(done: Sequence[Trial]) -> None:
     """Print the table of these trials."""
     runs.show(HEAD[:-1], [row[:-1] for row in rows(done) if row[2] != "not run"])
-    wrong = [trial for trial in done if trial.wrongs]
-    for trial in wrong:
-        say(f"{trial.scenario}: {'; '.join(trial.wrongs)}")
-    say(f"{len(done) - len(wrong)} of {len(done)} ended right")
+    runs.say_wrongs([(trial.scenario, trial.wrongs) for trial in done])
