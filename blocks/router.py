@@ -30,6 +30,7 @@ from release.rollout import (
 
 _ANSWER_WITHIN = 5.0  # seconds for one command at the admin socket
 _SETTLE_WITHIN = timedelta(seconds=30)  # from a name to an address, and from there to a check
+_END_WITHIN = timedelta(seconds=30)  # for requests to an instance that is gone; as draining has
 _POLL = 0.05  # seconds
 _LONGEST_SOCKET_PATH = 100  # bytes; the kernel takes 107
 # srv_admin_state is a sum of these (HAProxy's management guide, "show servers state").
@@ -200,6 +201,7 @@ class HaproxyRouter(Router):
         if self._rows("show servers state " + self.backend)[name]["srv_fqdn"] != instance.name:
             raise RolloutFailed(f"HAProxy does not take {instance.name} into {name}: {answer}")
         self._until_address(name, instance)
+        self._disconnect(name, instance)
         self._set_state(name, Admin.DRAIN)
         until = time.monotonic() + _SETTLE_WITHIN.total_seconds()
         while not _freshly_checked(row := self._counters()[name]):
@@ -211,6 +213,25 @@ class HaproxyRouter(Router):
                     "is the proxy on the same network as the service?",
                 )
             time.sleep(_POLL)
+
+    def _disconnect(self, name: str, instance: Instance) -> None:
+        """Close every connection to the instance that the slot had before.
+
+        HAProxy keeps them when a name comes to stand for another address, and those of requests
+        that end only now: they would answer for this instance. It closes them when it is told an
+        address here, if it is a new one. What still runs after ``_END_WITHIN`` is cut: it is at
+        an instance that left long ago, and its connection would be kept.
+        """
+        until = time.monotonic() + _END_WITHIN.total_seconds()
+        while self._slot(name).sessions:
+            if time.monotonic() > until:
+                self._tell(f"shutdown sessions server {self.backend}/{name}")
+                break
+            time.sleep(_POLL)
+        for address in (_FREE_ADDRESS, instance.address):
+            answer = self._ask(f"set server {self.backend}/{name} addr {address}").strip()
+            if not answer.startswith(("IP changed", "no need to change")):
+                raise RolloutFailed(f"HAProxy does not take {address} into {name}: {answer}")
 
     def _until_address(self, name: str, instance: Instance) -> None:
         until = time.monotonic() + _SETTLE_WITHIN.total_seconds()

@@ -203,11 +203,13 @@ def choose_slots(slots: Sequence[Slot], names: Sequence[str]) -> tuple[str, ...]
 
     HAProxy gives the address behind a name to one slot only, even if that one is in maintenance:
     a name that comes back (Compose numbers its containers again) has to get its old slot.
+    Of the free ones those come first at which no request is under way any more.
     Raises RolloutFailed if there are too few.
     """
     held = {slot.remembers: slot.name for slot in slots if slot.remembers in names}
     held |= {slot.instance: slot.name for slot in slots if slot.instance}
-    free = [s.name for s in slots if not s.instance and s.name not in held.values()]
+    idle_first = sorted(slots, key=lambda slot: slot.sessions > 0)
+    free = [s.name for s in idle_first if not s.instance and s.name not in held.values()]
     wanted = [name for name in names if name not in held]
     if len(wanted) > len(free):
         taken = ", ".join(f"{slot.name} {slot.instance}" for slot in slots if slot.instance)

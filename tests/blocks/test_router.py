@@ -1,5 +1,6 @@
 """What every router does (in memory and with HAProxy), and how HAProxy's socket may fail."""
 
+import json
 import os
 import socket
 import threading
@@ -7,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,7 +20,7 @@ from release.errors import BadConfiguration, RolloutFailed, Unreachable
 from release.model import Instance
 from release.rollout import Admin
 from sandbox import images
-from sandbox.commands import run
+from sandbox.commands import run, wait_until
 from tests.fakes.project import Project, RealProject
 
 
@@ -215,6 +218,89 @@ def test_a_container_name_that_comes_back_is_admitted_again(real_project: RealPr
 
 
 @pytest.mark.engine
+def test_a_slot_keeps_no_connection_to_the_instance_that_it_had_before(
+    real_project: RealProject,
+) -> None:
+    """Requests that were under way when it was freed end after that. What they came on must not
+    answer for the next instance: it was not judged then, and some of its requests were lost."""
+    real_project.reset()
+    router = real_project.router
+    assert router is not None
+    (before,) = real_project.orchestrator.instances()
+    router.retire(before.name)
+    real_project.restart_router()  # no slot remembers a name
+    assert router.admit(before).name == "api1"
+    with users_who_stay(real_project.url, 4) as users:
+        assert {user.meets("/api/") for user in users} == {"v1.0.0"}
+        for user in users:
+            user.asks("/api/items/export")  # it takes a second
+        wait_until(
+            lambda: router.slots()[0].sessions == 4,
+            what="four requests under way",
+            seconds=5,
+            hint="",
+        )
+        router.retire(before.name)
+        assert {user.hears() for user in users} == {"v1.0.0"}
+
+        real_project.put_in_service("v1.1.0")
+
+        assert [slot.name for slot in router.slots() if slot.serving] == ["api1"]
+        assert before.name in real_project.containers()  # it would still answer
+        assert {user.meets("/api/") for user in 5 * users} == {"v1.1.0"}
+
+
+def test_a_request_that_holds_up_a_slot_for_too_long_is_cut(
+    real_project: RealProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_project.reset()
+    router = real_project.router
+    assert router is not None
+    (instance,) = real_project.orchestrator.instances()
+    slot = next(slot for slot in router.slots() if slot.instance)
+    with users_who_stay(real_project.url, 1) as (user,):
+        user.connection.request("POST", "/api/items/export")  # HAProxy asks for a GET again
+        wait_until(
+            lambda: any(slot.sessions for slot in router.slots()),
+            what="a request under way",
+            seconds=5,
+            hint="",
+        )
+        monkeypatch.setattr(router_module, "_END_WITHIN", timedelta())
+        router._disconnect(slot.name, instance)
+        assert user.connection.getresponse().status == 502
+
+    assert real_project.serving() == {"v1.0.0"}
+
+
+class User:
+    """Somebody on a connection that is kept."""
+
+    def __init__(self, url: str) -> None:
+        self.connection = HTTPConnection(urlsplit(url).netloc, timeout=5)
+
+    def meets(self, path: str) -> str:
+        self.asks(path)
+        return self.hears()
+
+    def asks(self, path: str) -> None:
+        self.connection.request("GET", path)
+
+    def hears(self) -> str:
+        """The version that answers."""
+        return str(json.load(self.connection.getresponse())["version"])
+
+
+@contextmanager
+def users_who_stay(url: str, number: int) -> Iterator[list[User]]:
+    users = [User(url) for _ in range(number)]
+    try:
+        yield users
+    finally:
+        for user in users:
+            user.connection.close()
+
+
 def test_counters_tell_good_answers_from_bad_ones(real_project: RealProject) -> None:
     real_project.reset("v1.2.0-errors")
     router = real_project.router

@@ -138,6 +138,13 @@ def test_an_instance_keeps_its_slot_or_gets_the_next_free_one(
     assert choose_slots(slots, names) == chosen
 
 
+def test_a_slot_that_is_idle_is_taken_first() -> None:
+    slots = (in_slot(1, "old"), Slot("api2", sessions=1), Slot("api3"))
+
+    assert choose_slots(slots, ["a"]) == ("api3",)
+    assert choose_slots(slots, ["a", "b"]) == ("api3", "api2")
+
+
 def test_too_few_slots_are_an_error_that_counts_them() -> None:
     slots = (in_slot(1, "old"), Slot("api2"))
 
