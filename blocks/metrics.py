@@ -7,6 +7,7 @@ probes are requests of our own, more of them the fewer users there are.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any, Protocol
 
 from pydantic import Field
@@ -21,6 +22,9 @@ from release.model import Check, Instance, Probe
 from release.rules import WatchRules
 from release.traffic import ALL_RELEASES, PROBES, Times, Traffic
 from release.triggers import AUTH_NOT_CONFIGURED, Sample, percentile, probes_needed
+
+_OF_A_GAP = 0.9  # fraction of what two samples may be apart, less the pause between them
+_OF_A_SAMPLE = 2 / 3  # for all that is asked side by side; what counts is asked afterwards
 
 
 class Counters(Protocol):
@@ -93,7 +97,13 @@ class Sampler:
         self._rules = rules
         self._last_at: datetime | None = None
         self._real_requests = 0  # between the last two samples
-        self._patience = timedelta(seconds=3 * service.request_timeout_s + 1)
+        # A sample that took longer would leave a gap, which ends a breach: a service that hangs
+        # would never be judged.
+        self._longest = _OF_A_GAP * (rules.longest_gap - rules.every)
+        self._until: float | None = None  # monotonic(): when the sample under way has to be over
+        self._patience = min(
+            timedelta(seconds=3 * service.request_timeout_s + 1), self._longest * _OF_A_SAMPLE
+        )
         # For what is as good at the next sample: no other source waits for it.
         self._short_patience = rules.every / 2
         self._pool = ThreadPoolExecutor(thread_name_prefix="sample")
@@ -116,6 +126,7 @@ class Sampler:
         window that can be judged, so that they dilute the error rate of real users least.
         """
         unknown: list[str] = []
+        self._until = monotonic() + self._longest.total_seconds() if probes is None else None
         count = probes or self._missing_probes(at)
         self._last_at = at
         check_auth = self._auth_failed or self._taken % self._metrics.auth_every == 0
@@ -170,6 +181,8 @@ class Sampler:
     ) -> dict[str, Any]:
         """Ask side by side; the answers that came in time, and a sentence for each that did not."""
         patience = self._patience if patience is None else patience
+        if self._until is not None:
+            patience = max(timedelta(), min(patience, timedelta(seconds=self._until - monotonic())))
         hanging = {n: self._under_way.pop(n) for n in questions if n in self._under_way}
         fresh = {n: self._pool.submit(ask) for n, ask in questions.items() if n not in hanging}
         wait(fresh.values(), timeout=patience.total_seconds())

@@ -53,7 +53,9 @@ def _judge_change_of(
     def verdict(outcome: Outcome, sentence: str, now: Tally) -> Verdict:
         value = f"{now.rate:.2%} (before: {before.rate:.2%})" if now.requests else "–"
         sentence = f"{sentence} ({stream.name})"
-        return Verdict(Trigger.ERROR_CHANGE, outcome, sentence, value, limit, str(span))
+        return Verdict(
+            Trigger.ERROR_CHANGE, outcome, sentence, value, limit, str(span), source=stream.source
+        )
 
     compared, now = False, Tally()
     for at, now in _windows(stream, rules):
@@ -117,7 +119,7 @@ def judge_response_times(
                 stream = timed.setdefault((times.source, times.release), [])
                 stream.append((sample.at, times.p95))
     judged = [
-        _judge_times_of(source, values, before, rules, span)
+        _judge_times_of(source, release, values, before, rules, span)
         for (source, release), values in sorted(timed.items())
         if (before := p95_before(baseline, source, release)) is not None
     ]
@@ -130,6 +132,7 @@ def judge_response_times(
 
 def _judge_times_of(
     source: str,
+    release: str,
     timed: Sequence[tuple[datetime, timedelta]],
     before: timedelta,
     rules: WatchRules,
@@ -159,6 +162,7 @@ def _judge_times_of(
             limit=f"{say_duration(ceiling)} for {say_duration(rules.sustained_for)}",
             nothing="no sample holds any",
             source=source,
+            release=release,
         ),
     )
 

@@ -46,12 +46,17 @@ class Stream:
     @property
     def name(self) -> str:
         """The source as sentences name it."""
-        return f"{self.source}, {self.release} alone" if self.release else self.source
+        return name_of_source(self.source, self.release)
 
     @property
     def total(self) -> Tally:
         """All of it together."""
         return sum((counted.tally for counted in self.counted), Tally())
+
+
+def name_of_source(source: str, release: str) -> str:
+    """A source as sentences name it: `router`, or `router, v1.4.0 alone`."""
+    return f"{source}, {release} alone" if release else source
 
 
 def streams_of(samples: Sequence[Sample], version: str | None = None) -> tuple[Stream, ...]:

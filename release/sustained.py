@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from release.duration import say_duration
 from release.rules import WatchRules
+from release.sample import name_of_source
 from release.verdict import Outcome, Span, Trigger, Verdict, clock
 
 
@@ -34,6 +35,12 @@ class Words:
     limit: str
     nothing: str  # why there is no reading at all
     source: str = ""  # who says so, where several can
+    release: str = ""  # the one that it tells apart; "" for all together
+
+    @property
+    def said_by(self) -> str:
+        """The source as sentences name it; "" for none."""
+        return name_of_source(self.source, self.release)
 
 
 def judge_sustained(
@@ -47,10 +54,17 @@ def judge_sustained(
 
     def verdict(outcome: Outcome, sentence: str, under_way: bool = False) -> Verdict:
         return Verdict(
-            words.trigger, outcome, sentence, words.value, words.limit, str(span), under_way
+            words.trigger,
+            outcome,
+            sentence,
+            words.value,
+            words.limit,
+            str(span),
+            under_way,
+            words.source,
         )
 
-    said_by = f" ({words.source})" if words.source else ""
+    said_by = f" ({words.said_by})" if words.said_by else ""
     runs = _breaches(readings, rules.longest_gap)
     sustained = _first_sustained(runs, rules.sustained_for)
     if sustained:
@@ -58,7 +72,7 @@ def judge_sustained(
         return verdict(
             Outcome.UNHEALTHY,
             f"{sustained[1].text} for {say_duration(stretch.length)}"
-            f" ({', '.join(filter(None, [str(stretch), words.source]))})",
+            f" ({', '.join(filter(None, [str(stretch), words.said_by]))})",
         )
     if not readings:
         return verdict(
@@ -78,15 +92,19 @@ def judge_sustained(
 def worst_of(verdicts: Sequence[Verdict]) -> Verdict:
     """Of one rule's verdicts by several sources, the one that decides, with what the others say.
 
-    A breach of one decides, then one that is under way. A source that could not judge takes
+    A breach of one decides, then one that is under way; who else sees it is named, without a
+    sentence of their own: their numbers differ by a sample. A source that could not judge takes
     nothing from one that could.
     """
     ranks = {Outcome.UNHEALTHY: 0, Outcome.HEALTHY: 2, Outcome.INCONCLUSIVE: 3}
     ranked = sorted(verdicts, key=lambda v: 1 if v.under_way else ranks[v.outcome])
     worst = ranked[0]
     alike = [v for v in ranked if (v.outcome, v.under_way) == (worst.outcome, worst.under_way)]
-    said = alike if worst.under_way or worst.outcome is Outcome.UNHEALTHY else ranked
-    return replace(worst, sentence="; ".join(verdict.sentence for verdict in said))
+    if not (worst.under_way or worst.outcome is Outcome.UNHEALTHY):
+        return replace(worst, sentence="; ".join(verdict.sentence for verdict in ranked))
+    others = dict.fromkeys(v.source for v in alike if v.source != worst.source)
+    seen = f"; seen by {' and '.join(others)} as well" if others else ""
+    return replace(worst, sentence=worst.sentence + seen)
 
 
 def _breaches(readings: Sequence[Reading], longest_gap: timedelta) -> list[list[Reading]]:

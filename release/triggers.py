@@ -69,6 +69,9 @@ def judge_watch(
     - no breach is under way: a failing health check, an error rate above the ceiling, an auth
       check that has just failed; and
     - health is proven: seen without a gap over the last ``sustained_for``, good at the end; and
+    - the last ``sustained_for`` was well in all: a service that is up and down by turns breaks no
+      limit for long enough, and still fails more than ``error_rate_ceiling`` of its requests, or
+      of its health checks; and
     - auth is proven: its last check was answered, and well, or there is no account for it.
 
     Otherwise it goes on for up to ``extend_up_to``, and fails if that did not settle it; or before
@@ -93,7 +96,7 @@ def judge_watch(
     last_end = end + rules.extend_up_to
     if fired:
         return Decision(Action.FAIL, "; ".join(fired), now, verdicts, notes)
-    unsettled = _unsettled(ordered, rules, verdicts, now)
+    unsettled = _unsettled(ordered, rules, verdicts, version, now)
     watched = say_duration(span.length)
     if now >= end and not unsettled:
         return Decision(Action.PASS, f"no trigger in {watched}", now, verdicts, notes)
@@ -113,14 +116,23 @@ def judge_watch(
 
 
 def _unsettled(
-    samples: Sequence[Sample], rules: WatchRules, verdicts: Sequence[Verdict], now: datetime
+    samples: Sequence[Sample],
+    rules: WatchRules,
+    verdicts: Sequence[Verdict],
+    version: str,
+    now: datetime,
 ) -> list[str]:
     """Say what forbids the watch to end well now."""
     reasons = [v.sentence for v in verdicts if v.under_way and v.trigger not in ASKS_A_PERSON]
     proof = Span(now - min(rules.sustained_for, rules.length), now)
-    recent = judge_health([s for s in samples if s.at >= proof.since], rules, proof)
-    if recent.outcome is Outcome.INCONCLUSIVE and not recent.under_way:
-        reasons.append(recent.sentence)
+    lately = [sample for sample in samples if sample.at >= proof.since]
+    under_way = {verdict.trigger for verdict in verdicts if verdict.under_way}
+    if Trigger.HEALTH not in under_way:
+        recent = judge_health(lately, rules, proof)
+        proven = recent.outcome is not Outcome.INCONCLUSIVE
+        reasons.append(_ill_in_all(lately, rules, proof) if proven else recent.sentence)
+    if Trigger.ERROR_RATE not in under_way:
+        reasons.append(_errors_in_all(lately[1:], rules, version, proof))
     auth = next(verdict for verdict in verdicts if verdict.trigger is Trigger.AUTH)
     silent_since = _auth_silent_since(samples)
     unchecked = auth.outcome is Outcome.INCONCLUSIVE and not auth.under_way
@@ -128,7 +140,32 @@ def _unsettled(
         reasons.append(auth.sentence)
     elif silent_since:
         reasons.append(f"auth flow without an answer since {clock(silent_since)}")
-    return reasons
+    return list(filter(None, reasons))
+
+
+def _ill_in_all(samples: Sequence[Sample], rules: WatchRules, span: Span) -> str:
+    """Whether too many health checks failed, however short each failure was; "" if not."""
+    known = [sample for sample in samples if sample.health is not None]
+    failed = sum(1 for sample in known if not sample.health)
+    if failed <= rules.error_rate_ceiling * len(known):
+        return ""
+    return f"health check failed in {failed} of {len(known)} samples ({span})"
+
+
+def _errors_in_all(samples: Sequence[Sample], rules: WatchRules, version: str, span: Span) -> str:
+    """Whether too many requests failed, however short each burst was; "" if not.
+
+    Each sample holds what came since the one before.
+    """
+    ceiling = rules.error_rate_ceiling
+    counted = [(stream.total, stream.name) for stream in streams_of(samples, version)]
+    judged = [
+        (total.rate, name) for total, name in counted if total.requests >= rules.fewest_requests
+    ]
+    rate, name = max(judged, default=(0.0, ""))
+    if rate <= ceiling:
+        return ""
+    return f"error rate {_percent(rate, ceiling)} > {ceiling:.1%} in all ({span}, {name})"
 
 
 def _auth_silent_since(samples: Sequence[Sample]) -> datetime | None:
@@ -290,7 +327,8 @@ def _judge_errors_of(stream: Stream, rules: WatchRules, window: Span, limit: str
             limit=limit,
             nothing=f"{total.requests:,} requests counted, a window needs "
             f"{rules.fewest_requests:,}",
-            source=stream.name,
+            source=stream.source,
+            release=stream.release,
         ),
     )
 

@@ -64,6 +64,7 @@ class Verdict:
     limit: str = "–"
     window: str = "–"
     under_way: bool = False  # a breach that has not lasted long enough, and has not ended
+    source: str = ""  # who says so, where several can
 
     @property
     def fires(self) -> bool:

@@ -1,6 +1,7 @@
 """Samples from a real server and from a router that counts, stands still, or begins again."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -45,8 +46,11 @@ class Router:
         self.own_errors = 0  # 503s that no instance gave
         self.instances = ["api-1", ""]
         self.down = False
+        self.answers = threading.Event()
+        self.answers.set()
 
     def look(self) -> RouterLook:
+        self.answers.wait(30)
         if self.down:
             raise Unreachable("HAProxy does not answer at its admin socket")
         first, second = self.instances
@@ -423,6 +427,31 @@ class TestP0:
         assert sample.p0 is None
         assert sample.unknown == ("p0: RuntimeError",)
         assert sample.health is True
+
+    def test_nothing_that_hangs_makes_a_sample_so_long_that_it_leaves_a_gap(
+        self, service: Service
+    ) -> None:
+        """A gap ends a breach: what hangs for longer than one would never be judged."""
+        service.request_timeout_s = 30
+        millisecond = timedelta(milliseconds=1)
+        rules = RULES.model_copy(
+            update={"every": 100 * millisecond, "longest_gap": 1100 * millisecond}
+        )
+        router = Router()
+
+        def ask() -> str:
+            router.answers.wait(30)
+            return ""
+
+        with Metrics().sampler(service, router, rules, ask) as sampler:
+            router.answers.clear()
+            try:
+                asked, counted = sampler.sample(AT).unknown
+            finally:
+                router.answers.set()
+        assert asked == "p0: no answer within 600 ms"
+        # Of the 900 ms that a sample may take, what the ledger has left.
+        assert re.fullmatch(r"router: no answer within (2\d\d|300) ms", counted)
 
     def test_a_ledger_that_hangs_is_waited_for_once_and_its_late_answer_counts(
         self, service: Service

@@ -261,6 +261,25 @@ class TestErrorRate:
         assert verdict.fires
         assert verdict.sentence == "error rate 9.0% > 5.0% for 5 min 30 s (02:14–02:19 UTC, router)"
 
+    def test_who_else_sees_a_breach_is_named_once_and_without_a_sentence_of_their_own(self) -> None:
+        bad = (
+            *counted(100, 9, ROUTER),
+            *(Traffic(source, V, 100, 8) for source in (PROMETHEUS, ROUTER)),
+            *counted(100, 0, PROBES),
+        )
+        under_way, fired = (
+            judge_error_rate([Sample(at(t), traffic=bad) for t in range(0, until, 30)], RULES, V)
+            for until in (121, 331)
+        )
+        assert under_way.sentence == (
+            f"error rate 8.0% > 5.0% since 02:14:00 UTC (prometheus, {V} alone);"
+            " seen by router as well"
+        )
+        assert fired.sentence == (
+            f"error rate 8.0% > 5.0% for 5 min 30 s (02:14–02:19 UTC, prometheus, {V} alone);"
+            " seen by router as well"
+        )
+
     def test_a_source_that_is_silent_takes_nothing_from_one_that_is_not(self) -> None:
         silent = [Sample(at(t), traffic=counted(0, 0, PROMETHEUS)) for t in range(0, 331, 30)]
         good, bad = steady(15, 345, 100, 0), steady(15, 345, 100, 9)
@@ -404,6 +423,17 @@ def watched(
     ]
 
 
+def up_and_down(until: float, minutes: float = 2) -> list[Sample]:
+    """A service that is well and ill by turns; nothing counts its requests."""
+    well, ill = (
+        watched(until, good_health=good, requests=None, errors=None) for good in (True, False)
+    )
+    return [
+        (bad if (bad.at - START).total_seconds() // (60 * minutes) % 2 else good)
+        for good, bad in zip(well, ill, strict=True)
+    ]
+
+
 def decide(samples: list[Sample], rules: WatchRules = RULES) -> Decision:
     return judge_watch(samples, rules, START, BASELINE, V)
 
@@ -449,8 +479,39 @@ class TestWatch:
                     *watched(600, since=420, good_health=False),
                     *watched(615, since=615),
                 ],
+                Action.CONTINUE,
+                id="one good look at its end is not enough",
+            ),
+            pytest.param(
+                [
+                    *watched(405),
+                    *watched(600, since=420, good_health=False),
+                    *watched(900, since=615),
+                ],
                 Action.PASS,
-                id="or until it is over",
+                id="but 5 min are",
+            ),
+            pytest.param(
+                up_and_down(1185),
+                Action.CONTINUE,
+                id="up and down by turns, two minutes each, is not well",
+            ),
+            pytest.param(
+                up_and_down(1200), Action.FAIL, id="and does not stay where that does not end"
+            ),
+            pytest.param(
+                [*watched(585), *watched(600, since=600, errors=99)],
+                Action.CONTINUE,
+                id="one burst at the end, which may be a breach",
+            ),
+            pytest.param(
+                [
+                    *watched(570),
+                    *watched(585, since=585, good_health=False),
+                    *watched(600, since=600),
+                ],
+                Action.PASS,
+                id="one failed health check in twenty is well",
             ),
             pytest.param(
                 [*watched(60), *watched(600, since=150)],
