@@ -97,13 +97,11 @@ class Sampler:
         self._rules = rules
         self._last_at: datetime | None = None
         self._real_requests = 0  # between the last two samples
+        self._patience = timedelta(seconds=3 * service.request_timeout_s + 1)
         # A sample that took longer would leave a gap, which ends a breach: a service that hangs
         # would never be judged.
         self._longest = _OF_A_GAP * (rules.longest_gap - rules.every)
-        self._until: float | None = None  # monotonic(): when the sample under way has to be over
-        self._patience = min(
-            timedelta(seconds=3 * service.request_timeout_s + 1), self._longest * _OF_A_SAMPLE
-        )
+        self._until: float | None = None  # monotonic(): when a sample among others has to be over
         # For what is as good at the next sample: no other source waits for it.
         self._short_patience = rules.every / 2
         self._pool = ThreadPoolExecutor(thread_name_prefix="sample")
@@ -123,7 +121,8 @@ class Sampler:
         """Look at everything once. ``at`` is the sample's place in time.
 
         ``probes`` is how many to send; by default, as many as real traffic leaves missing for a
-        window that can be judged, so that they dilute the error rate of real users least.
+        window that can be judged, so that they dilute the error rate of real users least. With a
+        number it is a sample by itself, which is in no hurry.
         """
         unknown: list[str] = []
         self._until = monotonic() + self._longest.total_seconds() if probes is None else None
@@ -131,7 +130,10 @@ class Sampler:
         self._last_at = at
         check_auth = self._auth_failed or self._taken % self._metrics.auth_every == 0
         self._taken += 1
-        heard = self._hear(self._questions(count, check_auth), unknown)
+        patience = self._patience
+        if self._until is not None:
+            patience = min(patience, self._longest * _OF_A_SAMPLE)
+        heard = self._hear(self._questions(count, check_auth), unknown, patience)
         sent: tuple[Probe, ...] = heard.get("probes", ())
         answered = [probe.took for probe in sent if probe.status]
         self.took += answered
@@ -139,7 +141,7 @@ class Sampler:
         by_router, by_prometheus = self._by_router(unknown), self._by_prometheus(unknown)
         own_requests = 1 + count + (self._service.auth_requests if check_auth else 0)
         self._real_requests = _real(by_router or by_prometheus.traffic, own_requests)
-        health, health_detail = self._health(heard)
+        health, health_detail = self._health(heard, patience)
         auth, auth_detail = _auth(heard)
         self._auth_failed = auth is False
         return Sample(
@@ -199,12 +201,12 @@ class Sampler:
                 unknown.append(f"{name}: {_explain(error)}")
         return heard
 
-    def _health(self, heard: Mapping[str, Any]) -> tuple[bool | None, str]:
+    def _health(self, heard: Mapping[str, Any], patience: timedelta) -> tuple[bool | None, str]:
         probe: Probe | None = heard.get("health")
         if probe:
             return probe.ok, probe.detail
         if "health" in self._under_way:
-            return False, f"no answer within {say_duration(self._patience)}"
+            return False, f"no answer within {say_duration(patience)}"
         return None, ""  # the check itself broke
 
     def _by_router(self, unknown: list[str]) -> tuple[Traffic, ...]:
