@@ -446,12 +446,14 @@ class TestP0:
         with Metrics().sampler(service, router, rules, ask) as sampler:
             router.answers.clear()
             try:
-                asked, counted = sampler.sample(AT).unknown
+                unknown = sampler.sample(AT).unknown
             finally:
                 router.answers.set()
-        assert asked == "p0: no answer within 600 ms"
+        assert "p0: no answer within 600 ms" in unknown
         # Of the 900 ms that a sample may take, what the ledger has left.
-        assert re.fullmatch(r"router: no answer within (2\d\d|300) ms", counted)
+        said = re.search(r"router: no answer within (\d+) ms", "; ".join(unknown))
+        assert said
+        assert int(said[1]) <= 300
 
     def test_a_ledger_that_hangs_is_waited_for_once_and_its_late_answer_counts(
         self, service: Service
