@@ -2,7 +2,6 @@
 
 import csv
 import os
-import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -13,10 +12,11 @@ from pathlib import Path
 
 from pydantic import Field
 
+from blocks.haproxy_socket import ask
 from blocks.part import Part
 from release.counters import Counted, RouterLook
 from release.duration import say_duration
-from release.errors import BadConfiguration, RolloutFailed, Unreachable
+from release.errors import BadConfiguration, RolloutFailed
 from release.model import Instance
 from release.rollout import (
     FULL_WEIGHT,
@@ -28,11 +28,9 @@ from release.rollout import (
     slot_names,
 )
 
-_ANSWER_WITHIN = 5.0  # seconds for one command at the admin socket
 _SETTLE_WITHIN = timedelta(seconds=30)  # from a name to an address, and from there to a check
 _END_WITHIN = timedelta(seconds=30)  # for requests to an instance that is gone; as draining has
 _POLL = 0.05  # seconds
-_LONGEST_SOCKET_PATH = 100  # bytes; the kernel takes 107
 # srv_admin_state is a sum of these (HAProxy's management guide, "show servers state").
 _MAINT_BITS = 0x01 | 0x02
 _DRAIN_BITS = 0x08 | 0x10
@@ -316,19 +314,7 @@ class HaproxyRouter(Router):
             raise RolloutFailed(f"HAProxy refused {command!r}: {answer}")
 
     def _ask(self, command: str) -> str:
-        """Send one command over a connection of its own and return the whole answer."""
-        try:
-            with _connected(self.socket) as connection:
-                connection.sendall(command.encode() + b"\n")
-                parts = []
-                while part := connection.recv(65536):
-                    parts.append(part)
-        except OSError as error:
-            raise Unreachable(
-                f"HAProxy does not answer at its admin socket {self.socket}: {error}",
-                "docker compose ps; docker compose logs proxy --tail 20",
-            ) from None
-        return b"".join(parts).decode(errors="replace")
+        return ask(self.socket, command)
 
     def _write(self, free: str = "") -> None:
         """Bring the backend file in step with what HAProxy does now, in one rename."""
@@ -345,22 +331,6 @@ class HaproxyRouter(Router):
         # HAProxy may run as somebody else than the deployer.
         draft.chmod(self.backend_file.stat().st_mode & 0o777 if old else 0o644)
         draft.replace(self.backend_file)
-
-
-@contextmanager
-def _connected(path: Path) -> Iterator[socket.socket]:
-    """A connection to a socket whose path may be longer than the kernel takes."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_ANSWER_WITHIN)
-        if len(os.fsencode(path)) < _LONGEST_SOCKET_PATH:
-            connection.connect(str(path))
-        else:
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                connection.connect(f"/proc/self/fd/{folder}/{path.name}")
-            finally:
-                os.close(folder)
-        yield connection
 
 
 def _slot(

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from blocks import haproxy_socket
 from blocks import router as router_module
 from blocks.router import HaproxyRouter, Router
 from release.errors import BadConfiguration, RolloutFailed, Unreachable
@@ -345,7 +346,7 @@ def test_a_socket_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
 def test_a_socket_that_does_not_answer_is_unreachable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router_module, "_ANSWER_WITHIN", 0.2)
+    monkeypatch.setattr(haproxy_socket, "_ANSWER_WITHIN", 0.2)
     router = HaproxyRouter(socket=tmp_path / "admin.sock", backend_file=tmp_path / "be.cfg")
 
     with listening(router.socket, None), pytest.raises(Unreachable, match="timed out"):
