@@ -195,9 +195,13 @@ class HaproxyRouter(Router):
     def _introduce(self, name: str, instance: Instance) -> None:
         """Give a slot its instance, and wait until a fresh health check of it has passed."""
         self._set_state(name, Admin.MAINT)
+        row = self._rows("show servers state " + self.backend)[name]
         answer = self._ask(f"set server {self.backend}/{name} fqdn {instance.name}").strip()
         if self._rows("show servers state " + self.backend)[name]["srv_fqdn"] != instance.name:
             raise RolloutFailed(f"HAProxy does not take {instance.name} into {name}: {answer}")
+        if (row["srv_fqdn"], row["srv_addr"]) == (instance.name, _FREE_ADDRESS):
+            # Killed in `_disconnect`: for a name that it knows, HAProxy does not look again.
+            self._set_address(name, instance.address)
         self._until_address(name, instance)
         self._disconnect(name, instance)
         self._set_state(name, Admin.DRAIN)
@@ -216,9 +220,10 @@ class HaproxyRouter(Router):
         """Close every connection to the instance that the slot had before.
 
         HAProxy keeps them when a name comes to stand for another address, and those of requests
-        that end only now: they would answer for this instance. It closes them when it is told an
-        address here, if it is a new one. What still runs after ``_END_WITHIN`` is cut: it is at
-        an instance that left long ago, and its connection would be kept.
+        that end only now: they would answer for this instance. It closes them when it is told
+        another address here. What still runs after ``_END_WITHIN`` is cut: it is at an instance
+        that left long ago, and its connection would be kept. Raises RolloutFailed if HAProxy does
+        not take an address.
         """
         until = time.monotonic() + _END_WITHIN.total_seconds()
         while self._slot(name).sessions:
@@ -227,9 +232,7 @@ class HaproxyRouter(Router):
                 break
             time.sleep(_POLL)
         for address in (_FREE_ADDRESS, instance.address):
-            answer = self._ask(f"set server {self.backend}/{name} addr {address}").strip()
-            if not answer.startswith(("IP changed", "no need to change")):
-                raise RolloutFailed(f"HAProxy does not take {address} into {name}: {answer}")
+            self._set_address(name, address)
 
     def _until_address(self, name: str, instance: Instance) -> None:
         until = time.monotonic() + _SETTLE_WITHIN.total_seconds()
@@ -303,6 +306,11 @@ class HaproxyRouter(Router):
 
     def _set_state(self, name: str, state: Admin) -> None:
         self._tell(f"set server {self.backend}/{name} state {state}")
+
+    def _set_address(self, name: str, address: str) -> None:
+        answer = self._ask(f"set server {self.backend}/{name} addr {address}").strip()
+        if not answer.startswith(("IP changed", "no need to change")):
+            raise RolloutFailed(f"HAProxy does not take {address} into {name}: {answer}")
 
     def _set_weight(self, name: str, weight: int) -> None:
         self._tell(f"set server {self.backend}/{name} weight {weight}")

@@ -251,6 +251,7 @@ def test_a_slot_keeps_no_connection_to_the_instance_that_it_had_before(
         assert {user.meets("/api/") for user in 5 * users} == {"v1.1.0"}
 
 
+@pytest.mark.engine
 def test_a_request_that_holds_up_a_slot_for_too_long_is_cut(
     real_project: RealProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +271,23 @@ def test_a_request_that_holds_up_a_slot_for_too_long_is_cut(
         monkeypatch.setattr(router_module, "_END_WITHIN", timedelta())
         router._disconnect(slot.name, instance)
         assert user.connection.getresponse().status == 502
+
+    assert real_project.serving() == {"v1.0.0"}
+
+
+@pytest.mark.engine
+def test_an_admission_that_was_killed_while_it_disconnected_the_slot_is_done_again(
+    real_project: RealProject,
+) -> None:
+    real_project.reset()
+    router = real_project.router
+    assert router is not None
+    (instance,) = real_project.orchestrator.instances()
+    slot = next(slot for slot in router.slots() if slot.instance)
+    router.retire(instance.name)
+    router._set_address(slot.name, router_module._FREE_ADDRESS)
+
+    router.admit(instance)
 
     assert real_project.serving() == {"v1.0.0"}
 
@@ -302,6 +320,7 @@ def users_who_stay(url: str, number: int) -> Iterator[list[User]]:
             user.connection.close()
 
 
+@pytest.mark.engine
 def test_counters_tell_good_answers_from_bad_ones(real_project: RealProject) -> None:
     real_project.reset("v1.2.0-errors")
     router = real_project.router
