@@ -15,7 +15,7 @@ from pydantic import Field
 from blocks.part import Part
 from blocks.prometheus import Prometheus
 from blocks.service import Service
-from release.counters import Growth, Look, RouterLook, growth, remember, router_growth
+from release.counters import Growth, Look, Looks, RouterLook, growth, remember, router_growth
 from release.duration import say_duration
 from release.errors import DeployError
 from release.model import Check, Instance, Probe
@@ -61,13 +61,15 @@ class Metrics(Part):
         rules: WatchRules,
         ask_p0: Callable[[], str | None] | None = None,
         instances: Callable[[], Iterable[Instance]] | None = None,
+        since: Looks | None = None,
     ) -> "Sampler":
         """Begin to sample.
 
         ``ask_p0`` returns the reason of a declared P0, or nothing. ``instances`` says which release
-        each instance is of, so that what the router counts can be told apart by release.
+        each instance is of, so that what the router counts can be told apart by release. The first
+        sample counts ``since`` an earlier sampler's :attr:`~Sampler.looks`; by default, since now.
         """
-        return Sampler(self, service, counters, rules, ask_p0, instances)
+        return Sampler(self, service, counters, rules, ask_p0, instances, since or Looks())
 
 
 class Sampler:
@@ -86,6 +88,7 @@ class Sampler:
         rules: WatchRules,
         ask_p0: Callable[[], str | None] | None,
         instances: Callable[[], Iterable[Instance]] | None,
+        since: Looks,
     ) -> None:
         self.took: list[timedelta] = []  # of every probe that was answered
         self._metrics = metrics
@@ -108,14 +111,19 @@ class Sampler:
         self._under_way: dict[str, Future[Any]] = {}
         self._taken = 0
         self._auth_failed = False
-        self._router_before = self._look_at_router([])
-        self._prometheus_before = self._look_at_prometheus([])
+        self._router_before = since.router or self._look_at_router([])
+        self._prometheus_before = since.prometheus or self._look_at_prometheus([])
 
     def __enter__(self) -> "Sampler":
         return self
 
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def looks(self) -> Looks:
+        """What the counters stood at last."""
+        return Looks(self._router_before, self._prometheus_before)
 
     def sample(self, at: datetime, probes: int | None = None) -> Sample:
         """Look at everything once. ``at`` is the sample's place in time.

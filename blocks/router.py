@@ -18,15 +18,8 @@ from release.counters import Counted, RouterLook
 from release.duration import say_duration
 from release.errors import BadConfiguration, RolloutFailed
 from release.model import Instance
-from release.rollout import (
-    FULL_WEIGHT,
-    Admin,
-    Slot,
-    choose_slots,
-    instances_in_file,
-    render_backend,
-    slot_names,
-)
+from release.rollout import choose_slots, instances_in_file, render_backend, slot_names
+from release.slot import FULL_WEIGHT, Admin, Slot
 
 _SETTLE_WITHIN = timedelta(seconds=30)  # from a name to an address, and from there to a check
 _END_WITHIN = timedelta(seconds=30)  # for requests to an instance that is gone; as draining has

@@ -28,7 +28,7 @@ from release.request import DeployRequest, RollbackRequest, checked
 from release.rollback import after_failure
 from release.watch_report import WatchReport
 from tasks.alarm import listening
-from tasks.baseline import record_baseline
+from tasks.baseline import measure_baseline, record_baseline
 from tasks.checklist import GateRound
 from tasks.environment import hold_environment, patient
 from tasks.evidence import collect_evidence
@@ -199,6 +199,7 @@ def go_live(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...
         with run.step(Step.DEPLOY):
             run.confirm_hold()
             pull_image(target, image_of(release), label)
+            baseline = measured_until_now(run, plan)
             replace = roll_out if target.router else restart
             new, cutover = replace(run, plan, release)
             # What is written about the instances decides nothing, so it may fail.
@@ -208,8 +209,20 @@ def go_live(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...
             run.confirm_hold()
             stop_baseline(target, new, rules.rollout, label)
     with run.step(Step.POST):
-        watched = watch_release(target, release, plan.baseline, rules.watch, label, cutover)
+        watched = watch_release(target, release, baseline, rules.watch, label, cutover)
     return new, watched
+
+
+def measured_until_now(run: Run, plan: Plan) -> Baseline:
+    """The baseline as it was from the plan until now, or, where that fails, in the plan.
+
+    Before anything of the new release runs: where it starts on the same machine, it slows what
+    serves.
+    """
+    rules, label = run.rules.watch, run.label
+    found = measure_baseline(run.target, plan.baseline, rules, label, return_state=True)
+    baseline = found.result(raise_on_failure=False)
+    return baseline if isinstance(baseline, Baseline) else plan.baseline
 
 
 def roll_out(

@@ -13,7 +13,6 @@ from datetime import timedelta
 from itertools import pairwise
 from math import log
 
-from release.rollout import Slot
 from release.rules import RolloutRules
 from release.sequential import (
     Tally,
@@ -22,6 +21,7 @@ from release.sequential import (
     highest_worse,
     sum_of,
 )
+from release.slot import Slot
 from release.verdict import Outcome
 
 ERROR_SHARE_CEILING = 0.05  # fraction, 5xx / all responses (runbook: "Error rate > 5%")

@@ -1,11 +1,14 @@
 """Which release an environment serves, read off its containers and its router."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from release.counters import Looks
 from release.errors import BadConfiguration, BadRequest
 from release.model import Baseline, ImageRef, Instance, Release
+from release.sample import Sample
+from release.traffic import ALL_RELEASES, PROBES, Times, Traffic, busiest, slowest_p95
 
 NOTHING = "nothing"
 """What a rollback goes back to where nothing was deployed before."""
@@ -92,6 +95,45 @@ def baseline_from(
         p95=None,
         taken_at=at,
     )
+
+
+def measured(baseline: Baseline, seen: Sample, looks: Looks | None = None) -> Baseline:
+    """The baseline with what was ``seen`` of it since it was measured last.
+
+    Answers are added up. Answer times of probes are the better ones: the two samples are of the
+    same size, and a moment's stall makes answers slow, while nothing makes them faster than they
+    are. Those that users got are the later ones, because they are of far more answers. ``looks``
+    is from where the counters may be read on.
+    """
+    traffic = _sum((*baseline.traffic, *seen.traffic))
+    times = _times((*baseline.times, *seen.times))
+    counted = busiest(traffic, baseline.version if baseline.release else ALL_RELEASES)
+    return replace(
+        baseline,
+        error_rate=counted.rate if counted else None,
+        p95=slowest_p95(times, PROBES),
+        traffic=traffic,
+        times=times,
+        looks=looks,
+    )
+
+
+def _sum(counted: Iterable[Traffic]) -> tuple[Traffic, ...]:
+    found: dict[tuple[str, str], Traffic] = {}
+    for one in counted:
+        key = (one.source, one.release)
+        so_far = found.get(key, Traffic(*key, 0, 0))
+        found[key] = Traffic(*key, so_far.requests + one.requests, so_far.errors + one.errors)
+    return tuple(found.values())
+
+
+def _times(timed: Iterable[Times]) -> tuple[Times, ...]:
+    found: dict[tuple[str, str], Times] = {}
+    for one in timed:
+        best = slowest_p95(tuple(found.values()), PROBES) if one.source == PROBES else None
+        if one.p95 is not None and (best is None or one.p95 < best):
+            found[one.source, one.release] = one
+    return tuple(found.values())
 
 
 @dataclass(frozen=True, slots=True)

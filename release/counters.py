@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from release.rollout import Slot
+from release.slot import Slot
 from release.traffic import ALL_RELEASES, PROMETHEUS, ROUTER, Times, Traffic
 
 Labels = frozenset[tuple[str, str]]
@@ -43,6 +43,14 @@ class Look:
     requests: Series
     errors: Series  # no series: nothing has failed yet, or nothing is counted
     buckets: Series = field(default_factory=dict)  # of a histogram of answer times; {}: not asked
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What each source that counts stood at; None: it could not be seen, or there is none."""
+
+    router: RouterLook | None = None
+    prometheus: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from release.counters import Looks
 from release.errors import BadRequest
 from release.traffic import Times, Traffic
 
@@ -134,6 +135,7 @@ class Baseline:
     taken_at: datetime
     traffic: tuple[Traffic, ...] = ()  # what the rate is of, by each source that counted
     times: tuple[Times, ...] = ()  # answer times, by each source that knows them
+    looks: Looks | None = None  # the counters then; None: it is not measured any further
 
     @property
     def version(self) -> str:

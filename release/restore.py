@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from release.errors import RollbackFailed
 from release.model import Baseline, ImageRef, Instance
-from release.rollout import Admin, Slot, is_ready
+from release.rollout import is_ready
+from release.slot import Admin, Slot
 
 _STOPPED = ("exited", "created")  # the engine's words for a container that can be started
 

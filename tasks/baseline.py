@@ -1,16 +1,18 @@
 """What the environment serves before the run touches it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from prefect import get_run_logger
 
 from blocks.target import Target
-from release.baseline import serving_instances, serving_release
+from release.baseline import measured, serving_instances, serving_release
+from release.duration import say_duration
 from release.model import Baseline, Instance
 from release.rules import WatchRules
-from release.traffic import ALL_RELEASES, PROBES, busiest, slowest_p95
+from release.traffic import busiest
 from tasks.step import step
-from tasks.watch import measure_baseline
+from tasks.watch import seen_since
 
 
 def serving(target: Target) -> tuple[Instance, ...]:
@@ -44,20 +46,35 @@ def record_baseline(target: Target, rules: WatchRules, run: str) -> Baseline:
     """Record digests, schema version, error rate and answer times: the target of a rollback."""
     instances = serving(target)
     release = serving_release(target.environment, instances)
-    seen = measure_baseline(target, rules)
-    traffic, times = (seen.traffic, seen.times) if seen else ((), ())
-    counted = busiest(traffic, release.version if release else ALL_RELEASES)
-    baseline = Baseline(
+    served = Baseline(
         environment=target.environment,
         release=release,
         instances=tuple(instance.id for instance in instances),
         schema_version=target.database.schema_version(),
-        error_rate=counted.rate if counted else None,
-        p95=slowest_p95(times, PROBES),
+        error_rate=None,
+        p95=None,
         taken_at=datetime.now(UTC),
-        traffic=traffic,
-        times=times,
     )
+    seen = seen_since(target, rules, None)
+    baseline = measured(served, *seen) if seen else served
     image = baseline.image.short if baseline.image else "nothing"
     get_run_logger().info("[%s] Plan      baseline %s %s", run, baseline.version, image)
     return baseline
+
+
+@step("Measure baseline", timeout=timedelta(minutes=2))
+def measure_baseline(target: Target, baseline: Baseline, rules: WatchRules, run: str) -> Baseline:
+    """Measure the baseline once more, at the last moment before another release is started.
+
+    The plan has seen it for a second only; the counters now tell of the whole time since.
+    A baseline that was not measured in the plan is not measured now: something else may serve.
+    """
+    if baseline.looks is None:
+        return baseline
+    seen = seen_since(target, rules, baseline.looks)
+    found = measured(baseline, *seen) if seen else baseline
+    counted = busiest(found.traffic, found.version)
+    errors = f"{counted.errors:,} errors of {counted.requests:,}" if counted else "nothing counted"
+    p95 = say_duration(found.p95) if found.p95 else "unknown"
+    get_run_logger().info("[%s] Deploy    baseline %s: %s, p95 %s", run, found.version, errors, p95)
+    return replace(found, looks=None)

@@ -36,7 +36,7 @@ from release.rules import WatchRules
 from release.traffic import ALL_RELEASES, busiest
 from tasks.notification import page_of
 from tasks.step import step
-from tasks.watch import measure_baseline
+from tasks.watch import seen_now
 
 WITHIN = timedelta(seconds=6)
 """How long all sources together may take; who is not done by then is unknown. The gate is open 10 s
@@ -134,7 +134,7 @@ def _staging_health(target: Target, staging: Target | None, plan: Plan, run: str
     health = staging.service.health()
     version, _ = staging.service.version() if health.ok else ("", health)
     rules = WatchRules()
-    seen = measure_baseline(staging, rules) if health.ok else None
+    seen = seen_now(staging, rules) if health.ok else None
     counted = busiest(seen.traffic, version or ALL_RELEASES) if seen else None
     return judge_staging(
         health,

@@ -23,7 +23,6 @@ from release.errors import BadConfiguration, RolloutFailed
 from release.model import Baseline, ImageRef, Instance
 from release.rollout import (
     BAKE_WEIGHT,
-    FULL_WEIGHT,
     Cutover,
     Drained,
     missing_instances,
@@ -31,6 +30,7 @@ from release.rollout import (
     which_to_retire,
 )
 from release.rules import RolloutRules
+from release.slot import FULL_WEIGHT
 from release.verdict import Outcome
 from tasks.alarm import heed
 from tasks.step import step

@@ -25,6 +25,7 @@ from blocks.metrics import Counters, Metrics
 from blocks.plots import picture_of
 from blocks.service import Service
 from release.chart import Moment, chart_of_watch
+from release.counters import Looks
 from release.duration import say_duration
 from release.errors import DeployError, TriggerFired
 from release.model import Baseline, Instance, Release
@@ -222,15 +223,27 @@ def ticks(
         number = max(number, elapsed // every) + 1
 
 
-def measure_baseline(target: Watched, rules: WatchRules) -> Sample | None:
-    """What serves now, seen once with enough probes to be judged; None where nothing answers."""
+def seen_now(target: Watched, rules: WatchRules) -> Sample | None:
+    """What serves, seen once with enough probes to be judged; None where nothing answers."""
+    seen = seen_since(target, rules, None)
+    return seen[0] if seen else None
+
+
+def seen_since(
+    target: Watched, rules: WatchRules, looks: Looks | None
+) -> tuple[Sample, Looks] | None:
+    """The same, of what users were answered all that came since the ``looks``; and the looks now.
+
+    Without any, what comes while it is looked.
+    """
     if not target.service.health().status:
         return None  # on a first deployment that is as it should be
     instances = target.orchestrator.instances
     with target.metrics.sampler(
-        target.service, target.router, rules, instances=instances
+        target.service, target.router, rules, instances=instances, since=looks
     ) as sampler:
-        return sampler.sample(datetime.now(UTC), probes=rules.fewest_requests)
+        sample = sampler.sample(datetime.now(UTC), probes=rules.fewest_requests)
+        return sample, sampler.looks
 
 
 class Progress:

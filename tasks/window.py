@@ -17,7 +17,7 @@ from release.window import Answer, Facts, Window, answer_to, glance, window_of
 from tasks.baseline import meant_to_serve
 from tasks.restore import previous
 from tasks.step import step
-from tasks.watch import Progress, measure_baseline, publish, watch
+from tasks.watch import Progress, publish, seen_now, watch
 
 _TIMEOUT = timedelta(days=1)  # of the watch; its rules bound it much closer
 
@@ -71,7 +71,7 @@ def _previous(target: Target, service: ServiceLayout) -> Release | None:
 @step("Glance", timeout=timedelta(minutes=5), retries=1)
 def look_once(target: Target, rules: WatchRules, run: str) -> tuple[str, ...]:
     """Look at health, auth flow and error rate once; what does not look well, a sentence each."""
-    seen = measure_baseline(target, rules)
+    seen = seen_now(target, rules)
     counted = busiest(seen.traffic, ALL_RELEASES) if seen else None
     rate = counted.rate if counted else None
     found = glance(target.service.health(), target.service.auth_flow(), rate, rules)

@@ -17,8 +17,8 @@ from blocks.service import Service
 from release.counters import Counted, RouterLook
 from release.errors import Unreachable
 from release.model import Instance
-from release.rollout import Slot
 from release.rules import WatchRules
+from release.slot import Slot
 from release.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER
 from release.triggers import AUTH_NOT_CONFIGURED, Sample, probes_needed
 
@@ -100,6 +100,46 @@ def sampler_of(service: Service) -> Iterator[Callable[..., Sampler]]:
     yield make
     for sampler in samplers:
         sampler.__exit__()
+
+
+class TestSinceAnEarlierLook:
+    """The baseline: what was counted between the plan and the cutover, minutes or hours later."""
+
+    def test_counts_all_that_came_since(self, service: Service) -> None:
+        router = Router()
+        with Metrics().sampler(service, router, RULES) as plan:
+            plan.sample(AT)
+            looks = plan.looks
+        router.answered, router.errors = 31_000, 40
+        with Metrics().sampler(service, router, RULES, since=looks) as cutover:
+            sample = cutover.sample(AT)
+
+        assert counts(sample, ROUTER) == (30_000, 30)
+
+    def test_is_unknown_where_the_counters_began_again(self, service: Service) -> None:
+        router = Router()
+        with Metrics().sampler(service, router, RULES) as plan:
+            looks = plan.looks
+        router.answered, router.errors = 40, 0
+        with Metrics().sampler(service, router, RULES, since=looks) as cutover:
+            sample = cutover.sample(AT)
+
+        assert [traffic.source for traffic in sample.traffic] == [PROBES]
+        assert sample.unknown == (
+            "router: its counters began again, the traffic until now is unknown",
+        )
+
+    def test_is_since_now_for_a_source_that_could_not_be_seen_then(self, service: Service) -> None:
+        router = Router()
+        router.down = True
+        with Metrics().sampler(service, router, RULES) as plan:
+            looks = plan.looks
+        router.down = False
+        with Metrics().sampler(service, router, RULES, since=looks) as cutover:
+            router.answered += 7
+            sample = cutover.sample(AT)
+
+        assert counts(sample, ROUTER) == (7, 0)
 
 
 class TestWithoutRouter:

@@ -19,7 +19,7 @@ from blocks import router as router_module
 from blocks.router import HaproxyRouter, Router
 from release.errors import BadConfiguration, RolloutFailed, Unreachable
 from release.model import Instance
-from release.rollout import Admin
+from release.slot import Admin
 from sandbox import images
 from sandbox.commands import run, wait_until
 from tests.fakes.project import Project, RealProject

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from blocks.ledger import Ledger
+from release.counters import Looks
 from release.errors import Unreachable
 from release.image import VERSION_LABEL
 from release.layout import ServiceLayout
@@ -134,6 +135,7 @@ class Metrics:
     taken: int = 0
     meanwhile: Callable[[], None] = lambda: None  # with each sample
     took: list[timedelta] = field(default_factory=list)
+    looks: Looks = field(default_factory=Looks)
 
     def sampler(self, *_: object, **how: object) -> "Metrics":
         return self

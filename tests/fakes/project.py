@@ -22,7 +22,8 @@ from blocks.router import HaproxyRouter, Router
 from blocks.service import Service
 from release.errors import DeployError
 from release.model import Baseline, ImageRef, Probe, Release
-from release.rollout import Slot, render_backend, slot_names
+from release.rollout import render_backend, slot_names
+from release.slot import Slot
 from sandbox import engine, images
 from sandbox.commands import run, wait_until
 from sandbox.layout import Ports, Sandbox

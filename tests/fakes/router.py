@@ -9,7 +9,8 @@ from blocks.router import Router
 from release.counters import Counted
 from release.errors import RolloutFailed, Unreachable
 from release.model import Instance
-from release.rollout import FULL_WEIGHT, Admin, Slot, choose_slots, slot_names
+from release.rollout import choose_slots, slot_names
+from release.slot import FULL_WEIGHT, Admin, Slot
 from tests.fakes.orchestrator import FakeOrchestrator
 
 

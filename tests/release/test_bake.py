@@ -13,9 +13,9 @@ from release.bake import (
     looks_of,
     out_of_service,
 )
-from release.rollout import Admin, Slot
 from release.rules import RolloutRules
 from release.sequential import Tally
+from release.slot import Admin, Slot
 from release.verdict import Outcome
 
 HEALTHY, UNHEALTHY, INCONCLUSIVE = Outcome.HEALTHY, Outcome.UNHEALTHY, Outcome.INCONCLUSIVE

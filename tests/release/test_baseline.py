@@ -1,7 +1,7 @@
 """Which release an environment serves, and to which one a rollback goes."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,13 +10,17 @@ from release.baseline import (
     Served,
     baseline_address,
     baseline_from,
+    measured,
     previous_release,
     release_of_image,
     serving_instances,
     serving_release,
 )
+from release.counters import Looks
 from release.errors import BadConfiguration, BadRequest
 from release.model import Baseline, ImageRef, Instance, Release
+from release.sample import Sample
+from release.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER, Times, Traffic
 
 AT = datetime(2026, 11, 3, 14, 0, tzinfo=UTC)
 OLD = ImageRef("localhost:5000/api", "sha256:" + "1" * 64)
@@ -150,3 +154,71 @@ def test_no_previous_release_asks_for_a_version(served: str, serving: ImageRef |
 
     assert "the ledger knows no release that production served before" in refused.value.what
     assert refused.value.hint.startswith("ignition rollback production --to VERSION")
+
+
+class TestTheBaselineIsMeasured:
+    """In the plan, and once more before the new release is started."""
+
+    @staticmethod
+    def first() -> Baseline:
+        return Baseline(
+            "production", Release("v1.0.0", "a" * 40, OLD), ("c1",), "3", None, None, AT
+        )
+
+    @staticmethod
+    def sample(requests: int, errors: int, p95: int | None, source: str = ROUTER) -> Sample:
+        """What the router counted, and what a source timed, in milliseconds."""
+        times = (Times(source, ALL_RELEASES, p95=timedelta(milliseconds=p95) if p95 else None),)
+        return Sample(AT, traffic=(Traffic(ROUTER, ALL_RELEASES, requests, errors),), times=times)
+
+    def test_by_all_that_was_counted_since_the_plan(self) -> None:
+        baseline = measured(self.first(), self.sample(90, 0, None))
+        baseline = measured(baseline, self.sample(30_000, 9, None))
+
+        assert baseline.traffic == (Traffic(ROUTER, ALL_RELEASES, 30_090, 9),)
+        assert baseline.error_rate == 9 / 30_090
+
+    def test_by_its_own_release_and_by_all_together(self) -> None:
+        mixed = (Traffic(ROUTER, ALL_RELEASES, 50, 5), Traffic(ROUTER, "v1.0.0", 40, 0))
+        baseline = measured(self.first(), Sample(AT, traffic=mixed))
+        baseline = measured(baseline, Sample(AT, traffic=mixed))
+
+        assert baseline.traffic == (
+            Traffic(ROUTER, ALL_RELEASES, 100, 10),
+            Traffic(ROUTER, "v1.0.0", 80, 0),
+        )
+
+    @pytest.mark.parametrize("moments", [(1200, 80), (80, 1200), (80, None), (None, 80)])
+    def test_a_stall_in_one_of_two_moments_makes_no_limit_high(
+        self, moments: tuple[int | None, ...]
+    ) -> None:
+        """Was one moment: a release ten times as slow as the one before was as before."""
+        baseline = self.first()
+        for p95 in moments:
+            baseline = measured(baseline, self.sample(100, 0, p95, PROBES))
+
+        assert baseline.p95 == timedelta(milliseconds=80)
+
+    @pytest.mark.parametrize(("moments", "p95"), [((20, 90), 90), ((90, 20), 20), ((90, None), 90)])
+    def test_answer_times_of_users_are_those_of_the_longer_time(
+        self, moments: tuple[int | None, ...], p95: int
+    ) -> None:
+        baseline = self.first()
+        for moment in moments:
+            baseline = measured(baseline, self.sample(100, 0, moment, PROMETHEUS))
+
+        assert [times.p95 for times in baseline.times] == [timedelta(milliseconds=p95)]
+        assert baseline.p95 is None  # that is of probes
+
+    def test_a_source_that_said_nothing_the_second_time_is_not_lost(self) -> None:
+        baseline = measured(self.first(), self.sample(90, 1, 80, PROBES))
+
+        again = measured(baseline, Sample(AT))
+
+        assert (again.traffic, again.times) == (baseline.traffic, baseline.times)
+        assert again.error_rate == 1 / 90
+
+    def test_what_was_never_counted_has_no_rate(self) -> None:
+        baseline = measured(self.first(), Sample(AT), Looks())
+
+        assert (baseline.error_rate, baseline.p95, baseline.looks) == (None, None, Looks())

@@ -19,7 +19,7 @@ from release.counters import (
     remember,
     router_growth,
 )
-from release.rollout import Slot
+from release.slot import Slot
 from release.traffic import ALL_RELEASES, PROMETHEUS, ROUTER, Traffic
 
 Counts = Mapping[str, float]  # "v1.1.0 200 a": release, status code, instance

@@ -11,8 +11,6 @@ from release.errors import RollbackFailed, RolloutFailed
 from release.model import Baseline, ImageRef, Instance, Release
 from release.restore import Act, Move, World, plan_restore, plan_serving
 from release.rollout import (
-    Admin,
-    Slot,
     choose_slots,
     instances_in_file,
     missing_instances,
@@ -22,6 +20,7 @@ from release.rollout import (
     unfit_instance,
     which_to_retire,
 )
+from release.slot import Admin, Slot
 
 OLD = ImageRef("registry.example.com/api", "sha256:" + 64 * "1")
 NEW = ImageRef("registry.example.com/api", "sha256:" + 64 * "9")

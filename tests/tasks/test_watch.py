@@ -24,7 +24,7 @@ from release.traffic import ALL_RELEASES, ROUTER, Traffic
 from release.triggers import AUTH_FLOW, AUTH_NOT_CONFIGURED, Action, Sample
 from release.watch_report import DRAWING, WatchReport
 from sandbox.commands import wait_until
-from tasks.watch import measure_baseline, ticks, watch, watch_release
+from tasks.watch import seen_now, ticks, watch, watch_release
 
 Artifact = Callable[[str], Any]
 MS = timedelta(milliseconds=1)
@@ -304,20 +304,18 @@ class TestTicks:
         assert next(moments) - start >= 60 * MS
 
 
-class TestTheBaseline:
-    def test_is_measured_with_enough_requests(
-        self, production: Production, httpserver: HTTPServer
-    ) -> None:
+class TestALookByItself:
+    def test_sends_enough_requests(self, production: Production, httpserver: HTTPServer) -> None:
         answers(httpserver)
-        seen = measure_baseline(production, RULES)
+        seen = seen_now(production, RULES)
         assert seen is not None
         assert [traffic.rate for traffic in seen.traffic] == [0.0]
         assert [times.p95 is not None for times in seen.times] == [True]
         assert len(httpserver.log) == RULES.fewest_requests + 2  # and two health checks
 
-    def test_of_nothing_is_unknown(self) -> None:
+    def test_at_nothing_is_unknown(self) -> None:
         nobody = Production(Service(url="http://127.0.0.1:9"))
-        assert measure_baseline(nobody, RULES) is None
+        assert seen_now(nobody, RULES) is None
 
 
 @flow
