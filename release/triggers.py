@@ -23,8 +23,9 @@ from release.sample import Counted, Stream, in_order, streams_of
 from release.sample import Sample as Sample  # what triggers are judged by goes by their name
 from release.sample import percentile as percentile
 from release.sequential import Tally
+from release.steadiness import errors_in_all, ill_in_all
 from release.sustained import Reading, Words, judge_sustained, worst_of
-from release.verdict import ASKS_A_PERSON, Outcome, Span, Trigger, Verdict, clock
+from release.verdict import ASKS_A_PERSON, Outcome, Span, Trigger, Verdict, clock, percent
 
 AUTH_FLOW = "auth flow"
 """The source's name in a sample's ``unknown``."""
@@ -69,9 +70,9 @@ def judge_watch(
     - no breach is under way: a failing health check, an error rate above the ceiling, an auth
       check that has just failed; and
     - health is proven: seen without a gap over the last ``sustained_for``, good at the end; and
-    - the last ``sustained_for`` was well in all: a service that is up and down by turns breaks no
-      limit for long enough, and still fails more than ``error_rate_ceiling`` of its requests, or
-      of its health checks; and
+    - the last ``sustained_for`` was well in all, and so was, where it was ill more than once, the
+      last ``length``: a service that is up and down by turns breaks no limit for long enough, and
+      still fails more than ``error_rate_ceiling`` of its requests, or of its health checks; and
     - auth is proven: its last check was answered, and well, or there is no account for it.
 
     Otherwise it goes on for up to ``extend_up_to``, and fails if that did not settle it; or before
@@ -125,14 +126,19 @@ def _unsettled(
     """Say what forbids the watch to end well now."""
     reasons = [v.sentence for v in verdicts if v.under_way and v.trigger not in ASKS_A_PERSON]
     proof = Span(now - min(rules.sustained_for, rules.length), now)
-    lately = [sample for sample in samples if sample.at >= proof.since]
+    watch = Span(now - rules.length, now)
     under_way = {verdict.trigger for verdict in verdicts if verdict.under_way}
     if Trigger.HEALTH not in under_way:
+        lately = [sample for sample in samples if sample.at >= proof.since]
         recent = judge_health(lately, rules, proof)
-        proven = recent.outcome is not Outcome.INCONCLUSIVE
-        reasons.append(_ill_in_all(lately, rules, proof) if proven else recent.sentence)
+        if recent.outcome is Outcome.INCONCLUSIVE:
+            reasons.append(recent.sentence)
+        else:
+            ill = ill_in_all(samples, rules, proof)
+            reasons.append(ill or ill_in_all(samples, rules, watch, again=True))
     if Trigger.ERROR_RATE not in under_way:
-        reasons.append(_errors_in_all(lately[1:], rules, version, proof))
+        errors = errors_in_all(samples, rules, version, proof)
+        reasons.append(errors or errors_in_all(samples, rules, version, watch, again=True))
     auth = next(verdict for verdict in verdicts if verdict.trigger is Trigger.AUTH)
     silent_since = _auth_silent_since(samples)
     unchecked = auth.outcome is Outcome.INCONCLUSIVE and not auth.under_way
@@ -141,31 +147,6 @@ def _unsettled(
     elif silent_since:
         reasons.append(f"auth flow without an answer since {clock(silent_since)}")
     return list(filter(None, reasons))
-
-
-def _ill_in_all(samples: Sequence[Sample], rules: WatchRules, span: Span) -> str:
-    """Whether too many health checks failed, however short each failure was; "" if not."""
-    known = [sample for sample in samples if sample.health is not None]
-    failed = sum(1 for sample in known if not sample.health)
-    if failed <= rules.error_rate_ceiling * len(known):
-        return ""
-    return f"health check failed in {failed} of {len(known)} samples ({span})"
-
-
-def _errors_in_all(samples: Sequence[Sample], rules: WatchRules, version: str, span: Span) -> str:
-    """Whether too many requests failed, however short each burst was; "" if not.
-
-    Each sample holds what came since the one before.
-    """
-    ceiling = rules.error_rate_ceiling
-    counted = [(stream.total, stream.name) for stream in streams_of(samples, version)]
-    judged = [
-        (total.rate, name) for total, name in counted if total.requests >= rules.fewest_requests
-    ]
-    rate, name = max(judged, default=(0.0, ""))
-    if rate <= ceiling:
-        return ""
-    return f"error rate {_percent(rate, ceiling)} > {ceiling:.1%} in all ({span}, {name})"
 
 
 def _auth_silent_since(samples: Sequence[Sample]) -> datetime | None:
@@ -314,7 +295,7 @@ def judge_error_rate(
 
 def _judge_errors_of(stream: Stream, rules: WatchRules, window: Span, limit: str) -> Verdict:
     total = stream.total
-    overall = _percent(total.rate, rules.error_rate_ceiling) if total.requests else "–"
+    overall = percent(total.rate, rules.error_rate_ceiling) if total.requests else "–"
     return judge_sustained(
         _rates(stream.counted, rules),
         rules,
@@ -374,7 +355,7 @@ def _rates(counted: Sequence[Counted], rules: WatchRules) -> list[Reading]:
                 known_since=counted[short - 1].at if follows else counted[short].at,
                 breach=breach,
                 adds=sample.tally.rate > ceiling,
-                text=f"error rate {_percent(shown, ceiling)} > {ceiling:.1%}",
+                text=f"error rate {percent(shown, ceiling)} > {ceiling:.1%}",
             )
         )
     return readings
@@ -384,15 +365,6 @@ def _span_of(ordered: Sequence[Sample]) -> Span:
     if not ordered:
         return Span(datetime.min.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC))
     return Span(ordered[0].at, ordered[-1].at)
-
-
-def _percent(rate: float, ceiling: float) -> str:
-    """Write a rate with as many digits as tell it from the ceiling: 5.04%, not 5.0% > 5.0%."""
-    for digits in (1, 2, 3):
-        text = f"{rate:.{digits}%}"
-        if rate == ceiling or text != f"{ceiling:.{digits}%}":
-            return text
-    return text
 
 
 def _times(count: int) -> str:

@@ -75,3 +75,12 @@ class Verdict:
 def clock(at: datetime) -> str:
     """A time of day as sentences show it: 02:14:30 UTC."""
     return at.astimezone(UTC).strftime("%H:%M:%S UTC")
+
+
+def percent(rate: float, ceiling: float) -> str:
+    """Write a rate with as many digits as tell it from the ceiling: 5.04%, not 5.0% > 5.0%."""
+    for digits in (1, 2, 3):
+        text = f"{rate:.{digits}%}"
+        if rate == ceiling or text != f"{ceiling:.{digits}%}":
+            return text
+    return text

@@ -434,6 +434,17 @@ def up_and_down(until: float, minutes: float = 2) -> list[Sample]:
     ]
 
 
+def two_bursts(until: float) -> list[Sample]:
+    """Two bursts of errors, a minute each, with four between: no window is ill for 5 min."""
+    return [
+        *watched(345),
+        *watched(405, since=360, errors=99),
+        *watched(630, since=420),
+        *watched(690, since=645, errors=99),
+        *watched(until, since=705),
+    ]
+
+
 def decide(samples: list[Sample], rules: WatchRules = RULES) -> Decision:
     return judge_watch(samples, rules, START, BASELINE, V)
 
@@ -498,6 +509,28 @@ class TestWatch:
             ),
             pytest.param(
                 up_and_down(1200), Action.FAIL, id="and does not stay where that does not end"
+            ),
+            pytest.param(
+                two_bursts(1005), Action.CONTINUE, id="5 min are not enough after two bursts"
+            ),
+            pytest.param(two_bursts(1020), Action.PASS, id="but when one of them is 10 min ago"),
+            pytest.param(
+                [
+                    *watched(105),
+                    *watched(315, since=120, errors=99),
+                    *watched(630, since=330),
+                ],
+                Action.PASS,
+                id="one burst, no longer than allowed, is forgiven after 5 min",
+            ),
+            pytest.param(
+                [
+                    *watched(285),
+                    *watched(299, since=299, requests=600, errors=300),
+                    *watched(600, since=345),
+                ],
+                Action.CONTINUE,
+                id="a burst counted by a slow sample, that was begun before the last 5 min",
             ),
             pytest.param(
                 [*watched(585), *watched(600, since=600, errors=99)],
