@@ -3,43 +3,57 @@
 A service that is up and down by turns breaks no limit for as long as a breach has to last.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Sequence
+from datetime import datetime
 
 from release.rules import WatchRules
 from release.sample import Sample, streams_of
 from release.verdict import Span, percent
 
 
-def ill_in_all(
-    samples: Sequence[Sample], rules: WatchRules, span: Span, again: bool = False
-) -> str:
-    """Whether too many health checks failed, however short each failure was; "" if not.
+def not_well_in_all(
+    samples: Sequence[Sample],
+    rules: WatchRules,
+    version: str,
+    span: Span,
+    again: datetime | None = None,
+) -> tuple[str, ...]:
+    """What failed more often than ``error_rate_ceiling`` in a span of time: health, requests.
 
-    ``again``: only where it failed more than once.
+    Each in a sentence. With ``again``, only what was well in between and then failed again after
+    that moment.
     """
-    known = [sample for sample in _in(span, samples) if sample.health is not None]
-    failed = sum(1 for sample in known if not sample.health)
-    if failed <= rules.error_rate_ceiling * len(known):
-        return ""
-    if again and not _more_than_once(not sample.health for sample in known):
+    seen = _in(span, samples)
+    health = _ill_in_all(seen, rules, span, again)
+    errors = _errors_in_all(seen, rules, version, span, again)
+    return tuple(filter(None, (health, errors)))
+
+
+def _ill_in_all(
+    samples: Sequence[Sample], rules: WatchRules, span: Span, again: datetime | None = None
+) -> str:
+    """Whether too many health checks failed, however short each failure was; "" if not."""
+    known = [(sample.at, not sample.health) for sample in samples if sample.health is not None]
+    failed = sum(1 for _, ill in known if ill)
+    if failed <= rules.error_rate_ceiling * len(known) or not _came_back(known, again):
         return ""
     return f"health check failed in {failed} of {len(known)} samples ({span})"
 
 
-def errors_in_all(
-    samples: Sequence[Sample], rules: WatchRules, version: str, span: Span, again: bool = False
+def _errors_in_all(
+    samples: Sequence[Sample],
+    rules: WatchRules,
+    version: str,
+    span: Span,
+    again: datetime | None = None,
 ) -> str:
-    """Whether too many requests failed, however short each burst was; "" if not.
-
-    ``again``: only where there was more than one burst.
-    """
+    """Whether too many requests failed, however short each burst was; "" if not."""
     ceiling = rules.error_rate_ceiling
     judged = [
         (stream.total.rate, stream.name)
-        for stream in streams_of(_in(span, samples), version)
+        for stream in streams_of(samples, version)
         if stream.total.requests >= rules.fewest_requests
-        and (not again or _more_than_once(one.tally.rate > ceiling for one in stream.counted))
+        and _came_back([(one.at, one.tally.rate > ceiling) for one in stream.counted], again)
     ]
     rate, name = max(judged, default=(0.0, ""))
     if rate <= ceiling:
@@ -54,6 +68,11 @@ def _in(span: Span, samples: Sequence[Sample]) -> Sequence[Sample]:
     return samples[max(0, earlier - 1) :]
 
 
-def _more_than_once(ill: Iterable[bool]) -> bool:
-    """Whether it was ill again after it had been well."""
-    return sum(1 for bad, _ in groupby(ill) if bad) > 1
+def _came_back(seen: Sequence[tuple[datetime, bool]], after: datetime | None) -> bool:
+    """Whether it was ill, well, and then ill again from a moment after ``after``; None: asked of
+    nothing."""
+    if after is None:
+        return True
+    before = [False, *(ill for _, ill in seen)]
+    begun = [at for (at, ill), was in zip(seen, before, strict=False) if ill and not was]
+    return len(begun) > 1 and begun[-1] > after

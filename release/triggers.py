@@ -23,7 +23,7 @@ from release.sample import Counted, Stream, in_order, streams_of
 from release.sample import Sample as Sample  # what triggers are judged by goes by their name
 from release.sample import percentile as percentile
 from release.sequential import Tally
-from release.steadiness import errors_in_all, ill_in_all
+from release.steadiness import not_well_in_all
 from release.sustained import Reading, Words, judge_sustained, worst_of
 from release.verdict import ASKS_A_PERSON, Outcome, Span, Trigger, Verdict, clock, percent
 
@@ -76,9 +76,11 @@ def judge_watch(
     - auth is proven: its last check was answered, and well, or there is no account for it.
 
     Otherwise it goes on for up to ``extend_up_to``, and fails if that did not settle it; or before
-    that, as soon as nothing but failing is possible, because health cannot be proven in the time
-    that is left. Traffic counts, response times and P0 reports that could not be had do not fail
-    it: the metrics being down is not the release being bad. They are said in ``notes``.
+    that, as soon as it is ill again in that time, and was not well in all; or as soon as nothing
+    but failing is possible, because health cannot be proven in the time that is left.
+
+    Traffic counts, response times and P0 reports that could not be had do not fail it: the metrics
+    being down is not the release being bad. They are said in ``notes``.
     """
     ordered = in_order(samples)
     now = max(ordered[-1].at, started_at) if ordered else started_at
@@ -102,6 +104,10 @@ def judge_watch(
     if now >= end and not unsettled:
         return Decision(Action.PASS, f"no trigger in {watched}", now, verdicts, notes)
     why = "; ".join(unsettled)
+    watch = Span(now - rules.length, now)
+    if again := not_well_in_all(ordered, rules, version, watch, again=end):
+        sentence = f"ill again while it was watched on: {'; '.join(again)}"
+        return Decision(Action.FAIL, sentence, now, verdicts, notes)
     if now >= last_end:
         return Decision(
             Action.FAIL, f"not proven healthy in {watched}: {why}", now, verdicts, notes
@@ -133,12 +139,10 @@ def _unsettled(
         recent = judge_health(lately, rules, proof)
         if recent.outcome is Outcome.INCONCLUSIVE:
             reasons.append(recent.sentence)
-        else:
-            ill = ill_in_all(samples, rules, proof)
-            reasons.append(ill or ill_in_all(samples, rules, watch, again=True))
-    if Trigger.ERROR_RATE not in under_way:
-        errors = errors_in_all(samples, rules, version, proof)
-        reasons.append(errors or errors_in_all(samples, rules, version, watch, again=True))
+    if not reasons:
+        reasons += not_well_in_all(samples, rules, version, proof)
+    if not reasons:
+        reasons += not_well_in_all(samples, rules, version, watch, again=watch.since)
     auth = next(verdict for verdict in verdicts if verdict.trigger is Trigger.AUTH)
     silent_since = _auth_silent_since(samples)
     unchecked = auth.outcome is Outcome.INCONCLUSIVE and not auth.under_way

@@ -164,8 +164,7 @@ SCENARIOS = (
         "a memory leak, killed by its limit again and again",
         "bad/leak",
         ROLLED_BACK,
-        "it is back after each kill, but in every stretch as long as a breach has to last, far "
-        "more than 5 % of the requests fail",
+        "it is back after each kill, and killed again: far more than 5 % of the requests fail in all",
         harm=Harm(outage=SUSTAINED + RESTORE),
         watch=LONG_WATCH,
     ),

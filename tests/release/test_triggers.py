@@ -435,13 +435,13 @@ def up_and_down(until: float, minutes: float = 2) -> list[Sample]:
 
 
 def two_bursts(until: float) -> list[Sample]:
-    """Two bursts of errors, a minute each, with four between: no window is ill for 5 min."""
+    """Two bursts of errors, a minute each, with three between: no window is ill for 5 min."""
     return [
-        *watched(345),
+        *watched(105),
+        *watched(165, since=120, errors=99),
+        *watched(345, since=180),
         *watched(405, since=360, errors=99),
-        *watched(630, since=420),
-        *watched(690, since=645, errors=99),
-        *watched(until, since=705),
+        *watched(until, since=420),
     ]
 
 
@@ -503,17 +503,22 @@ class TestWatch:
                 id="but 5 min are",
             ),
             pytest.param(
-                up_and_down(1185),
+                up_and_down(825),
                 Action.CONTINUE,
                 id="up and down by turns, two minutes each, is not well",
             ),
             pytest.param(
-                up_and_down(1200), Action.FAIL, id="and does not stay where that does not end"
+                up_and_down(840), Action.FAIL, id="and does not stay where that does not end"
             ),
             pytest.param(
-                two_bursts(1005), Action.CONTINUE, id="5 min are not enough after two bursts"
+                two_bursts(765), Action.CONTINUE, id="5 min are not enough after two bursts"
             ),
-            pytest.param(two_bursts(1020), Action.PASS, id="but when one of them is 10 min ago"),
+            pytest.param(two_bursts(780), Action.PASS, id="but when one of them is 10 min ago"),
+            pytest.param(
+                [*two_bursts(705), *watched(720, since=720, errors=99)],
+                Action.FAIL,
+                id="and a third, while it is watched on, is one too many",
+            ),
             pytest.param(
                 [
                     *watched(105),
