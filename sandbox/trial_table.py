@@ -164,7 +164,7 @@ SCENARIOS = (
         "a memory leak, killed by its limit again and again",
         "bad/leak",
         ROLLED_BACK,
-        "it is back after each kill, and killed again: far more than 5 % of the requests fail in all",
+        "it is back after each kill, and killed again: far more than 5 % of all requests fail",
         harm=Harm(outage=SUSTAINED + RESTORE),
         watch=LONG_WATCH,
     ),

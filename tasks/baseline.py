@@ -76,5 +76,7 @@ def measure_baseline(target: Target, baseline: Baseline, rules: WatchRules, run:
     counted = busiest(found.traffic, found.version)
     errors = f"{counted.errors:,} errors of {counted.requests:,}" if counted else "nothing counted"
     p95 = say_duration(found.p95) if found.p95 else "unknown"
-    get_run_logger().info("[%s] Deploy    baseline %s: %s, p95 %s", run, found.version, errors, p95)
+    get_run_logger().info(
+        "[%s] 4. Deploy   baseline %s: %s, p95 %s", run, found.version, errors, p95
+    )
     return replace(found, looks=None)
