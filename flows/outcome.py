@@ -11,7 +11,7 @@ from flows.run import Run
 from release.errors import DeployError
 from release.model import Release
 from release.notice import run_ended
-from release.outcome import Ending, Report, log_notes, what_to_do
+from release.outcome import Ending, Report, log_notes, what_is_gone, what_to_do
 from release.steps import approvals, step_lines
 from tasks.deployment_log import say_ending, write_ending
 from tasks.environment import release_environment
@@ -46,6 +46,8 @@ def close(
     After a failed rollback the lock stays, until a person has looked: `ignition unlock`.
     """
     serves = what_serves(run.target)
+    gone = what_is_gone(ending, run.environment, release.version if release else "", serves)
+    hint = hint or gone
     events = run.target.ledger.run_events(run.id)
     report = Report(
         environment=run.environment,
@@ -53,7 +55,7 @@ def close(
         ending=ending,
         sentence=sentence,
         serves=serves,
-        to_do=what_to_do(ending, run.environment, hint),
+        to_do=gone or what_to_do(ending, run.environment, hint),
         steps=step_lines(events),
         approvals=approvals(events),
         ended_at=datetime.now(UTC),
@@ -72,18 +74,18 @@ def close(
     write_ending(run.target, run.id, report, payload, return_state=True)
     if ending is not Ending.ROLLBACK_FAILED:  # nobody deploys onto a state that nobody knows
         release_environment(run.target, run.id, run.label, return_state=True)
-    _tell(run, ending, report, release)
+    _tell(run, ending, report, release, page=bool(gone))
     say_ending(report)
     glue = "\n" if "\n" in sentence else "; "  # below the log lines that a sentence may end with
     return state(ending, f"{sentence}{glue}{run.environment} serves {serves}", hint)
 
 
-def _tell(run: Run, ending: Ending, report: Report, release: Release | None) -> None:
+def _tell(run: Run, ending: Ending, report: Report, release: Release | None, page: bool) -> None:
     """Tell people how it ended; those who are woken up only where they have to look."""
     if ending in (Ending.PLANNED, Ending.NOTHING_TO_DO, Ending.REFUSED):
         return
     names = run.settings.notify.blocks
-    if ending in (Ending.ROLLBACK_FAILED, Ending.EXPIRED):
+    if page or ending in (Ending.ROLLBACK_FAILED, Ending.EXPIRED):
         names += run.settings.notify.escalation
     notice = run_ended(report, release.version if release else "no release", page_of(run.id))
     notify(run.target, names, notice, run.id, run.label, key="ending", return_state=True)

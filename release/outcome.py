@@ -106,6 +106,19 @@ def what_to_do(ending: Ending, environment: str, hint: str) -> str:
     return "" if ending.good else hint
 
 
+def what_is_gone(ending: Ending, environment: str, version: str, serves: str) -> str:
+    """What to do where a release has passed its watch, and another or none answers a moment later.
+
+    Empty where all is well: that is for a person, because the deployment's own watch is over.
+    """
+    if ending is not Ending.DEPLOYED or serves == version:
+        return ""
+    return (
+        f"{version} passed its watch and does not answer now: ignition p0 {environment} "
+        f"--reason …; if it stays so, watch/{environment} rolls it back when it next runs"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class StepLine:
     """One row of the report's step table."""

@@ -1,4 +1,4 @@
-"""Items that a team adds to its Post-Deployment list: people are told that they wait."""
+"""After the watch: items that a team adds to its list, and a release that does not stay up."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,13 +45,14 @@ PLAN = Plan(
 @pytest.fixture
 def run(dsn: str, tmp_path: Path, httpserver: HTTPServer) -> Any:
     """A run whose release has passed its watch; its runbook asks one thing more of people."""
-    httpserver.expect_request("/team").respond_with_data("")
-    hook: Any = CustomWebhookNotificationBlock(
-        name="team",
-        url=httpserver.url_for("/team"),
-        json_data={"subject": "{{subject}}", "body": "{{body}}"},
-    )
-    hook.save("team", overwrite=True)
+    for name in ("team", "pager"):
+        httpserver.expect_request(f"/{name}").respond_with_data("")
+        hook: Any = CustomWebhookNotificationBlock(
+            name=name,
+            url=httpserver.url_for(f"/{name}"),
+            json_data={"subject": "{{subject}}", "body": "{{body}}"},
+        )
+        hook.save(name, overwrite=True)
     ledger = Ledger(dsn=SecretStr(dsn), spool=tmp_path / "spool")
     ledger.install()
     approvers = Approvers(tmp_path / "approvers.json")
@@ -68,7 +69,9 @@ def run(dsn: str, tmp_path: Path, httpserver: HTTPServer) -> Any:
             gate=GateRules(deadline=timedelta(seconds=6), signers=1), rollout=RolloutRules()
         ),
         settings=SimpleNamespace(
-            notify=SimpleNamespace(blocks=("custom-webhook/team",), escalation=())
+            notify=SimpleNamespace(
+                blocks=("custom-webhook/team",), escalation=("custom-webhook/pager",)
+            )
         ),
         approvers=approvers,
         confirm_hold=lambda: None,
@@ -104,3 +107,29 @@ def test_a_gate_after_the_watch_tells_people_and_its_release_stays(
     assert "production serves v1.1.0" in ending.message
     told = run.target.ledger.events(run_id=run.id, kinds=[EventKind.NOTIFIED])
     assert [event.payload["failed"] for event in told] == [[], []]
+
+
+def test_a_release_that_dies_right_after_its_watch_pages_somebody_who_is_told_what_to_type(
+    run: Any, httpserver: HTTPServer
+) -> None:
+    """The deployment's watch is over, the scheduled one has not begun."""
+    run.runbook = conforming((ROOT / "RUNBOOK.md").read_text(encoding="utf-8"))
+    refused = Probe(AT, 0, timedelta(), "connection refused")
+    run.target.service = SimpleNamespace(version=lambda: ("", refused))
+    run.target.url = "http://api"
+    endings: list[Any] = []
+
+    @flow(name="deploy")
+    def after_the_watch() -> None:
+        watched: Any = SimpleNamespace(notes=())
+        endings.append(finish(run, DeployRequest(version="v1.1.0"), PLAN, RELEASE, (), watched))
+
+    after_the_watch(return_state=True)
+
+    (ending,) = endings
+    assert ending.name == "Deployed"
+    assert "production serves no version (connection refused" in ending.message
+    assert "ignition p0 production" in ending.message
+    told = {request.path: request.json or {} for request, _ in httpserver.log}
+    assert told.keys() == {"/team", "/pager"}
+    assert "ignition p0 production" in told["/pager"]["body"]

@@ -18,6 +18,7 @@ from release.outcome import (
     hint_of,
     last_line,
     one_line,
+    what_is_gone,
     what_to_do,
 )
 from release.request import RollbackRequest, checked_rollback
@@ -113,6 +114,21 @@ def test_a_failed_rollback_pages_someone_even_without_a_hint() -> None:
         "page on-call now, then: ignition status production; when it serves again: "
         "ignition unlock production --as NAME --reason …"
     )
+
+
+@pytest.mark.parametrize("serves", ["no version (connection refused at http://x)", "v1.0.0"])
+def test_a_release_that_is_gone_right_after_its_watch_is_for_a_person(serves: str) -> None:
+    assert what_is_gone(Ending.DEPLOYED, "production", "v1.1.0", serves) == (
+        "v1.1.0 passed its watch and does not answer now: ignition p0 production --reason …; "
+        "if it stays so, watch/production rolls it back when it next runs"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ending", "serves"), [(Ending.DEPLOYED, "v1.1.0"), (Ending.ROLLED_BACK, "v1.0.0")]
+)
+def test_what_serves_as_it_should_is_for_nobody(ending: Ending, serves: str) -> None:
+    assert what_is_gone(ending, "production", "v1.1.0", serves) == ""
 
 
 @pytest.mark.parametrize(
