@@ -84,8 +84,8 @@ def render(sandbox: Sandbox) -> str:
     )
     return (
         shared
-        + _environment(sandbox, sandbox.staging, "evidence", "8 s")
-        + _environment(sandbox, sandbox.production, "human", "12 s", 'staging = "staging"\n')
+        + _environment(sandbox, sandbox.staging, "evidence", "6 s")
+        + _environment(sandbox, sandbox.production, "human", "8 s", 'staging = "staging"\n')
     )
 
 

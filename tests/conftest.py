@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from tests.fakes.project import RealProject
 
 # What takes long to start or to do, and the tests that share it: with several processes those of a
-# group run in one of them, by this order. Any other file is a group of its own. What needs
-# containers is one group: two sandboxes at once, each with its users, are more than two cores do.
+# group run in one of them, by this order. Any other file is a group of its own. There is one
+# sandbox: two of them, each with its users, are more than two cores do.
 GROUPS = {
+    "sandbox": ("tests/e2e/*",),
     "containers": (
-        *("tests/e2e/*", "tests/blocks/test_apart.py*", "tests/blocks/test_builder.py*"),
+        *("tests/blocks/test_apart.py*", "tests/blocks/test_builder.py*"),
         *("tests/blocks/test_compose.py*", "tests/blocks/test_registry.py*"),
         *("tests/blocks/test_router.py*", "tests/tasks/test_rollout.py*"),
         "tests/tasks/test_rehearsal.py*",
@@ -34,7 +35,7 @@ GROUPS = {
     "prefect": ("tests/flows/*", "tests/tasks/*"),
     "kills": ("tests/blocks/test_migration_kills.py*",),
 }
-WITH_CONTAINERS = ("containers",)
+WITH_CONTAINERS = ("sandbox", "containers")
 _NUMBERS = count(1)
 
 

@@ -376,7 +376,7 @@ class Operator:
     # ---- the world
 
     @contextmanager
-    def users(self, name: str, rate: float = 200.0) -> Iterator[Users]:
+    def users(self, name: str, rate: float = 50.0) -> Iterator[Users]:
         """Send requests to an environment; the count is there when the block has ended."""
         found = Users()
         url = self.environment(name).public_url

@@ -10,9 +10,6 @@ from tests.e2e.driver import Operator
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("staged")]
 
-RATE = 50.0  # requests a second
-
-
 BAD_FROM_THE_START = {
     "bad/never-healthy": "not yet healthy after 10 s",
     "bad/exits-at-start": "KeyError: 'TOKEN_ISSUER'",
@@ -35,7 +32,7 @@ def test_a_release_that_is_bad_from_the_start_never_meets_a_user(
 
     with (
         operator.configured("environments.staging.rollout", healthy_within="10 s"),
-        operator.users("staging", RATE) as users,
+        operator.users("staging") as users,
     ):
         outcome = operator.deploy(version, branch)
     after = operator.look("staging")
@@ -52,7 +49,7 @@ def test_a_release_that_is_bad_from_the_start_never_meets_a_user(
 def test_a_migration_that_fails_stops_the_deployment_before_the_rollout(operator: Operator) -> None:
     version, before = operator.next_version(), operator.look("staging")
 
-    with operator.users("staging", RATE) as users:
+    with operator.users("staging") as users:
         outcome = operator.deploy(version, "bad/failing-migration")
     after = operator.look("staging")
 
@@ -79,7 +76,7 @@ def test_a_release_that_goes_bad_after_cutover_is_replaced_by_the_old_one(
 
     with (
         operator.configured("environments.staging.watch", length="25 s"),
-        operator.users("staging", RATE) as users,
+        operator.users("staging") as users,
     ):
         outcome = operator.deploy(version, branch)
     after = operator.look("staging")
