@@ -42,7 +42,10 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _LOCK_TIMEOUT = timedelta(seconds=5)
 _STATEMENT_TIMEOUT = timedelta(seconds=10)
 _SERVED = ("Deployed", "RollbackDone")  # endings after which the named release serves
-_LOCK_COLUMNS = "environment, run_id, owner, reason, token, acquired_at, heartbeat_at"
+_LOCK_COLUMNS = (
+    "environment, run_id, owner, reason, token, acquired_at, heartbeat_at,"
+    " clock_timestamp() - heartbeat_at AS silent"
+)
 _EVENT_COLUMNS = "seq, at, environment, run_id, kind, step, payload, previous_hash, hash, key"
 _LOG_COLUMNS = (
     "date, version, deployer, notes, environment, ending, run_id, digest, revision, image"

@@ -13,6 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from release.duration import say_duration
 from release.outcome import Ending
 from settings import Settings
+from tasks.alive import ALIVE, OVER, RUN
 from tasks.gate_events import CLOSED, ENVIRONMENT, GATE, OPENED
 
 _PREFIX = "ignition: "
@@ -22,6 +23,7 @@ _STATE = "prefect.flow-run."
 _HEARTBEAT = f"{_STATE}heartbeat"
 # Three heartbeats of 30 s, which is the least that Prefect takes: one that comes late is no death.
 _SILENCE = timedelta(seconds=90)
+_MISSED = timedelta(seconds=15)  # five of our own signs; the recovery asks the ledger as well
 # Our own endings have names of their own: a run that is plainly Completed was forced to be.
 _ENDS = {f"{_STATE}{name}" for name in ("Failed", "Cancelled", "Crashed", "Completed")}
 
@@ -45,6 +47,7 @@ def _wanted(client: SyncPrefectClient, settings: Settings) -> list[AutomationCor
     for name, rules in sorted(settings.environments.items()):
         found.append(_ended(client, name))
         found.append(_silent(client, name))
+        found.append(_gone(client, name))
         if rules.gate.approval != "human":
             continue
         deadline = rules.gate.deadline
@@ -124,6 +127,28 @@ def _silent(client: SyncPrefectClient, environment: str) -> AutomationCore:
                 message=f"it gave no sign of life for {say_duration(_SILENCE)}",
             )
         ],
+    )
+
+
+def _gone(client: SyncPrefectClient, environment: str) -> AutomationCore:
+    """A run that may hold an environment has stopped to say that it is alive."""
+    parameters: dict[str, object] = {
+        "run_id": _jinja("{{ labels.prefect.resource.id }}"),
+        "environment": environment,
+    }
+    return AutomationCore(
+        name=f"{_PREFIX}silence {environment}",
+        description="A run does not say any more that it is alive. Made by `ignition setup`.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            match={"prefect.resource.id": f"{RUN}*", ENVIRONMENT: environment},
+            after={ALIVE},
+            expect={ALIVE, OVER},
+            for_each={"prefect.resource.id"},
+            threshold=1,
+            within=_MISSED,
+        ),
+        actions=[_run(_id(client, f"recover/{environment}"), parameters)],
     )
 
 

@@ -12,6 +12,7 @@ from cli.install import build_target
 from cli.runs import RunView, prefect, read, waiting
 from release.checklist import Quorum
 from release.conformance import conforming, problems_of
+from release.duration import say_duration
 from release.errors import BadRequest, DeployError
 from release.ledger import LogRow
 from release.model import Step
@@ -158,7 +159,10 @@ def _holder(target: Target) -> str:
     lock = target.ledger.holder(target.environment)
     if lock is None:
         return ""
-    return f"held by {lock.owner}, d-{lock.run_id[:6]}, since {lock.acquired_at:%H:%M} UTC"
+    return (
+        f"held by {lock.owner}, d-{lock.run_id[:6]}, since {lock.acquired_at:%H:%M} UTC, "
+        f"last at work {say_duration(lock.silent)} ago"
+    )
 
 
 def _or_problem(read: Any) -> str:

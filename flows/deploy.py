@@ -73,6 +73,12 @@ def deploy(request: DeployRequest, environment: str = "staging") -> State[Any]:
         checked(request)
     except DeployError as error:
         return outcome.refused(error)
+    with run.alive():
+        return carry_out(run, request)
+
+
+def carry_out(run: Run, request: DeployRequest) -> State[Any]:
+    """The runbook, from its plan to its end."""
     try:
         plan = plan_deployment(run, request)
         if plan.nothing_to_do:

@@ -13,18 +13,20 @@ from uuid import UUID
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Scheduled
+from prefect.states import Crashed, Scheduled
 
 from flows import outcome
 from flows.rollback import rollback
 from flows.run import Run, begin
+from release.duration import say_duration
 from release.errors import BadRequest, DeployError
 from release.ledger import EventKind, short_run
 from release.model import ImageRef, Release
 from release.notice import Notice
 from release.outcome import Ending, one_line, what_to_do
-from release.recovery import Action, Recovery, recovery_of, run_of
+from release.recovery import Action, Recovery, is_gone, recovery_of, run_of
 from release.request import RollbackRequest
+from tasks.alive import OVER, RUN
 from tasks.checklist import WAITING_TAG
 from tasks.environment import release_environment
 from tasks.gate_events import CLOSED, tell_server
@@ -45,7 +47,40 @@ def recover(run_id: str = "", environment: str = "staging") -> State[Any]:
     """
     try:
         run = begin(environment)
-        ended, holders = _read(run_of(run_id))
+        if called := call_crashed(run, run_of(run_id)):
+            return called
+        with run.alive():
+            return bring_to_an_end(run, run_of(run_id))
+    except DeployError as error:
+        return outcome.refused(error)
+
+
+def call_crashed(run: Run, run_id: str) -> State[Any] | None:
+    """See to a run that has not ended; None: it has.
+
+    One that holds the environment and gives no sign of life is called crashed. That starts another
+    recovery, as every crash does, so that only one decides what is to be done. An automation that
+    missed a run's events may be wrong, where the server was away: the lock's heartbeat is in the
+    ledger.
+    """
+    label = short_run(run_id)
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(UUID(run_id)).state
+        if state is None or state.is_final():
+            return None
+        lock = run.target.ledger.holder(run.environment)
+        if lock is None or not state.is_running() or not is_gone(lock, run_id):
+            sentence = f"{label} has not ended, and nothing says that it is gone"
+            return outcome.state(Ending.NOTHING_TO_DO, sentence)
+        message = f"it gave no sign of life for {say_duration(lock.silent)}"
+        client.set_flow_run_state(UUID(run_id), Crashed(message=message))
+    return outcome.state(Ending.SETTLED, f"{label}: {message}, so it is called crashed")
+
+
+def bring_to_an_end(run: Run, run_id: str) -> State[Any]:
+    """Do what is left of a run that has ended."""
+    try:
+        ended, holders = _read(run_id)
         # Of this environment alone: anybody can start this flow with the run of another one.
         events = read_events(run.target, str(ended.id), run.label)
         found = recovery_of(
@@ -53,6 +88,7 @@ def recover(run_id: str = "", environment: str = "staging") -> State[Any]:
         )
         dead = replace(run, id=str(ended.id), label=short_run(str(ended.id)))
         get_run_logger().info("[%s] Recover   %s", dead.label, found.sentence)
+        tell_server(OVER, dead.environment, dead.id, RUN)  # nobody has to miss it any more
         if found.action is Action.NOTHING:
             return _nothing(run, ended, holders, found)
         if found.action is Action.TELL or len(holders) > MOST_TRIES:

@@ -47,11 +47,12 @@ def rollback(request: RollbackRequest, environment: str = "staging") -> State[An
 
 def roll_back(run: Run, request: RollbackRequest) -> State[Any]:
     """Take the environment, restore a release, and write down how it ended."""
-    try:
-        _hold(run, request)
-    except DeployError as error:
-        return outcome.refused(error)
-    return _end(run, request, *_try(run, request))
+    with run.alive():
+        try:
+            _hold(run, request)
+        except DeployError as error:
+            return outcome.refused(error)
+        return _end(run, request, *_try(run, request))
 
 
 def _try(run: Run, request: RollbackRequest) -> tuple[Ending, str, Baseline | None, str]:

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from release.model import Step
 from release.request import checked_name, name_of
 from release.runbook import Runbook
 from settings import EnvironmentSettings, Settings, load_settings
+from tasks.alive import alive
 
 _SOON = 0.5  # seconds
 
@@ -75,6 +77,10 @@ class Run:
     def steps_begun(self) -> tuple[Step, ...]:
         """The runbook's headings that this run reached."""
         return tuple(Step(step) for step in self.target.ledger.steps_begun(self.id))
+
+    def alive(self) -> AbstractContextManager[None]:
+        """Give signs of life: for as long as the run may hold the environment."""
+        return alive(self.target.ledger, self.environment, self.id)
 
     def confirm_hold(self) -> None:
         """Raise EnvironmentLocked if another run took the environment over while this one waited.

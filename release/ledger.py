@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -75,6 +75,7 @@ class Lock:
     token: int  # grows with every new holder: a late writer with a smaller one is out of date
     acquired_at: datetime
     heartbeat_at: datetime
+    silent: timedelta = timedelta()  # since then, by the ledger's clock
 
 
 @dataclass(frozen=True, slots=True)

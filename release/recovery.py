@@ -6,10 +6,11 @@ of the run's own; so another run, started by an automation, does what it could n
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 from release.errors import BadRequest
-from release.ledger import Event, EventKind
+from release.ledger import Event, EventKind, Lock
 from release.model import Step
 from release.outcome import Ending
 
@@ -90,6 +91,18 @@ def open_gate_of(events: Sequence[Event]) -> OpenGate | None:
 
 
 _ENDS = (EventKind.DEPLOYMENT_ENDED, EventKind.LOCK_RELEASED, EventKind.LOCK_BROKEN)
+
+
+LONGEST_SILENCE = timedelta(seconds=15)
+"""Of a run that holds an environment and says every 3 s that it is alive."""
+
+
+def is_gone(lock: Lock, run_id: str) -> bool:
+    """Whether a run that is called running holds the environment and gives no sign of life.
+
+    One that holds nothing is missed by nobody: Prefect's own heartbeats see to it.
+    """
+    return lock.run_id == run_id and lock.silent > LONGEST_SILENCE
 
 
 _HOW = {

@@ -13,9 +13,7 @@ from sandbox.errors import SandboxError
 
 RATE = 60.0  # requests a second: enough to see a gap, little enough for two cores
 AT_ONCE = 60.0  # seconds from the fault until the pipeline has it in hand (the limit)
-# A run that is gone with its worker says nothing: three heartbeats of 30 s, the least that Prefect
-# takes, and then the same again as above.
-UNHEARD = 90.0 + AT_ONCE
+GIVEN_UP = 150.0  # … where what is gone is tried again and again first
 NEVER, DEPLOYED, ROLLED_BACK = "", "Deployed", "RolledBack"
 FAILED, REFUSED, BACK = "Failed", "Refused", "RollbackDone"
 SERVES_THE_NEW = (DEPLOYED,)
@@ -128,7 +126,7 @@ def _unheard() -> Iterable[Cell]:
     for fault in (Fault.KILL_BOTH, Fault.HANG):
         for moment in (Moment.BUILD, Moment.WATCH):
             endings, why = _ON_CRASH[moment]
-            yield Cell(fault, moment, endings, f"its heartbeat is missed; {why}", within=UNHEARD)
+            yield Cell(fault, moment, endings, f"its signs of life are missed; {why}")
 
 
 def _survived() -> Iterable[Cell]:
@@ -160,8 +158,8 @@ def _survived() -> Iterable[Cell]:
 
 def _given_up() -> Iterable[Cell]:
     gone = "given up after bounded tries; the baseline serves on"
-    yield Cell(Fault.REGISTRY_GONE, Moment.BUILD, (FAILED,), gone, within=UNHEARD)
-    yield Cell(Fault.ORIGIN_GONE, Moment.PLAN, (NEVER, FAILED, REFUSED), gone, within=UNHEARD)
+    yield Cell(Fault.REGISTRY_GONE, Moment.BUILD, (FAILED,), gone, within=GIVEN_UP)
+    yield Cell(Fault.ORIGIN_GONE, Moment.PLAN, (NEVER, FAILED, REFUSED), gone, within=GIVEN_UP)
     before = "nothing that users meet was changed; the run stays Cancelled"
     yield Cell(Fault.CANCEL, Moment.BUILD, (FAILED,), before)
     yield Cell(Fault.CANCEL, Moment.MIGRATING, (FAILED,), before)

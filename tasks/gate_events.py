@@ -1,4 +1,4 @@
-"""Events by which the server knows of a gate, for its automations: no process waits at a gate."""
+"""Events of our own, for automations: a gate at which no process waits, a run that is alive."""
 
 from prefect import get_run_logger
 from prefect.events import emit_event
@@ -13,12 +13,12 @@ ENVIRONMENT = "ignition.environment"
 """The resource's label that names the environment."""
 
 
-def tell_server(event: str, environment: str, run_id: str) -> None:
-    """Emit OPENED or CLOSED for a run's gate. Never raises."""
-    resource = {"prefect.resource.id": f"{GATE}{run_id}", ENVIRONMENT: environment}
+def tell_server(event: str, environment: str, run_id: str, about: str = GATE) -> None:
+    """Emit an event about a run's gate, or about what else goes by the run's id. Never raises."""
+    resource = {"prefect.resource.id": f"{about}{run_id}", ENVIRONMENT: environment}
     try:
         emit_event(event, resource=resource)
-    except Exception as error:  # noqa: BLE001  # without it nobody is reminded, and all else works
+    except Exception as error:  # noqa: BLE001  # without it nobody is told, and all else works
         get_run_logger().warning(
             "[%s] the server was not told of %s: %s", short_run(run_id), event, error
         )

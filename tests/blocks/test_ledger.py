@@ -265,6 +265,18 @@ def test_a_released_environment_is_free_and_the_next_token_is_larger(ledger):
     assert kinds(ledger, "r1") == ["lock_taken", "lock_released"]
 
 
+def test_how_long_a_holder_has_been_silent_is_told_by_the_ledgers_own_clock(ledger):
+    ledger.acquire("production", "r1", "Ada", "deploy")
+    with ledger._connect() as connection:
+        connection.execute(
+            "UPDATE environment_locks SET heartbeat_at = clock_timestamp() - interval '1 hour'"
+        )
+
+    assert ledger.holder("production").silent >= timedelta(hours=1)
+    assert ledger.heartbeat("production", "r1")
+    assert ledger.holder("production").silent < timedelta(minutes=1)
+
+
 def test_a_broken_lock_is_written_down_with_who_and_why(ledger):
     ledger.acquire("production", "r1", "Ada", "deploy")
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -116,6 +117,60 @@ def test_a_run_that_was_cancelled_before_the_cutover_gives_the_environment_back(
     assert state_of(run)[0] == "Cancelled"
     assert production.held_by() == ""
     assert production.serves == "v1.0.0"
+
+
+def silent(production: Environment, state: StateType, for_seconds: int) -> str:
+    """A run in its watch, that last said that it is alive some time ago."""
+    run = run_that_ended(production, state, Step.BUILD, Step.DEPLOY, Step.POST)
+    planned(production, run)
+    with psycopg.connect(production.ledger.dsn.get_secret_value()) as ledger:
+        ledger.execute(
+            "UPDATE environment_locks"
+            " SET heartbeat_at = clock_timestamp() - make_interval(secs => %s)",
+            (for_seconds,),
+        )
+    return run
+
+
+def test_a_run_that_gives_no_sign_of_life_is_called_crashed_and_left_to_the_next_recovery(
+    recover: Recover, production: Environment
+) -> None:
+    """Its crash starts that: two that decide at once would undo each other's work."""
+    run = silent(production, StateType.RUNNING, 20)
+
+    ended = recover(run)
+
+    assert ended.name == "Settled", ended
+    assert state_of(run)[0] == "Crashed"
+    assert "it gave no sign of life for 2" in state_of(run)[1]
+    assert production.held_by() == run
+    assert endings(production, run) == []
+
+    production.replace_baseline()
+    assert recover(run).name == "Settled"
+    assert endings(production, run) == ["RolledBack"]
+    assert (production.serves, production.held_by()) == ("v1.0.0", "")
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds"),
+    [(StateType.RUNNING, 0), (StateType.PAUSED, 3600), (StateType.SCHEDULED, 3600)],
+    ids=["says that it is alive", "waits for people", "waits for a worker"],
+)
+def test_a_run_that_is_alive_or_waits_is_left_alone(
+    recover: Recover, production: Environment, state: StateType, seconds: int
+) -> None:
+    """An automation that missed its events is wrong: the server was away, and not the run."""
+    run = silent(production, state, seconds)
+    before = state_of(run)
+
+    ended = recover(run)
+
+    assert ended.name == "NothingToDo", ended
+    assert "has not ended, and nothing says that it is gone" in ended.message
+    assert state_of(run) == before
+    assert production.held_by() == run
+    assert endings(production, run) == []
 
 
 def test_a_run_that_crashed_in_its_watch_is_rolled_back(

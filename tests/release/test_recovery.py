@@ -1,16 +1,18 @@
 """What is left of a run that ended without saying so, read from its events alone."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from release.errors import BadRequest
-from release.ledger import Event, EventKind
+from release.ledger import Event, EventKind, Lock
 from release.model import Step
 from release.recovery import (
+    LONGEST_SILENCE,
     Action,
     OpenGate,
+    is_gone,
     open_gate_of,
     planned_baseline,
     recovery_of,
@@ -235,3 +237,21 @@ def test_the_first_plan_says_where_a_run_is_to_go_back_to() -> None:
 
     assert planned_baseline([]) == ""
     assert planned_baseline([PLAN, again]) == "r/api@sha256:11"
+
+
+@pytest.mark.parametrize(
+    ("silent", "gone"),
+    [
+        (timedelta(), False),
+        (LONGEST_SILENCE, False),  # four signs that did not come are no death
+        (LONGEST_SILENCE + timedelta.resolution, True),
+    ],
+)
+def test_a_run_that_gives_no_sign_of_life_is_gone(silent: timedelta, gone: bool) -> None:
+    assert is_gone(Lock("production", RUN, "Ada", "v1.1.0", 7, AT, AT, silent), RUN) is gone
+
+
+def test_a_run_that_does_not_hold_the_environment_is_not_missed() -> None:
+    lock = Lock("production", "another", "Ada", "v1.1.0", 7, AT, AT, timedelta(hours=1))
+
+    assert not is_gone(lock, RUN)
