@@ -70,15 +70,7 @@ def _waits(
     return AutomationCore(
         name=f"{_PREFIX}{kind} for {environment}",
         description="A gate waits for its signatures. Made by `ignition setup`.",
-        trigger=EventTrigger(
-            posture=Posture.Proactive,
-            match={"prefect.resource.id": f"{GATE}*", ENVIRONMENT: environment},
-            after={OPENED},
-            expect={CLOSED},
-            for_each={"prefect.resource.id"},
-            threshold=1,
-            within=max(after, _SHORTEST),
-        ),
+        trigger=_missing(GATE, environment, OPENED, {CLOSED}, max(after, _SHORTEST)),
         actions=[_run(_id(client, f"deadline/{environment}"), parameters)],
     )
 
@@ -139,16 +131,23 @@ def _gone(client: SyncPrefectClient, environment: str) -> AutomationCore:
     return AutomationCore(
         name=f"{_PREFIX}silence {environment}",
         description="A run does not say any more that it is alive. Made by `ignition setup`.",
-        trigger=EventTrigger(
-            posture=Posture.Proactive,
-            match={"prefect.resource.id": f"{RUN}*", ENVIRONMENT: environment},
-            after={ALIVE},
-            expect={ALIVE, OVER},
-            for_each={"prefect.resource.id"},
-            threshold=1,
-            within=_MISSED,
-        ),
+        trigger=_missing(RUN, environment, ALIVE, {ALIVE, OVER}, _MISSED),
         actions=[_run(_id(client, f"recover/{environment}"), parameters)],
+    )
+
+
+def _missing(
+    about: str, environment: str, after: str, expect: set[str], within: timedelta
+) -> EventTrigger:
+    """None of the expected events of ours, about the same run, came in time."""
+    return EventTrigger(
+        posture=Posture.Proactive,
+        match={"prefect.resource.id": f"{about}*", ENVIRONMENT: environment},
+        after={after},
+        expect=expect,
+        for_each={"prefect.resource.id"},
+        threshold=1,
+        within=within,
     )
 
 
