@@ -368,6 +368,7 @@ class ComposeOrchestrator(Orchestrator):
             state=state["Status"],
             health=(state.get("Health") or {}).get("Status") or "none",
             exit_code=int(state.get("ExitCode") or 0),
+            restarts=int(attrs.get("RestartCount") or 0),
         )
 
     def _image(self, name: str, id: str) -> ImageRef | None:

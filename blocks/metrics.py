@@ -20,6 +20,7 @@ from release.duration import say_duration
 from release.errors import DeployError
 from release.model import Check, Instance, Probe
 from release.rules import WatchRules
+from release.sample import Restarts
 from release.traffic import ALL_RELEASES, PROBES, Times, Traffic
 from release.triggers import AUTH_NOT_CONFIGURED, Sample, percentile, probes_needed
 
@@ -66,8 +67,9 @@ class Metrics(Part):
         """Begin to sample.
 
         ``ask_p0`` returns the reason of a declared P0, or nothing. ``instances`` says which release
-        each instance is of, so that what the router counts can be told apart by release. The first
-        sample counts ``since`` an earlier sampler's :attr:`~Sampler.looks`; by default, since now.
+        each instance is of, so that what the router counts can be told apart by release, and how
+        often each was started again. The first sample counts ``since`` an earlier sampler's
+        :attr:`~Sampler.looks`; by default, since now.
         """
         return Sampler(self, service, counters, rules, ask_p0, instances, since or Looks())
 
@@ -96,7 +98,7 @@ class Sampler:
         self._counters = counters
         self._ask_p0 = ask_p0
         self._instances = instances
-        self._versions: dict[str, str] = {}  # of the instances that the router knows, by name
+        self._versions: dict[str, str] = {}  # of the instances, by name
         self._rules = rules
         self._last_at: datetime | None = None
         self._real_requests = 0  # between the last two samples
@@ -145,6 +147,7 @@ class Sampler:
         sent: tuple[Probe, ...] = heard.get("probes", ())
         answered = [probe.took for probe in sent if probe.status]
         self.took += answered
+        restarts = self._restarts(unknown)
         # Counted after the probes: one that failed is then among the errors, if it got there.
         by_router, by_prometheus = self._by_router(unknown), self._by_prometheus(unknown)
         own_requests = 1 + count + (self._service.auth_requests if check_auth else 0)
@@ -161,6 +164,7 @@ class Sampler:
             auth=auth,
             auth_detail=auth_detail,
             p0=(heard["p0"] or "") if "p0" in heard else None,
+            restarts=restarts,
             unknown=tuple(unknown),
         )
 
@@ -223,7 +227,7 @@ class Sampler:
         self._router_before = now
         if before is None or now is None:
             return ()
-        grown = router_growth(before, now, self._versions_of(now, unknown))
+        grown = router_growth(before, now, self._versions)
         if grown is None:
             unknown.append("router: its counters began again, the traffic until now is unknown")
         return grown or ()
@@ -253,17 +257,18 @@ class Sampler:
         question = {"prometheus": self._metrics.prometheus.look}
         return self._hear(question, unknown, self._short_patience).get("prometheus")
 
-    def _versions_of(self, now: RouterLook, unknown: list[str]) -> Mapping[str, str]:
-        """The release of each instance, asked for again where the router has one that is new."""
-        names = {slot.instance for slot in now.slots if slot.instance}
-        if self._instances is not None and not names <= self._versions.keys():
-            instances = self._instances
-            question = {"orchestrator": lambda: tuple(instances())}
-            heard = self._hear(question, unknown, self._short_patience)
-            if "orchestrator" in heard:
-                found = {instance.name: instance.version for instance in heard["orchestrator"]}
-                self._versions = {name: found.get(name, "") for name in names}
-        return self._versions
+    def _restarts(self, unknown: list[str]) -> tuple[Restarts, ...] | None:
+        """How often each instance was started again; and what release each is of, for the router's
+        counters."""
+        if self._instances is None:
+            return None
+        instances = self._instances
+        question = {"orchestrator": lambda: tuple(instances())}
+        found = self._hear(question, unknown, self._short_patience).get("orchestrator")
+        if found is None:
+            return None
+        self._versions |= {instance.name: instance.version for instance in found}
+        return tuple(Restarts(one.name, one.version, one.restarts) for one in found)
 
 
 def _by_probes(sent: Sequence[Probe]) -> tuple[Traffic, ...]:

@@ -116,6 +116,7 @@ class Instance:
     state: str  # the engine's word: created, running, exited, dead, …
     health: str  # healthy, unhealthy, starting; "none" where the image declares no check
     exit_code: int = 0
+    restarts: int = 0  # how often the engine started it again after it had ended by itself
 
     @property
     def running(self) -> bool:

@@ -98,11 +98,17 @@ class WatchRules(Rules):
     auth_failures: int = Field(default=2, ge=1)
     """Auth checks that must fail in a row before the auth flow counts as broken."""
 
+    restarts: int = Field(default=1, ge=0)
+    """How often the same instance may end by itself during a watch, and be started again by the
+    engine; once more rolls back. After each, the watch goes on for another `length`, within
+    `extend_up_to`. Ends without a good health check in between count as one."""
+
     longest_gap: Duration = timedelta(seconds=60)
     """Two samples further apart than this leave the time between them unknown."""
 
     extend_up_to: Duration = timedelta(minutes=10)
-    """How much longer the watch may go on while a breach is under way at its end."""
+    """How much longer the watch may go on while a breach is under way at its end, or where an
+    instance ended by itself."""
 
     rollback_window: Duration = Field(default=timedelta(hours=24), ge=timedelta())
     """How long after its deployment a release is still rolled back by itself, by the scheduled

@@ -9,6 +9,19 @@ from release.traffic import Times, Traffic
 
 
 @dataclass(frozen=True, slots=True)
+class Restarts:
+    """How often the engine has started an instance again since it was made."""
+
+    instance: str  # its name
+    release: str  # its version
+    count: int
+
+    def concerns(self, version: str) -> bool:
+        """Whether it may be held against ``version``."""
+        return self.release == version
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """What was seen at one moment. None: it could not be seen, or was not looked at."""
 
@@ -20,6 +33,7 @@ class Sample:
     auth: bool | None = None  # None: not checked at this sample
     auth_detail: str = ""
     p0: str | None = None  # "": none declared; else the reason
+    restarts: tuple[Restarts, ...] | None = None
     unknown: tuple[str, ...] = ()  # one sentence for each source that did not answer
 
     def __post_init__(self) -> None:
@@ -106,6 +120,7 @@ def _worse(one: Sample, other: Sample) -> Sample:
         auth=auth,
         auth_detail=auth_detail,
         p0=max(reasons, default=None),
+        restarts=_most_restarts(one.restarts, other.restarts),
         unknown=tuple(sorted({*one.unknown, *other.unknown})),
     )
 
@@ -114,6 +129,15 @@ def _worse_check(*checks: tuple[bool | None, str]) -> tuple[bool | None, str]:
     """A failure, else a success, else what is unknown, with its detail."""
     rank = {False: 2, True: 1, None: 0}
     return max(checks, key=lambda check: (rank[check[0]], check[1]))
+
+
+def _most_restarts(*seen: tuple[Restarts, ...] | None) -> tuple[Restarts, ...] | None:
+    known = [restarts for restarts in seen if restarts is not None]
+    found: dict[tuple[str, str], Restarts] = {}
+    for one in (one for restarts in known for one in restarts):
+        key = (one.instance, one.release)
+        found[key] = max(found.get(key, one), one, key=lambda restarts: restarts.count)
+    return tuple(found[key] for key in sorted(found)) if known else None
 
 
 def _worst_traffic(traffic: Iterable[Traffic]) -> tuple[Traffic, ...]:

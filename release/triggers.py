@@ -18,6 +18,7 @@ from itertools import accumulate
 from release.comparison import judge_error_change, judge_response_times
 from release.duration import say_duration
 from release.model import Baseline
+from release.restarts import ended, judge_restarts
 from release.rules import WatchRules
 from release.sample import Counted, Stream, in_order, streams_of
 from release.sample import Sample as Sample  # what triggers are judged by goes by their name
@@ -75,6 +76,10 @@ def judge_watch(
       still fails more than ``error_rate_ceiling`` of its requests, or of its health checks; and
     - auth is proven: its last check was answered, and well, or there is no account for it.
 
+    Where an instance ended by itself once, which is not too often, it goes on for another
+    ``length`` from then, or ``extend_up_to``: a release that grows until it is killed is killed
+    again.
+
     Otherwise it goes on for up to ``extend_up_to``, and fails if that did not settle it; or before
     that, as soon as it is ill again in that time, and was not well in all; or as soon as nothing
     but failing is possible, because health cannot be proven in the time that is left.
@@ -89,6 +94,7 @@ def judge_watch(
         judge_p0(ordered, rules, span),
         judge_auth(ordered, rules, span),
         judge_health(ordered, rules, span),
+        judge_restarts(ordered, rules, version, span),
         judge_error_rate(ordered, rules, version, span),
         judge_error_change(ordered, rules, baseline, version, span),
         judge_response_times(ordered, rules, baseline, version, span),
@@ -101,7 +107,9 @@ def judge_watch(
         return Decision(Action.FAIL, "; ".join(fired), now, verdicts, notes)
     unsettled = _unsettled(ordered, rules, verdicts, version, now)
     watched = say_duration(span.length)
-    if now >= end and not unsettled:
+    quiet_from = max((one.at for one in ended(ordered, version)), default=started_at)
+    wanted_end = min(max(end, quiet_from + rules.length), last_end)
+    if now >= wanted_end and not unsettled:
         return Decision(Action.PASS, f"no trigger in {watched}", now, verdicts, notes)
     why = "; ".join(unsettled)
     watch = Span(now - rules.length, now)
@@ -116,8 +124,11 @@ def judge_watch(
     if _health_proven_from(ordered, rules, now) > last_end + rules.longest_gap:
         hopeless = f"not to be proven healthy any more until {clock(last_end)}: {why}"
         return Decision(Action.FAIL, hopeless, now, verdicts, notes)
-    if now < end:
-        return Decision(Action.CONTINUE, f"watched until {clock(end)}", end, verdicts, notes)
+    if now < end or not unsettled:
+        sentence = f"watched until {clock(wanted_end)}"
+        if wanted_end > end:
+            sentence += ": an instance ended by itself, which may come again"
+        return Decision(Action.CONTINUE, sentence, wanted_end, verdicts, notes)
     sentence = f"watched on, until {clock(last_end)} at most: {why}"
     return Decision(Action.CONTINUE, sentence, last_end, verdicts, notes)
 
@@ -130,7 +141,8 @@ def _unsettled(
     now: datetime,
 ) -> list[str]:
     """Say what forbids the watch to end well now."""
-    reasons = [v.sentence for v in verdicts if v.under_way and v.trigger not in ASKS_A_PERSON]
+    may_stay = ASKS_A_PERSON | {Trigger.RESTARTS}
+    reasons = [v.sentence for v in verdicts if v.under_way and v.trigger not in may_stay]
     proof = Span(now - min(rules.sustained_for, rules.length), now)
     watch = Span(now - rules.length, now)
     under_way = {verdict.trigger for verdict in verdicts if verdict.under_way}

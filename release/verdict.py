@@ -21,12 +21,14 @@ class Outcome(StrEnum):
 class Trigger(StrEnum):
     """What is judged, by the ids that the runbook's trigger conditions carry.
 
-    All but the last two roll back; those ask a person.
+    ``restarts`` is a part of the runbook's condition of health. All but the last two roll back;
+    those ask a person.
     """
 
     P0 = "p0"
     AUTH = "auth-flow"
     HEALTH = "health"
+    RESTARTS = "restarts"
     ERROR_RATE = "error-rate"
     ERROR_CHANGE = "error-change"
     RESPONSE_TIMES = "response-times"

@@ -164,8 +164,9 @@ SCENARIOS = (
         "a memory leak, killed by its limit again and again",
         "bad/leak",
         ROLLED_BACK,
-        "it is back after each kill, and killed again: far more than 5 % of all requests fail",
+        "its instance ends by itself, is started again, and well, and ends again",
         harm=Harm(outage=SUSTAINED + RESTORE),
+        says="ended by itself|error rate|health check",
         watch=LONG_WATCH,
     ),
     Scenario(

@@ -18,6 +18,7 @@ from release.counters import Counted, RouterLook
 from release.errors import Unreachable
 from release.model import Instance
 from release.rules import WatchRules
+from release.sample import Restarts
 from release.slot import Slot
 from release.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER
 from release.triggers import AUTH_NOT_CONFIGURED, Sample, probes_needed
@@ -64,15 +65,24 @@ class Engine:
 
     def __init__(self, **versions: str) -> None:
         self.versions = versions
-        self.asked = 0
+        self.restarts = 0
         self.down = False
 
     def instances(self) -> list[Instance]:
-        self.asked += 1
         if self.down:
             raise Unreachable("the engine does not answer")
         return [
-            Instance("id", name.replace("_", "-"), "", None, version, "", "running", "healthy")
+            Instance(
+                "id",
+                name.replace("_", "-"),
+                "",
+                None,
+                version,
+                "",
+                "running",
+                "healthy",
+                restarts=self.restarts,
+            )
             for name, version in self.versions.items()
         ]
 
@@ -275,23 +285,31 @@ class TestByRelease:
         assert counts(sample, ROUTER) == (104, 10)
         assert counts(sample, ROUTER, "v1.1.0") == (100, 6)
 
-    def test_the_engine_is_asked_again_only_for_an_instance_that_is_new(
+    def test_an_instance_that_is_new_is_counted_from_then_on(
         self, sampler_of: Callable[..., Sampler]
     ) -> None:
         router, engine = Router(), Engine(api_1="v1.0.0", api_2="v1.1.0")
         sampler = sampler_of(router, engine=engine)
-        for _ in range(3):
-            sampler.sample(AT)
-        assert engine.asked == 1
+        sampler.sample(AT)
         router.instances = ["api-1", "api-2"]
         sampler.sample(AT)
-        assert engine.asked == 2
         assert sources(sampler.sample(AT)) == [
             (ROUTER, ALL_RELEASES),
             (ROUTER, "v1.0.0"),
             (ROUTER, "v1.1.0"),
             (PROBES, ALL_RELEASES),
         ]
+
+    def test_each_sample_says_how_often_an_instance_was_started_again(
+        self, sampler_of: Callable[..., Sampler]
+    ) -> None:
+        engine = Engine(api_1="v1.1.0")
+        sampler = sampler_of(Router(), engine=engine)
+        assert sampler.sample(AT).restarts == (Restarts("api-1", "v1.1.0", 0),)
+        engine.restarts = 1
+        assert sampler.sample(AT).restarts == (Restarts("api-1", "v1.1.0", 1),)
+        engine.down = True
+        assert sampler.sample(AT).restarts is None
 
     def test_an_engine_that_is_down_leaves_the_whole(
         self, sampler_of: Callable[..., Sampler]

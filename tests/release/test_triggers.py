@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from release.comparison import judge_response_times
 from release.model import Baseline, Release
 from release.rules import WatchRules
+from release.sample import Restarts
 from release.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER, Times, Traffic
 from release.triggers import (
     AUTH_NOT_CONFIGURED,
@@ -404,6 +405,7 @@ def watched(
     auth: bool | None = True,
     auth_detail: str = "",
     p0: str | None = "",
+    restarts: tuple[Restarts, ...] | None = (),
     since: float = 0,
 ) -> list[Sample]:
     """Samples of a watch, all alike."""
@@ -418,6 +420,7 @@ def watched(
             auth=auth,
             auth_detail=auth_detail,
             p0=p0,
+            restarts=restarts,
         )
         for number in range(count + 1)
     ]
@@ -572,10 +575,11 @@ class TestWatch:
         assert decide(samples).action is action
 
     def test_what_could_not_be_judged_is_said(self) -> None:
-        decision = decide(watched(600, requests=None, errors=None, p0=None))
+        decision = decide(watched(600, requests=None, errors=None, p0=None, restarts=None))
         assert decision.sentence == "no trigger in 10 min"
         assert decision.notes == (
             "P0 reports not judged: the ledger could not be asked",
+            "restarts not judged: the engine could not be asked",
             "error rate not judged: no sample holds traffic counts",
             "error rate not compared: no sample holds traffic counts",
         )
@@ -686,6 +690,7 @@ FIRING = [
     watched(315, errors=50),
     watched(15, auth=False),
     watched(0, p0="data loss"),
+    [replace(s, restarts=(Restarts("api-2", V, n),)) for n, s in enumerate(watched(30))],
 ]
 
 
