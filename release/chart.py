@@ -131,13 +131,13 @@ def _errors(
     samples: Sequence[Sample], rules: WatchRules, baseline: Baseline, version: str, second: _Second
 ) -> Panel:
     lines = [
-        _line(stream.source, stream.release, version, _rates(stream, rules, second), stream.name)
+        _line(stream.source, stream.release, version, _rates(stream, rules, second))
         for stream in streams_of(samples)
     ]
     lines += [
         _level(f"{baseline.version} before ({t.source})", 100 * t.rate, samples, second)
         for t in baseline.traffic
-        if t.rate is not None
+        if t.rate is not None and t.release == ALL_RELEASES  # its own share is the same line
     ]
     ceiling = rules.error_rate_ceiling
     label = f"limit: {ceiling:.1%} for {say_duration(rules.sustained_for)}"
@@ -159,7 +159,7 @@ def _times(
         for name in ("p95", "p50", "p99"):
             points = _milliseconds(seen, name, rules, second)
             if points:
-                lines.append(_line(source, release, version, points, source, name + " "))
+                lines.append(_line(source, release, version, points, f"{name} "))
     before = p95_before(baseline, PROBES, ALL_RELEASES)
     levels, limits = [], []
     if before is not None:
@@ -172,18 +172,16 @@ def _times(
 
 def _traffic(samples: Sequence[Sample], rules: WatchRules, version: str, second: _Second) -> Panel:
     lines = [
-        _line(stream.source, stream.release, version, _per_second(stream, rules, second), "")
+        _line(stream.source, stream.release, version, _per_second(stream, rules, second))
         for stream in streams_of(samples)
     ]
     return Panel("Traffic", "/s", _ranked(lines))
 
 
-def _line(
-    source: str, release: str, version: str, points: Points, name: str, what: str = ""
-) -> Line:
+def _line(source: str, release: str, version: str, points: Points, what: str = "") -> Line:
     """After the cutover, traffic that is not told apart by release is the new one's."""
     role = NEW if release in (ALL_RELEASES, version) else OLD
-    return Line(f"{what}{release or version} ({source})", role, points)
+    return Line(f"{what}{release or 'all'} ({source})", role, points)
 
 
 def _level(label: str, value: float, samples: Sequence[Sample], second: _Second) -> Line:

@@ -40,7 +40,7 @@ def sample(second: float, requests: int = 150, errors: int = 3) -> Sample:
 def test_the_error_rate_has_its_limit_and_the_level_of_before() -> None:
     errors, _, _ = panels([sample(0), sample(15, errors=15)])
     now, before = errors.lines
-    assert (now.label, now.role, now.points) == ("v1.1.0 (router)", NEW, ((0, 2.0), (15, 10.0)))
+    assert (now.label, now.role, now.points) == ("all (router)", NEW, ((0, 2.0), (15, 10.0)))
     assert (before.label, before.role) == ("v1.0.0 before (router)", BEFORE)
     assert before.points == ((0, 1.0), (15, 1.0))
     assert errors.limits == (Limit("limit: 5.0% for 5 min", 5.0),)
@@ -54,7 +54,7 @@ def test_each_source_and_release_has_lines_of_its_own() -> None:
     )
     _, _, panel = panels([Sample(at(0), traffic=traffic), Sample(at(15), traffic=traffic)])
     assert {(line.label, line.role) for line in panel.lines} == {
-        ("v1.1.0 (router)", NEW),
+        ("all (router)", NEW),
         ("v1.1.0 (prometheus)", NEW),
         ("v1.0.0 (prometheus)", OLD),
     }
@@ -65,8 +65,8 @@ def test_answer_times_are_in_milliseconds_with_all_percentiles_that_are_known() 
     times = (Times(PROBES, "", 10 * MS, 30 * MS, None),)
     _, panel, _ = panels([Sample(at(n), times=times) for n in (0, 15)])
     assert [line.label for line in panel.lines] == [
-        "p95 v1.1.0 (probes)",
-        "p50 v1.1.0 (probes)",
+        "p95 all (probes)",
+        "p50 all (probes)",
         "p95 of v1.0.0 before",
     ]
     assert panel.lines[0].points == ((0, 30.0), (15, 30.0))
