@@ -10,7 +10,7 @@ from tasks.baseline import serving
 from tasks.step import step
 
 
-@step("Has main moved?", timeout=timedelta(minutes=3), retries=2)
+@step("Has main moved?", timeout=timedelta(minutes=3), retries=3)
 def reason_to_skip(target: Target, run: str) -> str:
     """Why tonight's deployment is skipped; empty where it goes on."""
     target.repository.fetch()

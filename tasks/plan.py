@@ -21,7 +21,7 @@ from tasks.step import step
 _RESTART_OUTAGE = timedelta(seconds=6)
 
 
-@step("Resolve release", timeout=timedelta(minutes=2), retries=2)
+@step("Resolve release", timeout=timedelta(minutes=2), retries=3)
 def resolve_release(
     target: Target, request: DeployRequest, service: ServiceLayout, run: str
 ) -> str:

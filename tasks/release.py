@@ -10,7 +10,7 @@ from release.plan import Plan
 from tasks.step import step
 
 
-@step("Prepare release", timeout=timedelta(minutes=5), retries=2)
+@step("Prepare release", timeout=timedelta(minutes=5), retries=3)
 def prepare_release(target: Target, plan: Plan, run: str) -> Release:
     """Tag the planned commit and push the tag, or fast-forward the branch to it."""
     log = get_run_logger()

@@ -1,0 +1,23 @@
+"""What all steps have in common."""
+
+from typing import Any
+
+import pytest
+
+from tasks.image import build_image
+from tasks.migration import apply_migrations
+from tasks.nightly import reason_to_skip
+from tasks.plan import resolve_release
+from tasks.release import prepare_release
+from tasks.rollout import pull_image
+
+
+@pytest.mark.parametrize(
+    "task",
+    [reason_to_skip, resolve_release, prepare_release, build_image, apply_migrations, pull_image],
+    ids=lambda task: task.name,
+)
+def test_a_system_that_is_away_for_ten_seconds_ends_no_run(task: Any) -> None:
+    """A registry, an origin or a database that is restarted: seen in docs/chaos.md for 8 s."""
+    assert len(task.retry_delay_seconds) == task.retries
+    assert sum(task.retry_delay_seconds) >= 10
