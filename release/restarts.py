@@ -4,7 +4,7 @@ Seconds later the health check is good again, so no breach lasts long enough for
 each time, the requests under way are lost.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -63,14 +63,8 @@ def judge_restarts(
 
 
 def ended(ordered: Sequence[Sample], version: str) -> tuple[Ended, ...]:
-    """Each time that an instance of ``version`` ended by itself, in order.
-
-    ``ordered`` are samples in order.
-    """
-    return tuple(_ended(ordered, version))
-
-
-def _ended(ordered: Sequence[Sample], version: str) -> Iterator[Ended]:
+    """Each time that an instance of ``version`` ended by itself, in order, as its samples are."""
+    found: list[Ended] = []
     counts: dict[str, int] = {}
     waiting: set[str] = set()  # that ended, and were not well since
     for sample in ordered:
@@ -79,6 +73,7 @@ def _ended(ordered: Sequence[Sample], version: str) -> Iterator[Ended]:
             counts[one.instance] = max(before, one.count)
             if one.concerns(version) and one.count > before and one.instance not in waiting:
                 waiting.add(one.instance)
-                yield Ended(sample.at, one.instance)
+                found.append(Ended(sample.at, one.instance))
         if sample.health:
             waiting.clear()
+    return tuple(found)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -154,11 +155,11 @@ class TestWhateverIsSampled:
     @settings(max_examples=100, deadline=None)
     @given(counts=COUNTS, order=st.randoms(use_true_random=False))
     def test_order_and_repetition_change_nothing(
-        self, counts: list[int | str | None], order: object
+        self, counts: list[int | str | None], order: Random
     ) -> None:
         samples = seen(*counts)
         shuffled = [*samples, *samples[::2]]
-        order.shuffle(shuffled)  # type: ignore[attr-defined]
+        order.shuffle(shuffled)
         assert judged(shuffled) == judged(samples)
 
     @settings(max_examples=100, deadline=None)
