@@ -1,6 +1,7 @@
 """`ignition setup`: the ledger, the blocks, the work pool and the deployments."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -218,7 +219,12 @@ def _refuse_unknown_environments(settings: Settings) -> None:
 
 def _apply_prefect_yaml() -> None:
     # Prefect stores the literal text of a template whose variable is not set, so it is set here.
-    variables = {**os.environ, "IGNITION_HOME": str(HOME), "PREFECT_LOGGING_LEVEL": "ERROR"}
+    variables = {
+        **os.environ,
+        "IGNITION_HOME": str(HOME),
+        "IGNITION_PYTHON": shlex.quote(sys.executable),
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+    }
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
         cwd=HOME,

@@ -124,19 +124,20 @@ def begin(environment: str) -> Run:
     )
 
 
-_HARMLESS = {"stream_output"}  # prefect.yaml sets it, and the form sends it along
-
-
 def _refuse_job_variables() -> None:
-    """Variables of the process could switch off a gate, and anybody can set them in the form."""
+    """Variables of the process could switch off a gate, and anybody can set them in the form.
+
+    The form sends those of prefect.yaml along, which are the deployment's: they may be as they are.
+    """
     if deployment.id is None:
         return
     with get_client(sync_client=True) as client:
-        variables = client.read_flow_run(flow_run.id).job_variables or {}
-    given = variables.keys() - _HARMLESS
-    if given:
+        given = client.read_flow_run(flow_run.id).job_variables or {}
+        usual = client.read_deployment(deployment.id).job_variables or {} if given else {}
+    own = sorted(name for name in given if name not in usual or given[name] != usual[name])
+    if own:
         raise BadRequest(
-            f"this run was started with job variables of its own ({', '.join(sorted(given))}), "
+            f"this run was started with job variables of its own ({', '.join(own)}), "
             "and none is allowed",
             "start it without; what a run does is configured in ignition.toml",
         )

@@ -72,11 +72,12 @@ def trials(
 def chaos(
     rounds: Annotated[int, typer.Option(help="How often each.", min=1)] = 1,
     only: Annotated[str, typer.Option(help="Names, with commas; empty: all.")] = "",
+    add: Annotated[bool, typer.Option(help="Keep the results of earlier calls too.")] = False,
 ) -> None:
     """Break something at each moment of a deployment and check how it ends."""
     from sandbox import chaos as harness  # it brings Prefect along, which takes seconds
 
-    sys.exit(0 if harness.chaos(Sandbox.from_environment(), rounds, only) else 1)
+    sys.exit(0 if harness.chaos(Sandbox.from_environment(), rounds, only, add) else 1)
 
 
 def main() -> None:

@@ -56,14 +56,16 @@ ENDS_A_RUN = {
 }
 
 
-def chaos(sandbox: Sandbox, rounds: int, only: str) -> bool:
+def chaos(sandbox: Sandbox, rounds: int, only: str, add: bool = False) -> bool:
     """Play each chosen cell ``rounds`` times; True if each ended right every time.
 
-    Results replace those that are kept of the same cells, and docs/chaos.md shows all that are
-    kept. Raises SandboxError where this sandbox is up already, or for an unknown cell.
+    Results replace those that are kept of the same cells, or are added to them (``add``), and
+    docs/chaos.md shows all that are kept. Raises SandboxError where this sandbox is up already, or
+    for an unknown cell.
     """
     cells = chosen(only)
     done: list[Result] = []
+    earlier = RESULTS.earlier() if add else []
     with stack.standing(sandbox, "chaos"):
         field = Field(sandbox)
         field.prepare()
@@ -71,7 +73,7 @@ def chaos(sandbox: Sandbox, rounds: int, only: str) -> bool:
             for number, cell in enumerate(cells, start=1):
                 say(f"\nround {round} of {rounds}, {number} of {len(cells)}: {cell.name}")
                 done.append(field.play(cell))
-                RESULTS.keep(done)
+                RESULTS.keep([*earlier, *done])
     show(done)
     return all(not result.wrongs for result in done)
 
@@ -171,9 +173,10 @@ class Field:
         """Whether the run has ended and was written down or recovered, and nobody holds a lock."""
         run_id = subject.run_id
         try:
-            if self.world.unfinished() or witness.lock_holder(self.sandbox, AT):
+            if witness.lock_holder(self.sandbox, AT):  # first, for Prefect's server is busy enough
                 return False
-            return bool(self.world.ending(run_id)) or self.world.recovered(run_id)
+            written = self.world.ending(run_id) or self.world.recovered(run_id)
+            return bool(written) and not self.world.unfinished()
         except (httpx.HTTPError, psycopg.OperationalError):
             return False  # it is one of those that are broken just now
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 import docker
@@ -21,6 +22,17 @@ from sandbox.witness import Lookout
 _ANY_IMAGE = {"Accept": "application/vnd.oci.image.index.v1+json, */*"}
 _APART = "ignition.apart"  # the label that blocks/compose.py gives; importing it brings Prefect
 _LOOK_EVERY = 0.02  # seconds
+# Before this step begins, a moment that is seen in the world cannot come, and is not looked for.
+_NOT_BEFORE = {
+    Moment.TAG: Step.PREPARE,
+    Moment.IMAGE: Step.BUILD,
+    Moment.MIGRATING: Step.MIGRATE,
+    Moment.MIGRATED: Step.MIGRATE,
+    Moment.STARTED: Step.DEPLOY,
+    Moment.ADMITTED: Step.DEPLOY,
+    Moment.PINNED: Step.DEPLOY,
+    Moment.STOPPED: Step.VERIFY,
+}
 _IN_HAND = (EventKind.RESUMED, EventKind.LOCK_TAKEN_OVER, EventKind.DEPLOYMENT_ENDED)
 
 
@@ -89,10 +101,13 @@ class World:
                 self.instances().get(one) == "exited" for one in subject.instances
             ),
         }
-        if moment in others:
-            return others[moment]
-        step = Step[moment.name]
-        return lambda: _recorded(ledger, run_id, EventKind.STEP_BEGUN, step)
+        if moment not in others:
+            return partial(_recorded, ledger, run_id, EventKind.STEP_BEGUN, Step[moment.name])
+        is_seen = others[moment]
+        if moment not in _NOT_BEFORE:
+            return is_seen
+        begun = partial(_recorded, ledger, run_id, EventKind.STEP_BEGUN, _NOT_BEFORE[moment])
+        return lambda: begun() and is_seen()
 
     def _migrating(self) -> bool:
         query = (

@@ -65,14 +65,15 @@ class Kept(Generic[R]):
     def keep(self, done: Sequence[R]) -> None:
         """Replace what is kept of the same things, and show everything that is kept."""
         again = {self.name(result) for result in done}
-        others = [result for result in self._earlier() if self.name(result) not in again]
+        others = [result for result in self.earlier() if self.name(result) not in again]
         everything = [*others, *done]
         self.folder.mkdir(exist_ok=True)
         self._file.write_text(json.dumps([asdict(result) for result in everything], indent=2))
         text = markdown.table(self.head, self.rows(everything), right=self.right)
         markdown.put(markdown.DOCS / f"{self.section}.md", self.section, text)
 
-    def _earlier(self) -> list[R]:
+    def earlier(self) -> list[R]:
+        """What is kept."""
         found = json.loads(self._file.read_text()) if self._file.exists() else []
         return [self.read(values) for values in found]
 
