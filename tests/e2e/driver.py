@@ -122,12 +122,21 @@ class Operator:
         parameters = {"request": request, "environment": environment}
         return self.create_run(f"rollback/{environment}", parameters)
 
-    def create_run(self, deployment: str, parameters: Mapping[str, Any] | None = None) -> str:
+    def create_run(
+        self,
+        deployment: str,
+        parameters: Mapping[str, Any] | None = None,
+        job_variables: Mapping[str, Any] | None = None,
+    ) -> str:
         """Create a run of a deployment with the form's own checks switched off."""
         found = self.get(f"/deployments/name/{deployment}")
         made = self.post(
             f"/deployments/{found['id']}/create_flow_run",
-            {"parameters": parameters or {}, "enforce_parameter_schema": False},
+            {
+                "parameters": parameters or {},
+                "job_variables": job_variables or {},
+                "enforce_parameter_schema": False,
+            },
         )
         return str(made["id"])
 

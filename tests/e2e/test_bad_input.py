@@ -5,8 +5,9 @@ The command line catches some of it; the API takes anything, so each run checks 
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -61,6 +62,7 @@ class BadRequest:
     environment: str
     request: dict[str, str]
     sentence: str
+    job_variables: dict[str, Any] = field(default_factory=dict)
 
 
 BAD_REQUESTS = {
@@ -85,6 +87,13 @@ BAD_REQUESTS = {
         "production",
         {"version": "v9.0.0", "ref": "chore/no-dockerfile"},
         "has no app/backend/Dockerfile to build from",
+    ),
+    "other people who may sign": BadRequest(
+        "staging",
+        "staging",
+        {"version": "v9.0.0"},
+        "was started with job variables of its own (env), and none is allowed",
+        {"stream_output": False, "env": {"IGNITION_APPROVERS__FILE": "mine.csv"}},
     ),
 }
 
@@ -112,6 +121,7 @@ def refusals(operator: Operator, staged: Deployed) -> Refusals:
         name: operator.create_run(
             f"deploy/{bad.deployment}",
             {"request": bad.request, "environment": bad.environment},
+            bad.job_variables,
         )
         for name, bad in BAD_REQUESTS.items()
     }
