@@ -6,7 +6,7 @@ from string import Template
 
 from sandbox import prometheus
 from sandbox.environments import seed_statement
-from sandbox.layout import CHECKOUT, IMAGE_NAME, Environment, Sandbox
+from sandbox.layout import CHECKOUT, IMAGE_NAME, Environment, Sandbox, by_name
 
 _SHARED = Template(
     """\
@@ -94,7 +94,7 @@ def _environment(
 ) -> str:
     return _ENVIRONMENT.substitute(
         name=environment.name,
-        url=environment.public_url,
+        url=by_name(environment.public_url),
         folder=environment.host_folder,
         user=sandbox.seed_username,
         approval=approval,
@@ -108,12 +108,12 @@ def _environment(
 
 def secrets(sandbox: Sandbox) -> dict[str, str]:
     """The variables that carry the configuration's secrets."""
-    found = {"IGNITION_LEDGER__DSN": sandbox.ledger_url}
+    found = {"IGNITION_LEDGER__DSN": by_name(sandbox.ledger_url)}
     for environment in sandbox.environments:
         prefix = f"IGNITION_ENVIRONMENTS__{environment.name.upper()}__"
-        found[f"{prefix}DATABASE__DSN"] = environment.database_url
+        found[f"{prefix}DATABASE__DSN"] = by_name(environment.database_url)
         found[f"{prefix}AUTH__PASSWORD"] = sandbox.seed_password
-        found[f"{prefix}REHEARSAL__DSN"] = sandbox.database_url("postgres")
+        found[f"{prefix}REHEARSAL__DSN"] = by_name(sandbox.database_url("postgres"))
         found[f"{prefix}REHEARSAL__CONTAINER_DSN"] = sandbox.container_database_url("postgres")
         found[f"{prefix}REHEARSAL__SEED"] = seed_statement(sandbox)
     return found

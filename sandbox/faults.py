@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psycopg
+from psycopg import sql
 
 from blocks.processes import processes_of
 from sandbox import engine, prefect, registry
 from sandbox.chaos_table import Fault
-from sandbox.commands import run
+from sandbox.commands import run, succeeds
 from sandbox.errors import SandboxError
-from sandbox.layout import Sandbox
+from sandbox.layout import NAME, Sandbox
 from sandbox.processes import ends_within, kill_group
 
 OUTAGE = 8.0  # seconds that something is gone
@@ -35,9 +37,11 @@ def mend(sandbox: Sandbox) -> None:
     if gone.exists():
         gone.rename(sandbox.origin)
     registry.ensure_registry(sandbox)
+    prefect.know_names(sandbox)
+    inside = _as_the_worker_sees_it(sandbox)
     for folder in _written(sandbox):
-        if folder.is_mount():
-            run(["umount", folder])
+        if succeeds([*inside, "mountpoint", "--quiet", folder]):
+            run([*inside, "umount", folder])
 
 
 def _kill_run(sandbox: Sandbox, run_id: str) -> None:
@@ -117,9 +121,18 @@ def _restart_engine(sandbox: Sandbox, run_id: str) -> None:
 
 def _fill_disk(sandbox: Sandbox, run_id: str) -> None:
     """Nothing new can be written where the worker writes: results, and events not yet sent."""
+    mount = ("mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "full")
     for folder in _written(sandbox):
         folder.mkdir(parents=True, exist_ok=True)
-        run(["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "full", folder])
+        run([*_as_the_worker_sees_it(sandbox), *mount, folder])
+
+
+def _as_the_worker_sees_it(sandbox: Sandbox) -> list[str]:
+    """What runs a command among the worker's mounts, which are its own."""
+    pid = prefect.worker_process(sandbox).pid
+    if pid is None:
+        raise SandboxError("no worker runs that could be hit")
+    return ["nsenter", "--mount", "--target", str(pid)]
 
 
 def _written(sandbox: Sandbox) -> tuple[Path, ...]:
@@ -150,6 +163,23 @@ def _away(sandbox: Sandbox) -> Path:
     return sandbox.origin.with_suffix(".gone")
 
 
+def _without_names(sandbox: Sandbox, run_id: str) -> None:
+    with _for_a_while():
+        prefect.forget_names(sandbox)
+        looked_up = [*_as_the_worker_sees_it(sandbox), "getent", "ahosts", NAME]
+        if succeeds(looked_up):
+            raise SandboxError(f"{NAME} is found without DNS on this machine")
+    prefect.know_names(sandbox)
+
+
+def _lock_database(sandbox: Sandbox, run_id: str) -> None:
+    """As a migration of Prefect's own does, or somebody who looks into it by hand."""
+    url = sandbox.database_url("prefect")
+    with psycopg.connect(url) as database, _for_a_while():
+        tables = sql.SQL(", ").join(map(sql.Identifier, ("flow_run", "task_run", "events")))
+        database.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(tables))
+
+
 @contextmanager
 def _for_a_while() -> Iterator[None]:
     yield
@@ -170,6 +200,8 @@ _FAULTS: dict[Fault, Callable[[Sandbox, str], None]] = {
     Fault.PROXY: _restart_proxy,
     Fault.ENGINE: _restart_engine,
     Fault.DISK: _fill_disk,
+    Fault.DNS: _without_names,
+    Fault.LOCKED_DATABASE: _lock_database,
     Fault.REGISTRY: _without_registry,
     Fault.REGISTRY_GONE: _registry_gone,
     Fault.ORIGIN: _without_origin,

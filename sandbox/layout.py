@@ -23,6 +23,7 @@ DEFAULT_PORT_BASE = 18000
 IMAGE_NAME = "ignition-api"
 BASELINE_VERSION = "v1.0.0"
 HOST = "127.0.0.1"
+NAME = "localhost"  # as the pipeline knows it, so that names can be taken away from it
 DATABASES = ("prefect", "ledger", "staging", "production")
 
 
@@ -95,6 +96,11 @@ class Secrets:
             made = {field.name: secrets.token_urlsafe(24) for field in fields(cls)}
             write_private(path, json.dumps(made, indent=2) + "\n")
         return cls(**json.loads(path.read_text()))
+
+
+def by_name(url: str) -> str:
+    """An address on this machine with its name, which has to be looked up, for its number."""
+    return url.replace(f"{HOST}:", f"{NAME}:")
 
 
 def write_private(path: Path, text: str) -> None:

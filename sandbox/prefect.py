@@ -4,10 +4,11 @@ import os
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 from sandbox import configuration
 from sandbox.commands import run, wait_until
-from sandbox.layout import HOST, Sandbox
+from sandbox.layout import HOST, NAME, Sandbox
 from sandbox.processes import Process
 
 WORK_POOL = "ignition"
@@ -104,12 +105,43 @@ def register_deployments(sandbox: Sandbox) -> str:
 
 def start_worker(sandbox: Sandbox) -> str:
     """Start one worker that runs flows as processes on this machine."""
+    command = [prefect(sandbox), "worker", "start", "--pool", WORK_POOL, "--type", "process"]
     worker_process(sandbox).start(
-        [prefect(sandbox), "worker", "start", "--pool", WORK_POOL, "--type", "process"],
+        [*_with_names_of_its_own(sandbox), *command],
         client_variables(sandbox) | worker_variables(),
         sandbox.checkout,
     )
     return f"log in {worker_process(sandbox).log_file}"
+
+
+def names_file(sandbox: Sandbox) -> Path:
+    """What the worker and its runs have for /etc/hosts."""
+    return sandbox.folder / "names"
+
+
+def know_names(sandbox: Sandbox) -> None:
+    """Let the worker and its runs find this machine by its name; there is no other they know."""
+    names_file(sandbox).write_text(f"{HOST} {NAME}\n")
+
+
+def forget_names(sandbox: Sandbox) -> None:
+    """Let the worker and its runs find nothing by name, as where DNS is gone."""
+    names_file(sandbox).write_text("")
+
+
+def _with_names_of_its_own(sandbox: Sandbox) -> tuple[str | Path, ...]:
+    """What starts a command with a file of its own for /etc/hosts, and without a name server.
+
+    Only root can do that; for others it is empty.
+    """
+    if os.geteuid() != 0:
+        return ()
+    know_names(sandbox)
+    nobody = sandbox.folder / "resolv.conf"
+    nobody.write_text("")
+    mounts = 'mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf'
+    script = f'{mounts} && shift 2 && exec "$@"'
+    return ("unshare", "--mount", "sh", "-c", script, "sh", names_file(sandbox), nobody)
 
 
 def worker_variables() -> dict[str, str]:
