@@ -11,6 +11,7 @@ from pytest_httpserver import HTTPServer
 
 from blocks.ledger import Ledger
 from tests.fakes.environment import Environment
+from tests.fakes.gate import Gate, MakeGate, enrolled, new_ledger
 
 
 @pytest.fixture
@@ -39,3 +40,14 @@ def told(httpserver: HTTPServer) -> Callable[[], list[tuple[str, str]]]:
         return [(request.path, (request.json or {})["subject"]) for request, _ in httpserver.log]
 
     return read
+
+
+@pytest.fixture
+def new_gate(postgres: str, tmp_path: Path) -> MakeGate:
+    """Makes gates, with a ledger and approvers of the test's own: codes count once."""
+    ledger, approvers = new_ledger(postgres, tmp_path / "spool"), enrolled(tmp_path)
+
+    def make(**given: Any) -> Gate:
+        return Gate(**{"ledger": ledger, "approvers": approvers, **given})
+
+    return make
