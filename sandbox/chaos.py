@@ -18,7 +18,7 @@ import httpx
 import psycopg
 
 from sandbox import environments, faults, origin, prefect, runs, stack, witness
-from sandbox.chaos_table import CELLS, HEAD, RATE, Cell, Fault, Result, Seen, chosen, rows
+from sandbox.chaos_table import CELLS, HEAD, RATE, REFUSED, Cell, Fault, Result, Seen, chosen, rows
 from sandbox.commands import run, wait_until
 from sandbox.errors import NotReady, SandboxError
 from sandbox.layout import CHECKOUT, Sandbox
@@ -170,13 +170,17 @@ class Field:
         return True
 
     def is_settled(self, subject: Subject) -> bool:
-        """Whether the run has ended and was written down or recovered, and nobody holds a lock."""
+        """Whether the run has ended and was written down or recovered, and nobody holds a lock.
+
+        One that was refused while the ledger was away is written down by the next run.
+        """
         run_id = subject.run_id
         try:
             if witness.lock_holder(self.sandbox, AT):  # first, for Prefect's server is busy enough
                 return False
-            written = self.world.ending(run_id) or self.world.recovered(run_id)
-            return bool(written) and not self.world.unfinished()
+            over = self.world.ending(run_id) or self.world.recovered(run_id)
+            over = over or self.world.state(run_id) == REFUSED
+            return bool(over) and not self.world.unfinished()
         except (httpx.HTTPError, psycopg.OperationalError):
             return False  # it is one of those that are broken just now
 
