@@ -134,8 +134,7 @@ def _unheard() -> Iterable[Cell]:
 def _survived() -> Iterable[Cell]:
     """What a deployment lives through, users included unless the fault itself hits them.
 
-    Each outage comes before, while and after a step needs what is gone. The ledger, and with it
-    PostgreSQL, is needed by all of them.
+    Outages come before, while and after a step needs what is gone, as often as an hour allows.
     """
     lives = "the run is a process of its own"
     for moment in (Moment.BUILD, Moment.STARTED, Moment.WATCH):
@@ -143,7 +142,7 @@ def _survived() -> Iterable[Cell]:
     asks = "the run asks the server again until it answers"
     for moment in (Moment.PLAN, Moment.BUILD, Moment.MIGRATING, Moment.STARTED, Moment.WATCH):
         yield Cell(Fault.KILL_SERVER, moment, (DEPLOYED,), asks)
-    for moment in (Moment.BUILD, Moment.STARTED, Moment.WATCH):
+    for moment in (Moment.BUILD, Moment.WATCH):
         yield Cell(Fault.LOCKED_DATABASE, moment, (DEPLOYED,), asks)
     tried = "tried again"
     for moment in (Moment.BUILD, Moment.IMAGE):
@@ -151,28 +150,27 @@ def _survived() -> Iterable[Cell]:
     yield Cell(Fault.REGISTRY, Moment.DEPLOY, (DEPLOYED,), "the image is on the host or comes late")
     refused = (DEPLOYED, NEVER, REFUSED)
     yield Cell(Fault.ORIGIN, Moment.PLAN, refused, tried)
-    for moment in (Moment.PREPARE, Moment.TAG, Moment.BUILD):
+    for moment in (Moment.PREPARE, Moment.TAG):
         yield Cell(Fault.ORIGIN, moment, (DEPLOYED,), tried)
     yield Cell(Fault.DNS, Moment.PLAN, refused, tried)
-    for moment in (Moment.BUILD, Moment.MIGRATE, Moment.MIGRATING):
+    for moment in (Moment.BUILD, Moment.MIGRATING):
         yield Cell(Fault.DNS, moment, (DEPLOYED,), tried)
     both = (DEPLOYED, ROLLED_BACK)
-    for moment in (Moment.DEPLOY, Moment.STARTED, Moment.VERIFY, Moment.WATCH):
+    for moment in (Moment.STARTED, Moment.WATCH):
         yield Cell(Fault.DNS, moment, both, "a release that nobody can look at does not stay")
     yield Cell(Fault.DATABASE, Moment.PLAN, (*refused, FAILED), tried, cut=True)
     for moment in (
-        *(Moment.PREPARE, Moment.TAG, Moment.BUILD, Moment.IMAGE),
-        *(Moment.MIGRATE, Moment.MIGRATING, Moment.MIGRATED),
-        *(Moment.DEPLOY, Moment.STARTED, Moment.PINNED, Moment.VERIFY, Moment.WATCH),
+        *(Moment.PREPARE, Moment.BUILD, Moment.MIGRATE, Moment.MIGRATING, Moment.MIGRATED),
+        *(Moment.DEPLOY, Moment.STARTED, Moment.PINNED, Moment.WATCH),
     ):
         why = "tried again; a release whose users got errors for too long does not stay"
         yield Cell(Fault.DATABASE, moment, (*both, FAILED), why, cut=True)
-    for moment in (Moment.DEPLOY, Moment.STARTED, Moment.ADMITTED, Moment.WATCH):
+    for moment in (Moment.STARTED, Moment.ADMITTED, Moment.WATCH):
         yield Cell(Fault.PROXY, moment, both, "what it serves is in its file", cut=True)
-    for moment in (Moment.BUILD, Moment.MIGRATE, Moment.STARTED, Moment.PINNED, Moment.WATCH):
+    for moment in (Moment.BUILD, Moment.STARTED, Moment.PINNED, Moment.WATCH):
         why = "what a reboot brings up is what serves"
         yield Cell(Fault.ENGINE, moment, (*both, FAILED), why, cut=True)
-    for moment in (Moment.BUILD, Moment.MIGRATE, Moment.STARTED, Moment.WATCH):
+    for moment in (Moment.BUILD, Moment.STARTED, Moment.WATCH):
         why = "what cannot be written down is kept in memory, or ends the run"
         yield Cell(Fault.DISK, moment, (*both, FAILED), why)
 
