@@ -92,19 +92,23 @@ def judge_sustained(
 def worst_of(verdicts: Sequence[Verdict]) -> Verdict:
     """Of one rule's verdicts by several sources, the one that decides, with what the others say.
 
-    A breach of one decides, then one that is under way; who else sees it is named, without a
+    A breach of one decides, then one that is under way. Who else sees the same is named, without a
     sentence of their own: their numbers differ by a sample. A source that could not judge takes
-    nothing from one that could.
+    nothing from one that could; where all is well, it says why.
     """
     ranks = {Outcome.UNHEALTHY: 0, Outcome.HEALTHY: 2, Outcome.INCONCLUSIVE: 3}
     ranked = sorted(verdicts, key=lambda v: 1 if v.under_way else ranks[v.outcome])
     worst = ranked[0]
     alike = [v for v in ranked if (v.outcome, v.under_way) == (worst.outcome, worst.under_way)]
-    if not (worst.under_way or worst.outcome is Outcome.UNHEALTHY):
+    if worst.outcome is Outcome.INCONCLUSIVE and not worst.under_way:
         return replace(worst, sentence="; ".join(verdict.sentence for verdict in ranked))
+    sentences = [worst.sentence]
     others = dict.fromkeys(v.source for v in alike if v.source != worst.source)
-    seen = f"; seen by {' and '.join(others)} as well" if others else ""
-    return replace(worst, sentence=worst.sentence + seen)
+    if others:
+        sentences.append(f"seen by {' and '.join(others)} as well")
+    if worst.outcome is Outcome.HEALTHY:
+        sentences += [v.sentence for v in ranked if v not in alike]
+    return replace(worst, sentence="; ".join(sentences))
 
 
 def _breaches(readings: Sequence[Reading], longest_gap: timedelta) -> list[list[Reading]]:

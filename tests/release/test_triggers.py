@@ -252,6 +252,21 @@ class TestErrorRate:
             " seen by router as well"
         )
 
+    def test_where_all_is_well_the_others_are_named_and_who_cannot_tell_says_why(self) -> None:
+        good = (
+            *counted(100, 0, ROUTER),
+            *(Traffic(source, V, 100, 0) for source in (PROMETHEUS, ROUTER)),
+            *counted(1, 0, PROBES),
+        )
+        verdict = judge_error_rate(
+            [Sample(at(t), traffic=good) for t in range(0, 331, 30)], RULES, V
+        )
+        assert verdict.outcome is HEALTHY
+        assert verdict.sentence == (
+            f"error rate 0.0% over 1,200 requests (prometheus, {V} alone); seen by router as well;"
+            " error rate not judged: 12 requests counted, a window needs 100 (probes)"
+        )
+
     def test_a_source_that_is_silent_takes_nothing_from_one_that_is_not(self) -> None:
         silent = [Sample(at(t), traffic=counted(0, 0, PROMETHEUS)) for t in range(0, 331, 30)]
         good, bad = steady(15, 345, 100, 0), steady(15, 345, 100, 9)
