@@ -49,7 +49,7 @@ FIRST_FILE = 3  # after those of main
 # Each file writes one row, so that one that is applied twice is seen. What comes after the row
 # holds the file open long enough to be hit.
 TABLE = "CREATE TABLE chaos_effects (file text NOT NULL);\n"
-EFFECT = "INSERT INTO chaos_effects VALUES ('{file}');\nSELECT pg_sleep(1.5);\n"
+EFFECT = "INSERT INTO chaos_effects VALUES ('{file}');\nSELECT pg_sleep(0.8);\n"
 ENDS_A_RUN = {
     *(Fault.KILL_RUN, Fault.FORGET, Fault.KILL_ROLLBACK, Fault.KILL_BOTH, Fault.HANG),
     *(Fault.CANCEL, Fault.CANCEL_TWICE, Fault.REGISTRY_GONE, Fault.ORIGIN_GONE),

@@ -150,17 +150,15 @@ def _survived() -> Iterable[Cell]:
     yield Cell(Fault.REGISTRY, Moment.DEPLOY, (DEPLOYED,), "the image is on the host or comes late")
     refused = (DEPLOYED, NEVER, REFUSED)
     yield Cell(Fault.ORIGIN, Moment.PLAN, refused, tried)
-    for moment in (Moment.PREPARE, Moment.TAG):
-        yield Cell(Fault.ORIGIN, moment, (DEPLOYED,), tried)
+    yield Cell(Fault.ORIGIN, Moment.PREPARE, (DEPLOYED,), tried)
     yield Cell(Fault.DNS, Moment.PLAN, refused, tried)
-    for moment in (Moment.BUILD, Moment.MIGRATING):
-        yield Cell(Fault.DNS, moment, (DEPLOYED,), tried)
+    yield Cell(Fault.DNS, Moment.MIGRATING, (DEPLOYED,), tried)
     both = (DEPLOYED, ROLLED_BACK)
     for moment in (Moment.STARTED, Moment.WATCH):
         yield Cell(Fault.DNS, moment, both, "a release that nobody can look at does not stay")
     yield Cell(Fault.DATABASE, Moment.PLAN, (*refused, FAILED), tried, cut=True)
     for moment in (
-        *(Moment.PREPARE, Moment.BUILD, Moment.MIGRATE, Moment.MIGRATING, Moment.MIGRATED),
+        *(Moment.BUILD, Moment.MIGRATE, Moment.MIGRATING, Moment.MIGRATED),
         *(Moment.DEPLOY, Moment.STARTED, Moment.PINNED, Moment.WATCH),
     ):
         why = "tried again; a release whose users got errors for too long does not stay"

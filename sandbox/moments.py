@@ -112,7 +112,7 @@ class World:
     def _migrating(self) -> bool:
         query = (
             "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
-            " AND query LIKE '%pg_sleep(1%' AND state = 'active' AND pid <> pg_backend_pid()"
+            " AND query LIKE '%pg_sleep(0.8)%' AND state = 'active' AND pid <> pg_backend_pid()"
         )
         return bool(self.ask(query))
 
