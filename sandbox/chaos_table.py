@@ -140,13 +140,12 @@ def _survived() -> Iterable[Cell]:
     for moment in (Moment.BUILD, Moment.STARTED, Moment.WATCH):
         yield Cell(Fault.KILL_WORKER, moment, (DEPLOYED,), lives)
     asks = "the run asks the server again until it answers"
-    for moment in (Moment.PLAN, Moment.BUILD, Moment.MIGRATING, Moment.STARTED, Moment.WATCH):
+    for moment in (Moment.PLAN, Moment.BUILD, Moment.STARTED, Moment.WATCH):
         yield Cell(Fault.KILL_SERVER, moment, (DEPLOYED,), asks)
     for moment in (Moment.BUILD, Moment.WATCH):
         yield Cell(Fault.LOCKED_DATABASE, moment, (DEPLOYED,), asks)
     tried = "tried again"
-    for moment in (Moment.BUILD, Moment.IMAGE):
-        yield Cell(Fault.REGISTRY, moment, (DEPLOYED,), tried)
+    yield Cell(Fault.REGISTRY, Moment.BUILD, (DEPLOYED,), tried)
     yield Cell(Fault.REGISTRY, Moment.DEPLOY, (DEPLOYED,), "the image is on the host or comes late")
     refused = (DEPLOYED, NEVER, REFUSED)
     yield Cell(Fault.ORIGIN, Moment.PLAN, refused, tried)
@@ -159,7 +158,7 @@ def _survived() -> Iterable[Cell]:
     yield Cell(Fault.DATABASE, Moment.PLAN, (*refused, FAILED), tried, cut=True)
     for moment in (
         *(Moment.BUILD, Moment.MIGRATE, Moment.MIGRATING, Moment.MIGRATED),
-        *(Moment.DEPLOY, Moment.STARTED, Moment.PINNED, Moment.WATCH),
+        *(Moment.STARTED, Moment.PINNED, Moment.WATCH),
     ):
         why = "tried again; a release whose users got errors for too long does not stay"
         yield Cell(Fault.DATABASE, moment, (*both, FAILED), why, cut=True)
