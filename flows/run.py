@@ -18,7 +18,7 @@ from release.conformance import conforming
 from release.errors import BadConfiguration, BadRequest, DeployError, EnvironmentLocked
 from release.ledger import EventKind
 from release.model import Step
-from release.request import checked_name, name_of
+from release.request import checked_name, name_of, refuse_own_variables
 from release.runbook import Runbook
 from settings import EnvironmentSettings, Settings, load_settings
 from tasks.alive import alive
@@ -125,22 +125,12 @@ def begin(environment: str) -> Run:
 
 
 def _refuse_job_variables() -> None:
-    """Variables of the process could switch off a gate, and anybody can set them in the form.
-
-    The form sends those of prefect.yaml along, which are the deployment's: they may be as they are.
-    """
     if deployment.id is None:
         return
     with get_client(sync_client=True) as client:
         given = client.read_flow_run(flow_run.id).job_variables or {}
         usual = client.read_deployment(deployment.id).job_variables or {} if given else {}
-    own = sorted(name for name in given if name not in usual or given[name] != usual[name])
-    if own:
-        raise BadRequest(
-            f"this run was started with job variables of its own ({', '.join(own)}), "
-            "and none is allowed",
-            "start it without; what a run does is configured in ignition.toml",
-        )
+    refuse_own_variables(given, usual)
 
 
 def _refuse_another_environment(settings: Settings, environment: str) -> None:

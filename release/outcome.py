@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from release.duration import say_duration
 from release.errors import DeployError, GateExpired, Rejected
-from release.model import Step
+from release.model import Probe, Step
 from release.rollback import Undo
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -104,6 +104,18 @@ def what_to_do(ending: Ending, environment: str, hint: str) -> str:
     if ending is Ending.EXPIRED:
         return "start the deployment again, when those who sign are there"
     return "" if ending.good else hint
+
+
+def shown_version(version: str | None, probe: Probe, url: str) -> str:
+    """What follows "production serves": the version, or why none is known, asked at ``url``.
+
+    No answer at all may be the asker's fault, and then says nothing about what users meet.
+    """
+    if version:
+        return version
+    if not probe.status:
+        return f"no version that can be seen from here ({probe.detail} at {url})"
+    return f"no version ({probe.detail or f'HTTP {probe.status}'} at {url})"
 
 
 def what_is_gone(ending: Ending, environment: str, version: str, serves: str) -> str:

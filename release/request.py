@@ -5,6 +5,7 @@ request again with :func:`checked`. The form shows the fields by their ``positio
 """
 
 import re
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -123,6 +124,21 @@ def checked_rollback(request: RollbackRequest) -> RollbackRequest:
     elif request.to:
         checked_ref(request.to)
     return request
+
+
+def refuse_own_variables(given: Mapping[str, object], usual: Mapping[str, object]) -> None:
+    """Raise BadRequest if a run was started with job variables that its deployment has not.
+
+    They are variables of the process and could switch a gate off, and Prefect's form lets anybody
+    set them. ``usual`` are the deployment's, which the form sends along.
+    """
+    own = sorted(name for name in given if name not in usual or given[name] != usual[name])
+    if own:
+        raise BadRequest(
+            f"this run was started with job variables of its own ({', '.join(own)}), "
+            "and none is allowed",
+            "start it without; what a run does is configured in ignition.toml",
+        )
 
 
 def checked_ref(ref: str) -> str:

@@ -163,12 +163,14 @@ def _away(sandbox: Sandbox) -> Path:
 
 
 def _without_names(sandbox: Sandbox, run_id: str) -> None:
-    with _for_a_while():
-        prefect.forget_names(sandbox)
-        looked_up = [*_as_the_worker_sees_it(sandbox), "getent", "ahosts", NAME]
-        if succeeds(looked_up):
-            raise SandboxError(f"{NAME} is found without DNS on this machine")
-    prefect.know_names(sandbox)
+    looked_up = [*_as_the_worker_sees_it(sandbox), "getent", "ahosts", NAME]
+    try:
+        with _for_a_while():
+            prefect.forget_names(sandbox)
+            if succeeds(looked_up):
+                raise SandboxError(f"{NAME} is found without DNS on this machine")
+    finally:
+        prefect.know_names(sandbox)
 
 
 def _lock_database(sandbox: Sandbox, run_id: str) -> None:

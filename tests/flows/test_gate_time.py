@@ -2,7 +2,6 @@
 
 import contextvars
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +13,7 @@ from prefect.client.schemas.objects import State
 
 from release.errors import GateExpired
 from release.ledger import EventKind
+from sandbox.commands import wait_until
 from tests.fakes.gate import Gate, MakeGate
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.gates]
@@ -90,9 +90,15 @@ def _send(gate: Gate, form: dict[str, str]) -> str:
 
 def test_a_run_without_a_deployment_pauses_in_its_process(new_gate: MakeGate) -> None:
     gate = new_gate()
+    code = gate.code("Ann")
     call = Call(gate)
-    while gate.id is None or not _accepted(gate):
-        time.sleep(0.2)
+    # A run that is not paused yet, or whose form is not saved yet, takes no answer.
+    wait_until(
+        lambda: gate.id and gate.send(decision="approve", approver="Ann", code=code) == "ACCEPT",
+        what="a form that takes the answer",
+        seconds=60,
+        hint="",
+    )
 
     assert call.ending().is_completed()
     assert [signature.approver for signature in gate.signatures] == ["Ann"] * 3
@@ -126,8 +132,3 @@ class Call:
         self._thread.join(60)
         (state,) = self._states
         return state
-
-
-def _accepted(gate: Gate) -> bool:
-    """Answer; a run that is not paused yet, or whose form is not saved yet, is asked again."""
-    return gate.send(decision="approve", approver="Ann", code=gate.code("Ann")) == "ACCEPT"

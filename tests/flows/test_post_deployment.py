@@ -77,6 +77,7 @@ def run(dsn: str, tmp_path: Path, httpserver: HTTPServer) -> Any:
         confirm_hold=lambda: None,
         target=SimpleNamespace(
             environment="production",
+            url="http://api",
             ledger=ledger,
             orchestrator=FakeOrchestrator(),
             router=None,
@@ -116,7 +117,6 @@ def test_a_release_that_dies_right_after_its_watch_pages_somebody_who_is_told_wh
     run.runbook = conforming((ROOT / "RUNBOOK.md").read_text(encoding="utf-8"))
     refused = Probe(AT, 0, timedelta(), "connection refused")
     run.target.service = SimpleNamespace(version=lambda: ("", refused))
-    run.target.url = "http://api"
     endings: list[Any] = []
 
     @flow(name="deploy")
@@ -128,7 +128,8 @@ def test_a_release_that_dies_right_after_its_watch_pages_somebody_who_is_told_wh
 
     (ending,) = endings
     assert ending.name == "Deployed"
-    assert "production serves no version (connection refused" in ending.message
+    serves = "production serves no version that can be seen from here (connection refused"
+    assert serves in ending.message
     assert "ignition p0 production" in ending.message
     told = {request.path: request.json or {} for request, _ in httpserver.log}
     assert told.keys() == {"/team", "/pager"}

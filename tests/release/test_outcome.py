@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from release.errors import BuildFailed, Rejected, Unreachable
-from release.model import Step
+from release.model import Probe, Step
 from release.outcome import (
     Ending,
     Report,
@@ -18,6 +18,7 @@ from release.outcome import (
     hint_of,
     last_line,
     one_line,
+    shown_version,
     what_is_gone,
     what_to_do,
 )
@@ -114,6 +115,22 @@ def test_a_failed_rollback_pages_someone_even_without_a_hint() -> None:
         "page on-call now, then: ignition status production; when it serves again: "
         "ignition unlock production --as NAME --reason …"
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "detail", "shown"),
+    [
+        ("v1.1.0", 200, "", "v1.1.0"),
+        (None, 503, "", "no version (HTTP 503 at http://x)"),
+        (None, 200, "it names none", "no version (it names none at http://x)"),
+        (None, 0, "no DNS", "no version that can be seen from here (no DNS at http://x)"),
+    ],
+)
+def test_where_nothing_answers_it_is_not_said_that_nothing_serves(
+    version: str | None, status: int, detail: str, shown: str
+) -> None:
+    probe = Probe(datetime.now(UTC), status, timedelta(0), detail)
+    assert shown_version(version, probe, "http://x") == shown
 
 
 @pytest.mark.parametrize("serves", ["no version (connection refused at http://x)", "v1.0.0"])

@@ -14,6 +14,7 @@ from release.request import (
     checked_name,
     checked_ref,
     checked_rollback,
+    refuse_own_variables,
 )
 
 DIGEST = "sha256:" + "0" * 64
@@ -156,3 +157,24 @@ def test_a_rollback_without_a_reason_is_refused(reason: str) -> None:
 def test_a_rollback_to_an_option_or_half_a_digest_is_refused(to: str) -> None:
     with pytest.raises(BadRequest):
         checked_rollback(RollbackRequest(reason="P0", to=to))
+
+
+USUAL = {"stream_output": False, "command": "python -m prefect.engine"}
+
+
+@pytest.mark.parametrize("given", [{}, {"stream_output": False}, USUAL])
+def test_the_deployment_s_own_job_variables_may_be_sent_along(given: dict[str, object]) -> None:
+    refuse_own_variables(given, USUAL)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"env": {"IGNITION_APPROVERS__FILE": "mine"}}, "env"),
+        ({**USUAL, "command": "true", "env": {}}, "command, env"),
+    ],
+)
+def test_other_job_variables_are_refused_by_name(given: dict[str, object], named: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        refuse_own_variables(given, USUAL)
+    assert f"job variables of its own ({named}), and none is allowed" in refused.value.what
