@@ -26,6 +26,7 @@ from release.triggers import AUTH_NOT_CONFIGURED, Sample, percentile, probes_nee
 
 _OF_A_GAP = 0.9  # fraction of what two samples may be apart, less the pause between them
 _OF_A_SAMPLE = 2 / 3  # for all that is asked side by side; what counts is asked afterwards
+_FIRST_LOOK = "counters seen for the first time, the traffic until now is unknown"
 
 
 class Counters(Protocol):
@@ -225,7 +226,10 @@ class Sampler:
         """Answers since the last sample, of all releases together and of each."""
         before, now = self._router_before, self._look_at_router(unknown)
         self._router_before = now
-        if before is None or now is None:
+        if now is None:
+            return ()
+        if before is None:
+            unknown.append(f"router: {_FIRST_LOOK}")
             return ()
         grown = router_growth(before, now, self._versions)
         if grown is None:
@@ -240,6 +244,7 @@ class Sampler:
         # What it could not say for a while is not lost: it counts for the sample that hears it.
         self._prometheus_before = remember(before, now)
         if before is None:
+            unknown.append(f"prometheus: {_FIRST_LOOK}")
             return Growth()
         grown = growth(before, now, self._metrics.prometheus.release_label)
         if grown.unknown:
