@@ -49,12 +49,7 @@ _DESTROYS = (Act.START_BESIDE, Act.RESTART, Act.STOP, Act.REMOVE)  # logs may be
 # ---- which
 
 
-@step(
-    "Find baseline",
-    timeout=timedelta(minutes=2),
-    retries=len(_HICCUPS),
-    retry_delay=_HICCUPS,
-)
+@step("Find baseline", timeout=timedelta(minutes=2), retries=3)
 def find_baseline(
     target: Target, to: str, service: ServiceLayout, rules: RolloutRules, run: str
 ) -> Baseline:

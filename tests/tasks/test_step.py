@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tasks.baseline import record_baseline
+from tasks.hand_over import look_for_holder
 from tasks.image import build_image
 from tasks.migration import apply_migrations, plan_schema
 from tasks.nightly import reason_to_skip
@@ -19,7 +20,8 @@ from tasks.systems import check_systems
     "task",
     [
         *(reason_to_skip, check_systems, resolve_release, record_baseline, plan_schema, make_plan),
-        *(prepare_release, build_image, apply_migrations, pull_image, find_baseline),
+        *(prepare_release, build_image, apply_migrations, pull_image),
+        *(look_for_holder, find_baseline),
     ],
     ids=lambda task: task.name,
 )
