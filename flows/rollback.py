@@ -75,7 +75,7 @@ def _try(run: Run, request: RollbackRequest) -> tuple[Ending, str, Baseline | No
 def clear_the_way(run: Run, request: RollbackRequest) -> State[Any] | None:
     """See to whoever holds the environment; the ending, where a deployment rolls itself back."""
     for attempt in ("1", "2", "3", "4"):
-        holder = look_for_holder(run.target, run.label, key=attempt)
+        holder = _holder(run, attempt)
         if holder.way is Way.GO:
             return None
         by, why = request.started_by, request.reason
@@ -87,6 +87,15 @@ def clear_the_way(run: Run, request: RollbackRequest) -> State[Any] | None:
         if ended in (Ending.ROLLED_BACK, Ending.ROLLBACK_FAILED):
             return _handed_over(run, holder, ended)
     return None  # the lock itself refuses, and names the holder
+
+
+def _holder(run: Run, attempt: str) -> Holder:
+    """Who holds the environment; nobody, where the ledger cannot be asked: the lock decides."""
+    try:
+        return look_for_holder(run.target, key=attempt)
+    except DeployError as error:
+        get_run_logger().warning("[%s] Rollback  %s", run.label, error.what)
+        return Holder(Way.GO)
 
 
 def _hold(run: Run, request: RollbackRequest) -> None:

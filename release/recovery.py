@@ -120,8 +120,9 @@ def recovery_of(events: Sequence[Event], state: str, begun: int) -> Recovery:
     often the run has begun, as Prefect counts it.
 
     A run that crashed goes on once, as long as users meet only the baseline, or the release has
-    passed its watch. Where instances were touched, the baseline is restored; a rollback that was
-    under way is done again from its beginning, which is safe. What a person ended is not resumed.
+    passed its watch; so does a rollback that had not yet found where to go back to. Where instances
+    were touched, the baseline is restored; a rollback that was under way is done again from its
+    beginning, which is safe. What a person ended is not resumed.
     """
     kinds = {event.kind for event in events}
     if EventKind.LOCK_TAKEN not in kinds:
@@ -138,7 +139,9 @@ def recovery_of(events: Sequence[Event], state: str, begun: int) -> Recovery:
     touched = not _TOUCHES_INSTANCES.isdisjoint(later)
     what = f"the run {how} {'after its watch had passed' if passed else f'in {str(later[-1])!r}'}"
     if touched and (not passed or Step.ROLLBACK in later):
-        return _back(events, what)
+        back = _back(events, what)
+        if back.action is not Action.SETTLE:
+            return back
     attempt = _attempt(events, begun)
     if state == "CRASHED" and attempt:
         sentence = f"{what}; it goes on where it stopped, once"

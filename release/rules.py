@@ -56,7 +56,8 @@ class VerifyRules(Rules):
     """What the release must show at the public address (runbook, step 5)."""
 
     health_within: Duration = timedelta(seconds=30)
-    """How long the public health check may fail right after cutover before it counts."""
+    """How long the public health check may fail right after cutover before it counts; after a
+    rollback, the smoke tests too."""
 
     smoke_timeout: Duration = timedelta(minutes=5)
     """How long the smoke tests may take."""

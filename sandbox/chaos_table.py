@@ -64,6 +64,7 @@ class Moment(StrEnum):
     WATCH = "the watch begins"
     WATCHED = "the watch has passed"
     WRITTEN = "the ending is written"
+    SOUGHT = "the way back is looked for"
     ROLLBACK = "the rollback begins"
     RESTARTED = "the old release's container is there again"
     RESTORED = "a user meets the old release again"
@@ -88,9 +89,10 @@ class Cell:
     @property
     def is_rollback(self) -> bool:
         """Whether the run that is hit is a rollback."""
-        return self.fault is Fault.KILL_ROLLBACK
+        return self.moment in _OF_A_ROLLBACK
 
 
+_OF_A_ROLLBACK = (Moment.SOUGHT, Moment.ROLLBACK, Moment.RESTARTED, Moment.RESTORED)
 _ON_CRASH = {
     Moment.PLAN: ((NEVER, FAILED), "nothing was changed: its lock is given back"),
     Moment.CHECKLIST: ((FAILED,), "nothing was changed: its lock is given back"),
@@ -120,7 +122,7 @@ def _killed() -> Iterable[Cell]:
         lost = "each step asks the world what is true already"
         yield Cell(Fault.FORGET, moment, (DEPLOYED,), lost)
     again = "a rollback is done again from its beginning, which is safe"
-    for moment in (Moment.ROLLBACK, Moment.RESTARTED, Moment.RESTORED):
+    for moment in _OF_A_ROLLBACK:
         yield Cell(Fault.KILL_ROLLBACK, moment, (BACK,), again)
 
 
@@ -147,15 +149,15 @@ def _survived() -> Iterable[Cell]:
     tried = "tried again"
     yield Cell(Fault.REGISTRY, Moment.BUILD, (DEPLOYED,), tried)
     yield Cell(Fault.REGISTRY, Moment.DEPLOY, (DEPLOYED,), "the image is on the host or comes late")
-    refused = (DEPLOYED, NEVER, REFUSED)
-    yield Cell(Fault.ORIGIN, Moment.PLAN, refused, tried)
+    yield Cell(Fault.ORIGIN, Moment.PLAN, (DEPLOYED,), tried)
     yield Cell(Fault.ORIGIN, Moment.PREPARE, (DEPLOYED,), tried)
-    yield Cell(Fault.DNS, Moment.PLAN, refused, tried)
+    yield Cell(Fault.DNS, Moment.PLAN, (DEPLOYED,), tried)
     yield Cell(Fault.DNS, Moment.MIGRATING, (DEPLOYED,), tried)
     both = (DEPLOYED, ROLLED_BACK)
     for moment in (Moment.STARTED, Moment.WATCH):
         yield Cell(Fault.DNS, moment, both, "a release that nobody can look at does not stay")
-    yield Cell(Fault.DATABASE, Moment.PLAN, (*refused, FAILED), tried, cut=True)
+    refused = (DEPLOYED, NEVER, REFUSED, FAILED)
+    yield Cell(Fault.DATABASE, Moment.PLAN, refused, tried, cut=True)
     for moment in (
         *(Moment.BUILD, Moment.MIGRATE, Moment.MIGRATING, Moment.MIGRATED),
         *(Moment.STARTED, Moment.PINNED, Moment.WATCH),
@@ -172,6 +174,20 @@ def _survived() -> Iterable[Cell]:
         yield Cell(Fault.DISK, moment, (*both, FAILED), why)
 
 
+def _rolled_back_all_the_same() -> Iterable[Cell]:
+    """What a rollback lives through: there is nothing else to go back to."""
+    yield Cell(Fault.KILL_SERVER, Moment.SOUGHT, (BACK,), "the run asks the server again")
+    tried = "tried again, for longer than a deployment does"
+    for moment in (Moment.SOUGHT, Moment.RESTARTED, Moment.RESTORED):
+        yield Cell(Fault.DATABASE, moment, (BACK,), tried, cut=True)
+    yield Cell(Fault.DNS, Moment.SOUGHT, (BACK,), tried)
+    yield Cell(Fault.PROXY, Moment.RESTARTED, (BACK,), "what it serves is in its file", cut=True)
+    for moment in (Moment.ROLLBACK, Moment.RESTORED):
+        yield Cell(Fault.ENGINE, moment, (BACK,), tried, cut=True)
+    yield Cell(Fault.DISK, Moment.ROLLBACK, (BACK,), "what cannot be written decides nothing")
+    yield Cell(Fault.CANCEL, Moment.RESTARTED, (BACK,), "a rollback is finished")
+
+
 def _given_up() -> Iterable[Cell]:
     gone = "given up after bounded tries; the baseline serves on"
     yield Cell(Fault.REGISTRY_GONE, Moment.BUILD, (FAILED,), gone, within=GIVEN_UP)
@@ -183,7 +199,7 @@ def _given_up() -> Iterable[Cell]:
     yield Cell(Fault.CANCEL_TWICE, Moment.WATCH, (ROLLED_BACK,), "the baseline is restored")
 
 
-CELLS = (*_killed(), *_unheard(), *_survived(), *_given_up())
+CELLS = (*_killed(), *_unheard(), *_survived(), *_rolled_back_all_the_same(), *_given_up())
 
 
 def chosen(only: str) -> tuple[Cell, ...]:

@@ -87,6 +87,7 @@ class World:
             Moment.WATCH: lambda: _recorded(ledger, run_id, EventKind.STEP_BEGUN, Step.POST),
             Moment.WATCHED: lambda: _recorded(ledger, run_id, EventKind.STEP_DONE, Step.POST),
             Moment.WRITTEN: lambda: _recorded(ledger, run_id, EventKind.DEPLOYMENT_ENDED),
+            Moment.SOUGHT: lambda: _recorded(ledger, run_id, EventKind.STEP_BEGUN, Step.ROLLBACK),
             Moment.ROLLBACK: lambda: _recorded(ledger, run_id, EventKind.ROLLBACK_STARTED),
             Moment.TAG: tag.exists,
             Moment.IMAGE: lambda: httpx.head(image, headers=_ANY_IMAGE).status_code == 200,

@@ -41,7 +41,7 @@ def _admitted(target: Target) -> set[str] | None:
     return {slot.instance for slot in target.router.slots() if slot.admitted}
 
 
-@step("Record baseline", timeout=timedelta(minutes=2), retries=2)
+@step("Record baseline", timeout=timedelta(minutes=2), retries=3)
 def record_baseline(target: Target, rules: WatchRules, run: str) -> Baseline:
     """Record digests, schema version, error rate and answer times: the target of a rollback."""
     instances = serving(target)

@@ -34,15 +34,10 @@ class Holder:
         return short_run(self.run_id)
 
 
-@step("Look who holds the environment", timeout=timedelta(minutes=1), retries=1)
-def look_for_holder(target: Target, run: str, key: str) -> Holder:
-    """Who holds the environment; nobody, where the ledger cannot be asked: the lock decides."""
-    try:
-        lock = target.ledger.holder(target.environment)
-        return holder_of(target, lock)
-    except DeployError as error:
-        get_run_logger().warning("[%s] Rollback  %s", run, error.what)
-        return Holder(Way.GO)
+@step("Look who holds the environment", timeout=timedelta(minutes=1), retries=3)
+def look_for_holder(target: Target, key: str) -> Holder:
+    """Who holds the environment, and what is to be done about that. Raises Unreachable."""
+    return holder_of(target, target.ledger.holder(target.environment))
 
 
 def holder_of(target: Target, lock: Lock | None) -> Holder:

@@ -22,7 +22,7 @@ from release.wording import count_of
 from tasks.step import step
 
 
-@step("Plan migrations", timeout=timedelta(minutes=3), retries=2)
+@step("Plan migrations", timeout=timedelta(minutes=3), retries=3)
 def plan_schema(
     target: Target, revision: str, baseline: Baseline, service: ServiceLayout, run: str
 ) -> SchemaChange:

@@ -33,7 +33,7 @@ def resolve_release(
     return revision
 
 
-@step("Plan", timeout=timedelta(minutes=3), retries=2)
+@step("Plan", timeout=timedelta(minutes=3), retries=3)
 def make_plan(
     target: Target,
     request: DeployRequest,

@@ -49,7 +49,7 @@ _DESTROYS = (Act.START_BESIDE, Act.RESTART, Act.STOP, Act.REMOVE)  # logs may be
 # ---- which
 
 
-@step("Find baseline", timeout=timedelta(minutes=2), retries=2)
+@step("Find baseline", timeout=timedelta(minutes=2), retries=3)
 def find_baseline(
     target: Target, to: str, service: ServiceLayout, rules: RolloutRules, run: str
 ) -> Baseline:

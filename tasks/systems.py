@@ -78,7 +78,7 @@ def _ask(name: str, check: Callable[[], None]) -> Answer:
     return Answer(name)
 
 
-@step("Check systems", timeout=timedelta(minutes=2), retries=2)
+@step("Check systems", timeout=timedelta(minutes=2), retries=3)
 def check_systems(target: Target, run: str) -> tuple[Answer, ...]:
     """Reach every system. Raises BadConfiguration or Unreachable naming all that fail.
 

@@ -7,11 +7,11 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from blocks.service import Service
 from release.duration import say_duration
@@ -24,6 +24,7 @@ from release.verification import (
     judge_health,
     judge_smoke,
     judge_version,
+    only_smoke_failed,
     summary,
 )
 from tasks.alarm import heed
@@ -32,6 +33,7 @@ from tasks.step import put_off, step
 T = TypeVar("T")
 
 _AGAIN_AFTER = timedelta(milliseconds=500)
+_SMOKE_AGAIN_AFTER = timedelta(seconds=2)
 _TIMEOUT = timedelta(minutes=30)  # of a step; the rules bound its parts much closer
 
 
@@ -100,16 +102,24 @@ def verify_baseline(
 ) -> tuple[Check, ...]:
     """Check that the baseline serves again, as it was checked when it was deployed.
 
-    Users are served by it meanwhile. Smoke tests that cannot be had (git is down, or its commit is
-    not known) are said and left out. Raises VerificationFailed with a sentence over every check
-    that failed.
+    Users are served by it meanwhile. Health, version and smoke tests may fail for
+    ``rules.health_within`` before it counts. Smoke tests that cannot be had (git is down, or its
+    commit is not known) are said and left out. Raises VerificationFailed with a sentence over every
+    check that failed.
     """
     say, detail = _sayer(f"[{run}] Rollback"), get_run_logger().debug
     if baseline.release is None:
         say("nothing served before: there is nothing to verify")
         return ()
     with _tree_if_there(target, baseline.release, say) as tree:
-        checks = look(target.service, None, baseline.release, service, tree, rules, say, detail)
+        looking = Retrying(
+            retry=retry_if_result(only_smoke_failed),
+            stop=stop_after_delay(rules.health_within),
+            wait=wait_fixed(_SMOKE_AGAIN_AFTER),
+            retry_error_callback=_last_result,
+        )
+        release = baseline.release
+        checks = looking(look, target.service, None, release, service, tree, rules, say, detail)
     where = target.service.shown_url
     return _settle(target, baseline.release, checks, where, _try_it(target))
 
@@ -198,10 +208,14 @@ def _insist(ask: Callable[[], T], good: Callable[[T], bool], rules: VerifyRules)
         retry=retry_if_result(lambda answer: not good(answer)),
         stop=stop_after_delay(rules.health_within),
         wait=wait_fixed(_AGAIN_AFTER),
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        retry_error_callback=_last_result,
     )
     answer: T = asking(ask_unless_p0)
     return answer
+
+
+def _last_result(state: RetryCallState) -> Any:
+    return state.outcome.result() if state.outcome else None
 
 
 def _tried_since(began: float, check: Check) -> Check:

@@ -174,10 +174,23 @@ def test_a_rollback_that_was_interrupted_is_finished() -> None:
     assert (found.to, found.version, found.finishes) == ("r/api@sha256:00", "v0.9.0", True)
 
 
-def test_a_rollback_that_had_not_found_its_target_has_touched_nothing() -> None:
-    found = recovery_of([TAKEN, event(EventKind.STEP_BEGUN, Step.ROLLBACK)], "CRASHED", 1)
+SOUGHT = [TAKEN, event(EventKind.STEP_BEGUN, Step.ROLLBACK)]
 
-    assert found.action is Action.SETTLE
+
+def test_a_rollback_that_had_not_found_its_target_goes_on_once() -> None:
+    """It has touched nothing; somebody wants another release to serve."""
+    found = recovery_of(SOUGHT, "CRASHED", 1)
+    assert (found.action, found.attempt) == (Action.RESUME, 1)
+
+    again = recovery_of([*SOUGHT, event(EventKind.RESUMED, begun=1)], "CRASHED", 2)
+    assert again.action is Action.SETTLE
+
+
+@pytest.mark.parametrize("state", ["CANCELLED", "FAILED", "COMPLETED"])
+def test_a_rollback_that_a_person_ended_before_it_touched_anything_does_not_go_on(
+    state: str,
+) -> None:
+    assert recovery_of(SOUGHT, state, 1).action is Action.SETTLE
 
 
 def test_where_no_baseline_was_recorded_a_person_decides() -> None:

@@ -10,6 +10,7 @@ from release.verification import (
     judge_health,
     judge_smoke,
     judge_version,
+    only_smoke_failed,
     read_field,
     summary,
 )
@@ -99,6 +100,15 @@ def test_a_failure_names_the_first_test_that_failed(output: list[str], sentence:
 def test_a_failure_shows_the_last_lines() -> None:
     sentence = judge_smoke(1, [f"line {number}" for number in range(90)]).sentence
     assert sentence.splitlines()[1:] == [f"line {number}" for number in range(50, 90)]
+
+
+def test_a_release_that_answers_as_itself_may_have_failed_by_its_smoke_tests_alone() -> None:
+    good = [Check("health", True, "HTTP 200"), Check("version", True, "v1.1.0")]
+
+    assert only_smoke_failed([*good, judge_smoke(1, ["not ok 2 login"])])
+    assert not only_smoke_failed([*good, judge_smoke(0, [])])
+    assert not only_smoke_failed([Check("health", False, "HTTP 503")])
+    assert not only_smoke_failed([])
 
 
 def test_failures_are_one_sentence() -> None:

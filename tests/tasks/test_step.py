@@ -4,17 +4,25 @@ from typing import Any
 
 import pytest
 
+from tasks.baseline import record_baseline
+from tasks.hand_over import look_for_holder
 from tasks.image import build_image
-from tasks.migration import apply_migrations
+from tasks.migration import apply_migrations, plan_schema
 from tasks.nightly import reason_to_skip
-from tasks.plan import resolve_release
+from tasks.plan import make_plan, resolve_release
 from tasks.release import prepare_release
+from tasks.restore import find_baseline
 from tasks.rollout import pull_image
+from tasks.systems import check_systems
 
 
 @pytest.mark.parametrize(
     "task",
-    [reason_to_skip, resolve_release, prepare_release, build_image, apply_migrations, pull_image],
+    [
+        *(reason_to_skip, check_systems, resolve_release, record_baseline, plan_schema, make_plan),
+        *(prepare_release, build_image, apply_migrations, pull_image),
+        *(look_for_holder, find_baseline),
+    ],
     ids=lambda task: task.name,
 )
 def test_a_system_that_is_away_for_ten_seconds_ends_no_run(task: Any) -> None:

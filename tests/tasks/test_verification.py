@@ -149,8 +149,10 @@ def verifying_instances(target: Any, instances: Any, port: int) -> Any:
 
 
 @flow
-def verifying_baseline(target: Any, baseline: Any, script: str = GOOD_SMOKE) -> Any:
-    return verify_baseline(target, baseline, layout(script), RULES, "d-1874")
+def verifying_baseline(
+    target: Any, baseline: Any, script: str = GOOD_SMOKE, rules: VerifyRules = RULES
+) -> Any:
+    return verify_baseline(target, baseline, layout(script), rules, "d-1874")
 
 
 def instance(name: str, address: str) -> Instance:
@@ -220,6 +222,22 @@ class TestTheSteps:
             verifying_baseline(
                 production, baseline(Release("v1.0.0", "a" * 40)), "import sys; sys.exit(1)"
             )
+
+    def test_a_baseline_whose_smoke_tests_met_an_outage_is_tested_again(
+        self, production: Production, httpserver: HTTPServer, artifact: Artifact
+    ) -> None:
+        """There is nothing better to go back to, and nobody is to be woken for a restart."""
+        answers(httpserver, version="v1.0.0")
+        script = (
+            "import pathlib, sys; first = not pathlib.Path('tried').exists();"
+            "pathlib.Path('tried').touch(); sys.exit(first)"
+        )
+        within = RULES.model_copy(update={"health_within": timedelta(seconds=20)})
+        checks: Any = verifying_baseline(
+            production, baseline(Release("v1.0.0", "a" * 40)), script, within
+        )
+        assert [check.passed for check in checks] == [True, True, True]
+        assert "| smoke tests | passed | exit code 0 |" in artifact("verification-production")
 
     def test_a_p0_ends_smoke_tests_that_are_under_way(
         self, production: Production, httpserver: HTTPServer
