@@ -142,6 +142,7 @@ class Served:
 
     release: Release
     by_rollback: bool = False  # it was gone back to, so what served after it was left
+    replaced: Release | None = None  # of a deployment: what its plan found serving, where known
 
 
 def previous_release(
@@ -150,10 +151,15 @@ def previous_release(
     """The release to go back to when none is named: what served before the one that serves now.
 
     ``served`` is newest first. A release that was rolled back is never gone back to: a second
-    rollback goes further back, and not to the bad release again. Where the record does not know
-    what serves (None: nothing does), it is the newest that served. Raises BadRequest where the
-    record knows none.
+    rollback goes further back, and not to the bad release again. What a deployment's plan found
+    serving counts more than the rows before it: a rollback that failed after it had brought a
+    release back has no row. Where that release serves still, it is the one to go back to. Where the
+    record does not know what serves (None: nothing does), it is the newest that served. Raises
+    BadRequest where the record knows none.
     """
+    left = served[0].replaced if served else None
+    if left is not None and served[0].release.image != serving == left.image:
+        return next((each.release for each in served if each.release.image == serving), left)
     before = _still_good(served)
     images = [release.image for release in before]
     if serving in images:
@@ -176,7 +182,16 @@ def _still_good(served: Iterable[Served]) -> list[Release]:
         if each.by_rollback:
             # Older than the record: what served before it is not known.
             kept = kept[: images.index(each.release.image)] if each.release.image in images else []
-        elif images and images[-1] == each.release.image:
-            continue
-        kept.append(each.release)
+        elif each.replaced is not None:
+            kept = _up_to(each.replaced, kept)
+        if not kept or kept[-1].image != each.release.image:
+            kept.append(each.release)
     return kept
+
+
+def _up_to(release: Release, kept: Sequence[Release]) -> list[Release]:
+    """What was kept until a release served last; what came after it was left by somebody."""
+    for number in range(len(kept), 0, -1):
+        if kept[number - 1].image == release.image:
+            return list(kept[:number])
+    return [*kept, release]

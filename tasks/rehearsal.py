@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 from prefect import get_run_logger
@@ -19,7 +20,7 @@ from release.migration import MigrationFile
 from release.model import Baseline, Check, Release, image_of
 from release.rules import VerifyRules
 from release.verification import judge_smoke
-from tasks.step import step
+from tasks.step import report, step
 from tasks.verification import Source
 
 
@@ -65,10 +66,13 @@ def rehearse_migrations(
     )
     for line in found.lines():
         log.info("[%s] Plan      %s", run, line)
-    create_markdown_artifact(
-        key=f"rehearsal-{target.environment}",
-        markdown=found.markdown(),
-        description=f"code-only rollback: {found.verdict[0]}",
+    report(
+        partial(
+            create_markdown_artifact,
+            key=f"rehearsal-{target.environment}",
+            markdown=found.markdown(),
+            description=f"code-only rollback: {found.verdict[0]}",
+        )
     )
     return found
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 from prefect import get_run_logger
@@ -33,7 +34,7 @@ from release.rules import RolloutRules
 from release.slot import FULL_WEIGHT
 from release.verdict import Outcome
 from tasks.alarm import heed
-from tasks.step import step
+from tasks.step import report, step
 
 _LOOK_EVERY = 0.2  # seconds, during the bake
 _LONGEST = timedelta(hours=1)  # the rules bound these steps; this bounds a hanging system
@@ -301,10 +302,13 @@ def evidence_of(target: RolloutTarget, instances: Sequence[Instance], rules: Rol
 
 def publish_evidence(target: RolloutTarget, markdown: str) -> None:
     """Show it in the UI."""
-    create_markdown_artifact(
-        key=f"rollout-{target.environment}",
-        markdown=markdown,
-        description="containers and their last log lines (runbook, step 4)",
+    report(
+        partial(
+            create_markdown_artifact,
+            key=f"rollout-{target.environment}",
+            markdown=markdown,
+            description="containers and their last log lines (runbook, step 4)",
+        )
     )
 
 

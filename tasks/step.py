@@ -63,13 +63,24 @@ _PUT_OFF: ContextVar[list[Callable[[], object]] | None] = ContextVar("put_off", 
 def put_off(work: Callable[[], object]) -> None:
     """Do some work that nothing depends on: at once, or, inside :func:`putting_off`, later.
 
-    For what is written about a failure: users wait for the baseline meanwhile.
+    For what is written about a failure: users wait for the baseline meanwhile. Never raises, as
+    :func:`report` does not.
     """
     later = _PUT_OFF.get()
     if later is None:
-        work()
+        report(work)
     else:
         later.append(work)
+
+
+def report(work: Callable[[], object]) -> None:
+    """Write something that people read and nothing depends on. Never raises: a server that is just
+    being restarted does not decide whether a release stays.
+    """
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001  # whatever it was, it was about a report
+        get_run_logger().warning("a report was not written: %s", type(error).__name__)
 
 
 @contextlib.contextmanager
@@ -84,10 +95,7 @@ def putting_off() -> Iterator[Callable[[], None]]:
     def catch_up() -> None:
         _PUT_OFF.set(None)
         while later:
-            try:
-                later.pop(0)()
-            except Exception as error:  # noqa: BLE001  # whatever it was, it was about a report
-                get_run_logger().warning("a report was not written: %s", type(error).__name__)
+            report(later.pop(0))
 
     before = _PUT_OFF.set(later)
     try:

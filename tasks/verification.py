@@ -28,7 +28,7 @@ from release.verification import (
     summary,
 )
 from tasks.alarm import heed
-from tasks.step import put_off, step
+from tasks.step import put_off, report, step
 
 T = TypeVar("T")
 
@@ -243,7 +243,7 @@ def _settle(
         raise VerificationFailed(
             f"{release.version} on {target.environment} failed verification: {failures}", hint
         )
-    keep()
+    report(keep)
     return tuple(checks)
 
 

@@ -143,6 +143,32 @@ def test_a_rollback_goes_to_what_served_before_and_never_to_what_was_left(
     assert previous_release("production", history(served), serving).version == previous
 
 
+def deployed(version: str, over: str) -> Served:
+    """A deployment whose plan found another release serving."""
+    release, replaced = (Release(name, "a" * 40, IMAGES[name]) for name in (version, over))
+    return Served(release, replaced=replaced)
+
+
+def test_a_rollback_that_failed_late_is_not_repeated_further_back() -> None:
+    """It had brought v1.0.0 back and has no row. Somebody types it again: v1.0.0 is verified."""
+    rows = [deployed("v1.1.0", over="v1.0.0"), *history("v1.0.0 v0.9.0")]
+
+    found = previous_release("production", rows, OLD)
+
+    assert found == Release("v1.0.0", "a" * 40, OLD)
+
+
+def test_what_a_plan_found_serving_counts_more_than_the_rows_before_it() -> None:
+    """v1.0.0 was left by a rollback without a row; v1.1.0 has replaced v0.9.0."""
+    rows = [deployed("v1.1.0", over="v0.9.0"), *history("v1.0.0 v0.9.0")]
+
+    assert previous_release("production", rows, NEW).version == "v0.9.0"
+
+
+def test_what_was_started_by_hand_is_known_from_the_plan_that_found_it() -> None:
+    assert previous_release("production", [deployed("v1.1.0", "v0.9.0")], NEW).image == OLDER
+
+
 @pytest.mark.parametrize(
     ("served", "serving"),
     [("v1.0.0", OLD), ("<v1.0.0 v1.1.0 v1.0.0", OLD), ("<v1.0.0 v1.1.0", OLD), ("", None)],
