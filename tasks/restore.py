@@ -210,22 +210,24 @@ class _WayBack:
         """Go it. Raises RollbackFailed with what was done so far."""
         began = time.monotonic()
         try:
-            self._move_until_done()
+            instances = self._move_until_done()
         finally:
             if self.evidence:
                 put_off(partial(publish_evidence, self.target, self.evidence))
         took = timedelta(seconds=time.monotonic() - began)
         there, version = self.target.environment, self.baseline.version
         _say(self.run, f"{there} serves {version} after {say_duration(took)}")
-        return Restored(self.target.orchestrator.instances(), tuple(self.done), took)
+        return Restored(instances, tuple(self.done), took)
 
-    def _move_until_done(self) -> None:
+    def _move_until_done(self) -> tuple[Instance, ...]:
+        """Move until there is nothing left to do; the instances that were there then."""
         hiccups = list(_HICCUPS)
         while len(self.done) < _MOST_MOVES:
             try:
-                moves = self.plan(self._look())
+                world = self._look()
+                moves = self.plan(world)
                 if not moves:
-                    return
+                    return world.instances
                 _say(self.run, str(moves[0]))
                 self._keep_evidence(moves[0])
                 self._perform(moves[0])
