@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prefect.logging import disable_run_logger
 
-from release.errors import RollbackFailed, RolloutFailed
+from release.errors import RollbackFailed, RolloutFailed, Unreachable
 from release.layout import ServiceLayout
 from release.model import Baseline, Instance
 from release.restore import Restored
@@ -159,6 +159,42 @@ def test_a_release_that_does_not_come_up_meets_nobody_and_leaves_nothing(
     assert list(project.containers().values()) == ["v1.0.0 running"]
     assert project.serving() == {"v1.0.0"}
     assert "Last log lines of" in artifacts["rollout-production"]
+
+
+def test_an_engine_that_is_restarted_at_any_look_fails_no_restore(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also at the last one, when the baseline serves already: v1.0.0 serves alone afterwards."""
+    project = FakeProject()
+    looks = looks_of_a_restore(project, away_at=0, monkeypatch=monkeypatch)
+    assert looks > 5
+
+    for away_at in range(1, looks + 1):
+        looks_of_a_restore(project, away_at, monkeypatch)
+
+        assert project.serving() == {"v1.0.0"}, f"away at look {away_at} of {looks}"
+        assert list(project.containers().values()) == ["v1.0.0 running"]
+
+
+def looks_of_a_restore(project: FakeProject, away_at: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Restore over a release that serves, with an engine that does not answer one of the looks;
+    how many there were."""
+    base = project.reset()
+    cut_over(project, start(project, "v1.1.0", AT_ONCE, base), AT_ONCE)
+    look, looks = project.orchestrator.instances, 0
+
+    def instances() -> tuple[Instance, ...]:
+        nonlocal looks
+        looks += 1
+        if looks == away_at:
+            raise Unreachable("the container engine does not answer")
+        return look()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(project.orchestrator), "instances", lambda self: instances())
+        restored = restore(project, base)
+    assert [one.version for one in restored.serving] == ["v1.0.0"]
+    return looks
 
 
 def test_a_release_that_answers_with_errors_fails_the_bake() -> None:
