@@ -19,10 +19,12 @@ from prefect.client.schemas.objects import StateType
 from blocks.target import Target
 from cli.install import build_target
 from cli.runs import RunView, follow, prefect, read, start, view
+from release.baseline import NOTHING
 from release.errors import Unreachable
 from release.hand_over import Way
 from release.ledger import EventKind
 from release.outcome import Ending
+from release.recovery import replaced_release
 from release.request import RollbackRequest, checked_rollback, name_of
 from settings import Settings
 from tasks.baseline import meant_to_serve
@@ -90,9 +92,8 @@ def p0_of(settings: Settings, environment: str, to: str) -> P0:
     holder = holder_of(target, target.ledger.holder(environment))
     now = meant_to_serve(target)
     back_to = address = to
-    if holder.way is Way.TELL:  # it has not ended, so what it replaces is the last that served
-        served = target.ledger.served(environment, limit=1)
-        back_to = served[0].version if served else "nothing"
+    if holder.way is Way.TELL:
+        back_to = _replaced_by(target, holder.run_id)
     elif not to:
         release = previous(target, settings.service)
         back_to, address = release.version, str(release.image)
@@ -103,6 +104,15 @@ def p0_of(settings: Settings, environment: str, to: str) -> P0:
         address=address,
         holder=holder,
     )
+
+
+def _replaced_by(target: Target, deployment: str) -> str:
+    """The version that a deployment goes back to: what its plan found serving; where the ledger
+    has no plan of it, what served last. Raises Unreachable."""
+    if replaced := replaced_release(target.ledger.run_events(deployment)):
+        return replaced.version
+    served = target.ledger.served(target.environment, limit=1)
+    return served[0].version if served else NOTHING
 
 
 def carry_out(p0: P0, reason: str, by: str, say: Say) -> bool:

@@ -4,14 +4,16 @@ The server ends a gate whose time is over, and a cancelled run that waits, witho
 of the run's own; so another run, started by an automation, does what it could not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
+from release.baseline import NOTHING, release_of_image
 from release.errors import BadRequest
 from release.ledger import Event, EventKind, Lock
-from release.model import Step
+from release.model import ImageRef, Release, Step
 from release.outcome import Ending
 
 _BEFORE_ANYTHING = (Step.PLAN.value, Step.CHECKLIST.value)
@@ -167,8 +169,25 @@ _MOST_RESUMPTIONS = 3
 
 def planned_baseline(events: Sequence[Event]) -> str:
     """Where a deployment is to go back to, as its plan wrote it down; "" before there is one."""
-    planned = [event for event in events if event.kind == EventKind.PLAN_MADE]
-    return str(planned[0].payload.get("baseline", "")) if planned else ""
+    return str(_first_plan(events).get("baseline", ""))
+
+
+def replaced_release(events: Sequence[Event]) -> Release | None:
+    """What a deployment's plan found serving, read from the events of its run.
+
+    None: there was no plan, or nothing served then. The revision is not known.
+    """
+    plan = _first_plan(events)
+    address = str(plan.get("baseline", ""))
+    if address in ("", NOTHING):
+        return None
+    return release_of_image(ImageRef.parse(address), str(plan.get("to", "")), revision="")
+
+
+def _first_plan(events: Sequence[Event]) -> Mapping[str, Any]:
+    """One that was made again, after the release served, would name the release itself."""
+    planned = (event.payload for event in events if event.kind == EventKind.PLAN_MADE)
+    return next(planned, {})
 
 
 _TOUCHES_INSTANCES = frozenset({Step.DEPLOY, Step.VERIFY, Step.POST, Step.ROLLBACK})

@@ -177,7 +177,7 @@ def _survived() -> Iterable[Cell]:
 def _rolled_back_all_the_same() -> Iterable[Cell]:
     """What a rollback lives through: there is nothing else to go back to."""
     yield Cell(Fault.KILL_SERVER, Moment.SOUGHT, (BACK,), "the run asks the server again")
-    tried = "tried again, for longer than a deployment does"
+    tried = "tried again"
     for moment in (Moment.SOUGHT, Moment.RESTARTED, Moment.RESTORED):
         yield Cell(Fault.DATABASE, moment, (BACK,), tried, cut=True)
     yield Cell(Fault.DNS, Moment.SOUGHT, (BACK,), tried)

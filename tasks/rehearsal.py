@@ -20,7 +20,7 @@ from release.migration import MigrationFile
 from release.model import Baseline, Check, Release, image_of
 from release.rules import VerifyRules
 from release.verification import judge_smoke
-from tasks.step import report, step
+from tasks.step import step, write_report
 from tasks.verification import Source
 
 
@@ -66,7 +66,7 @@ def rehearse_migrations(
     )
     for line in found.lines():
         log.info("[%s] Plan      %s", run, line)
-    report(
+    write_report(
         partial(
             create_markdown_artifact,
             key=f"rehearsal-{target.environment}",

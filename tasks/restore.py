@@ -2,12 +2,12 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from prefect import get_run_logger
 
@@ -34,6 +34,7 @@ from release.layout import ServiceLayout
 from release.ledger import EventKind
 from release.model import Baseline, ImageRef, Instance, Probe, Release
 from release.outcome import Ending
+from release.recovery import replaced_release
 from release.restore import Act, Move, Restored, World, plan_restore, plan_serving
 from release.rules import RolloutRules
 from tasks.baseline import meant_to_serve
@@ -71,10 +72,7 @@ def find_baseline(
 def previous(target: Target, service: ServiceLayout) -> Release:
     """The release that served before the present one. Raises BadRequest where none is known."""
     now = meant_to_serve(target)
-    plans = {
-        event.run_id: event.payload
-        for event in target.ledger.events(target.environment, kinds=[EventKind.PLAN_MADE])
-    }
+    plans = target.ledger.events(target.environment, kinds=[EventKind.PLAN_MADE])
     served: list[Served] = []
     unknown = None
     for row in target.ledger.served(target.environment):
@@ -82,7 +80,7 @@ def previous(target: Target, service: ServiceLayout) -> Release:
             release = _with_image(target, row.release, service)
         except Unreachable as error:  # the registry: it may be of a release that is not wanted
             release, unknown = row.release, error
-        replaced = _replaced(plans.get(row.run_id, {}))
+        replaced = replaced_release([plan for plan in plans if plan.run_id == row.run_id])
         served.append(Served(release, row.ending == Ending.ROLLBACK_DONE, replaced))
     try:
         return previous_release(target.environment, served, now[0].image if now else None)
@@ -90,15 +88,6 @@ def previous(target: Target, service: ServiceLayout) -> Release:
         if unknown is not None:
             raise unknown from None
         raise
-
-
-def _replaced(plan: Mapping[str, Any]) -> Release | None:
-    """What a plan found serving, as far as the ledger has it."""
-    address = str(plan.get("baseline", ""))
-    if "@" not in address:
-        return None
-    image = ImageRef.parse(address)
-    return release_of_image(image, str(plan.get("to", "")), revision="")
 
 
 def _named(target: Target, to: str, service: ServiceLayout) -> Release | None:

@@ -34,7 +34,7 @@ from release.rules import RolloutRules
 from release.slot import FULL_WEIGHT
 from release.verdict import Outcome
 from tasks.alarm import heed
-from tasks.step import report, step
+from tasks.step import step, write_report
 
 _LOOK_EVERY = 0.2  # seconds, during the bake
 _LONGEST = timedelta(hours=1)  # the rules bound these steps; this bounds a hanging system
@@ -302,7 +302,7 @@ def evidence_of(target: RolloutTarget, instances: Sequence[Instance], rules: Rol
 
 def publish_evidence(target: RolloutTarget, markdown: str) -> None:
     """Show it in the UI."""
-    report(
+    write_report(
         partial(
             create_markdown_artifact,
             key=f"rollout-{target.environment}",

@@ -64,16 +64,16 @@ def put_off(work: Callable[[], object]) -> None:
     """Do some work that nothing depends on: at once, or, inside :func:`putting_off`, later.
 
     For what is written about a failure: users wait for the baseline meanwhile. Never raises, as
-    :func:`report` does not.
+    :func:`write_report` does not.
     """
     later = _PUT_OFF.get()
     if later is None:
-        report(work)
+        write_report(work)
     else:
         later.append(work)
 
 
-def report(work: Callable[[], object]) -> None:
+def write_report(work: Callable[[], object]) -> None:
     """Write something that people read and nothing depends on. Never raises: a server that is just
     being restarted does not decide whether a release stays.
     """
@@ -95,7 +95,7 @@ def putting_off() -> Iterator[Callable[[], None]]:
     def catch_up() -> None:
         _PUT_OFF.set(None)
         while later:
-            report(later.pop(0))
+            write_report(later.pop(0))
 
     before = _PUT_OFF.set(later)
     try:

@@ -7,11 +7,11 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from blocks.service import Service
 from release.duration import say_duration
@@ -28,12 +28,11 @@ from release.verification import (
     summary,
 )
 from tasks.alarm import heed
-from tasks.step import put_off, report, step
+from tasks.step import put_off, step, write_report
 
 T = TypeVar("T")
 
 _AGAIN_AFTER = timedelta(milliseconds=500)
-_SMOKE_AGAIN_AFTER = timedelta(seconds=2)
 _TIMEOUT = timedelta(minutes=30)  # of a step; the rules bound its parts much closer
 
 
@@ -112,14 +111,10 @@ def verify_baseline(
         say("nothing served before: there is nothing to verify")
         return ()
     with _tree_if_there(target, baseline.release, say) as tree:
-        looking = Retrying(
-            retry=retry_if_result(only_smoke_failed),
-            stop=stop_after_delay(rules.health_within),
-            wait=wait_fixed(_SMOKE_AGAIN_AFTER),
-            retry_error_callback=_last_result,
+        look_once = partial(
+            look, target.service, None, baseline.release, service, tree, rules, say, detail
         )
-        release = baseline.release
-        checks = looking(look, target.service, None, release, service, tree, rules, say, detail)
+        checks = _insist(look_once, lambda seen: not only_smoke_failed(seen), rules)
     where = target.service.shown_url
     return _settle(target, baseline.release, checks, where, _try_it(target))
 
@@ -208,14 +203,10 @@ def _insist(ask: Callable[[], T], good: Callable[[T], bool], rules: VerifyRules)
         retry=retry_if_result(lambda answer: not good(answer)),
         stop=stop_after_delay(rules.health_within),
         wait=wait_fixed(_AGAIN_AFTER),
-        retry_error_callback=_last_result,
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )
     answer: T = asking(ask_unless_p0)
     return answer
-
-
-def _last_result(state: RetryCallState) -> Any:
-    return state.outcome.result() if state.outcome else None
 
 
 def _tried_since(began: float, check: Check) -> Check:
@@ -243,7 +234,7 @@ def _settle(
         raise VerificationFailed(
             f"{release.version} on {target.environment} failed verification: {failures}", hint
         )
-    report(keep)
+    write_report(keep)
     return tuple(checks)
 
 

@@ -35,7 +35,7 @@ from release.traffic import busiest
 from release.triggers import Action, Decision, judge_watch
 from release.watch_report import DRAWING, WatchReport, changes, markdown, moments_of
 from tasks.alarm import Alarm, Reports, reason_of
-from tasks.step import put_off, step
+from tasks.step import put_off, step, write_report
 
 _TIMEOUT = timedelta(days=1)  # of the step; the rules bound the watch much closer
 _PROGRESS_STEP = 5.0  # percent
@@ -105,19 +105,19 @@ def watch_release(
 
 
 def publish(report: WatchReport, key: str) -> None:
-    """Keep the report as an artifact. A rollback does not wait for its plots: they are added.
-
-    That it cannot be kept is no reason to roll a release back that has passed.
+    """Keep the report as an artifact. Never raises: a release that has passed is not rolled back
+    for it.
     """
-    try:
-        made = create_markdown_artifact(
-            key=key,
-            description=f"{report.version} on {report.environment}",
-            markdown=markdown(report, _picture(report) if report.passed else DRAWING),
-        )
-    except (httpx.HTTPError, PrefectException) as error:
-        get_run_logger().warning("the report is not kept: %s", type(error).__name__)
-        return
+    write_report(partial(_publish, report, key))
+
+
+def _publish(report: WatchReport, key: str) -> None:
+    """A rollback does not wait for the report's plots: they are added."""
+    made = create_markdown_artifact(
+        key=key,
+        description=f"{report.version} on {report.environment}",
+        markdown=markdown(report, _picture(report) if report.passed else DRAWING),
+    )
     if not report.passed and isinstance(made, UUID):
         # Its context says which server the artifact is on.
         adding = copy_context().run

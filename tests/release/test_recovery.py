@@ -7,7 +7,7 @@ import pytest
 
 from release.errors import BadRequest
 from release.ledger import Event, EventKind, Lock
-from release.model import Step
+from release.model import ImageRef, Release, Step
 from release.recovery import (
     LONGEST_SILENCE,
     Action,
@@ -16,6 +16,7 @@ from release.recovery import (
     open_gate_of,
     planned_baseline,
     recovery_of,
+    replaced_release,
     run_of,
 )
 
@@ -250,6 +251,19 @@ def test_the_first_plan_says_where_a_run_is_to_go_back_to() -> None:
 
     assert planned_baseline([]) == ""
     assert planned_baseline([PLAN, again]) == "r/api@sha256:11"
+
+
+def test_the_first_plan_says_what_a_deployment_replaced() -> None:
+    digests = ["sha256:" + digit * 64 for digit in "12"]
+    first, again = (
+        event(EventKind.PLAN_MADE, baseline=f"r/api@{digest}", to=version)
+        for digest, version in zip(digests, ("v1.0.0", "v1.1.0"), strict=True)
+    )
+    nothing = event(EventKind.PLAN_MADE, baseline="nothing", to="nothing")
+
+    assert replaced_release([first, again]) == Release("v1.0.0", "", ImageRef("r/api", digests[0]))
+    assert replaced_release([nothing]) is None
+    assert replaced_release([TAKEN]) is None
 
 
 @pytest.mark.parametrize(
