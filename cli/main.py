@@ -172,7 +172,7 @@ def rollback(
     from settings import load_settings
 
     load_settings().environment(environment)
-    request = checked_rollback(RollbackRequest(reason=reason, to=to, started_by=by))
+    request = checked_rollback(RollbackRequest(reason=reason, to=to, started_by=by), environment)
     parameters = {"request": request.model_dump(mode="json"), "environment": environment}
     name = name_of("rollback", to, environment)
     _started(

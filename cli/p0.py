@@ -76,7 +76,7 @@ def roll_back(
     Raises BadRequest where it cannot be, and Unreachable where the ledger cannot be asked.
     """
     settings.environment(environment)
-    checked_rollback(RollbackRequest(reason=reason, to=to, started_by=by))
+    checked_rollback(RollbackRequest(reason=reason, to=to, started_by=by), environment)
     p0 = p0_of(settings, environment, to)
     for line in p0.lines():
         say(line)
@@ -127,7 +127,8 @@ def carry_out(p0: P0, reason: str, by: str, say: Say) -> bool:
         _declare(p0, watch.id, reason, by, say)
         if _follow(watch, _WATCH_WITHIN, say).state == Ending.ROLLED_BACK:
             return True
-    request = checked_rollback(RollbackRequest(reason=reason, to=p0.address, started_by=by))
+    request = RollbackRequest(reason=reason, to=p0.address, started_by=by)
+    checked_rollback(request, there)
     parameters = {"request": request.model_dump(mode="json"), "environment": there}
     name = name_of("rollback", p0.address, there)
     run = start(f"rollback/{there}", parameters, name, [f"env:{there}"])

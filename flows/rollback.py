@@ -36,7 +36,7 @@ def rollback(request: RollbackRequest, environment: str = "staging") -> State[An
     """
     try:
         run = begin(environment)
-        checked_rollback(request)
+        checked_rollback(request, run.environment)
         if run.nested:  # in a deployment, which holds the environment and ends the run
             return _end(run, request, *_try(run, request))
         handed_over = clear_the_way(run, request)

@@ -110,12 +110,14 @@ def checked(request: DeployRequest) -> DeployRequest:
     return request
 
 
-def checked_rollback(request: RollbackRequest) -> RollbackRequest:
-    """Return ``request`` if it can be acted upon. Raises BadRequest."""
+def checked_rollback(request: RollbackRequest, environment: str) -> RollbackRequest:
+    """Return ``request`` if it can be acted upon. Raises BadRequest, whose hint can be typed as it
+    is: it names the ``environment`` that was to be rolled back, and no other.
+    """
     if not request.reason.strip():
         raise BadRequest(
             "reason: a rollback needs one line that says why",
-            'ignition rollback production --reason "P0: …"',
+            f'ignition rollback {environment} --reason "P0: …"',
         )
     _one_line("reason", request.reason)
     _one_line("started_by", request.started_by)

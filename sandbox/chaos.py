@@ -30,9 +30,8 @@ from sandbox.witness import Lookout
 if TYPE_CHECKING:
     from cli.runs import RunView
 
-KEPT = CHECKOUT / ".chaos"  # results, and the logs of cells that ended wrong
+KEPT = CHECKOUT / ".chaos"  # the logs of cells that ended wrong
 RESULTS = Kept(
-    folder=KEPT,
     section="chaos",
     head=HEAD,
     right=(5, 6, 7),

@@ -1,7 +1,7 @@
 """A Prometheus of a test's own, from the machine's program: no container.
 
-It listens on a free port of 127.0.0.1, scrapes five times a second what its owner names, and has
-its data in a folder that its owner throws away.
+It listens on a free port of 127.0.0.1, scrapes each second what its owner names, and has its data
+in a folder that its owner throws away.
 """
 
 import json
@@ -44,7 +44,7 @@ class LocalPrometheus:
     def start(self) -> None:
         """Start it, and wait until it answers. NotReady when it does not."""
         write_configuration(
-            self.folder, [{"job_name": "api", "static_configs": self._targets}], often="200ms"
+            self.folder, [{"job_name": "api", "static_configs": self._targets}], often="1s"
         )
         log = self.folder / "server.log"
         command = command_line(self.folder, self.port, self._web)

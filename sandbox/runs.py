@@ -52,10 +52,12 @@ def follow(started: "RunView") -> "RunView":
 
 @dataclass(frozen=True)
 class Kept(Generic[R]):
-    """Results in a file, those of earlier calls included, and their table in a document."""
+    """Results, those of earlier calls included, and their table in a document.
 
-    folder: Path
-    section: str  # docs/SECTION.md, and the markers in it
+    Both are part of the project: on a fresh clone a call adds to what was measured before.
+    """
+
+    section: str  # docs/SECTION.md, the markers in it, and docs/results/SECTION.json
     head: Sequence[str]
     right: Sequence[int]  # columns of figures
     rows: Callable[[Sequence[R]], Iterable[Sequence[str]]]
@@ -67,8 +69,9 @@ class Kept(Generic[R]):
         again = {self.name(result) for result in done}
         others = [result for result in self.earlier() if self.name(result) not in again]
         everything = [*others, *done]
-        self.folder.mkdir(exist_ok=True)
-        self._file.write_text(json.dumps([asdict(result) for result in everything], indent=2))
+        self._file.parent.mkdir(exist_ok=True)
+        lines = ",\n".join(json.dumps(asdict(result)) for result in everything)
+        self._file.write_text(f"[\n{lines}\n]\n")
         text = markdown.table(self.head, self.rows(everything), right=self.right)
         markdown.put(markdown.DOCS / f"{self.section}.md", self.section, text)
 
@@ -79,7 +82,7 @@ class Kept(Generic[R]):
 
     @property
     def _file(self) -> Path:
-        return self.folder / "results.json"
+        return markdown.DOCS / "results" / f"{self.section}.json"
 
 
 def show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -27,9 +27,8 @@ from sandbox.trial_table import HEAD, SUSTAINED, Observed, Scenario, Trial, chos
 if TYPE_CHECKING:
     from cli.runs import RunView
 
-KEPT = CHECKOUT / ".trials"  # results, and the logs of trials that ended wrong
+KEPT = CHECKOUT / ".trials"  # the logs of trials that ended wrong
 RESULTS = Kept(
-    folder=KEPT,
     section="trials",
     head=HEAD,
     right=(2, 3, 5, 6),

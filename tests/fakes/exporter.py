@@ -1,16 +1,15 @@
 """A service's counters, as Prometheus reads them: a real HTTP server whose counts a test sets."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 BOUNDS = (0.1, 0.5, 1.0)  # seconds
 
 
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A Prometheus that is stopped hangs up."""
+PATH = "/instances/"  # and the instance's number
 
 
 class Exporter:
@@ -23,23 +22,6 @@ class Exporter:
         self.version = ""
         self._codes: dict[int, float] = {}
         self._buckets = [0] * len(BOUNDS)
-        exporter = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = exporter.text().encode()
-                self.send_response(200 if body else 503)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *arguments: object) -> None:
-                """Tests are silent."""
-
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def answer(self, count: int, code: int = 200, seconds: float = 0.05) -> None:
         """Count answers."""
@@ -60,11 +42,6 @@ class Exporter:
         """Say nothing more."""
         self.version = ""
 
-    def close(self) -> None:
-        """Free its port."""
-        self._server.shutdown()
-        self._server.server_close()
-
     def text(self) -> str:
         """All series in Prometheus's text format."""
         if not self.version:
@@ -81,12 +58,52 @@ class Exporter:
         return "\n".join(lines) + "\n"
 
 
+class _Server(ThreadingHTTPServer):
+    def __init__(self, instances: Sequence[Exporter]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.instances = instances
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A Prometheus that is stopped hangs up."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # a connection for each scrape costs more than the scrape
+    server: _Server
+
+    def do_GET(self) -> None:
+        body = self.server.instances[int(self.path.removeprefix(PATH))].text().encode()
+        self.send_response(200 if body else 503)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Tests are silent."""
+
+
 @contextmanager
-def exporters(count: int) -> Iterator[list[Exporter]]:
-    """Exporters that are there for the length of the context."""
-    found = [Exporter() for _ in range(count)]
+def exporters(
+    owned: Mapping[str, Sequence[Exporter]],
+) -> Iterator[list[Mapping[str, Any]]]:
+    """Serve instances by environment, for the length of the context; Prometheus's targets."""
+    instances = [each for own in owned.values() for each in own]
+    environments = [name for name, own in owned.items() for _ in own]
+    server = _Server(instances)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield found
+        yield [
+            {
+                "targets": [f"127.0.0.1:{server.server_port}"],
+                "labels": {
+                    "__metrics_path__": f"{PATH}{number}",
+                    "environment": environment,
+                    "instance": str(number),
+                },
+            }
+            for number, environment in enumerate(environments)
+        ]
     finally:
-        for exporter in found:
-            exporter.close()
+        server.shutdown()
+        server.server_close()

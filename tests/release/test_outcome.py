@@ -167,7 +167,7 @@ def test_the_first_line_that_says_something_is_the_reason(text: str, line: str) 
 @given(st.text(st.characters()))
 def test_whatever_failed_its_text_never_stops_the_rollback(text: str) -> None:
     """The rollback refuses a reason that is empty, long or has control characters."""
-    checked_rollback(RollbackRequest(reason=one_line(text)))
+    checked_rollback(RollbackRequest(reason=one_line(text)), "production")
 
 
 def test_a_report_begins_with_what_serves_and_what_to_do() -> None:

@@ -141,22 +141,22 @@ def test_what_could_be_an_option_a_path_or_a_variable_is_no_name(name: str) -> N
 def test_a_rollback_goes_to_a_version_a_digest_or_what_served_before(to: str) -> None:
     request = RollbackRequest(reason="P0: orders are charged twice", to=to)
 
-    assert checked_rollback(request) is request
+    assert checked_rollback(request, "production") is request
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "\t"])
 def test_a_rollback_without_a_reason_is_refused(reason: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        checked_rollback(RollbackRequest(reason=reason))
+        checked_rollback(RollbackRequest(reason=reason), "staging")
 
     assert refused.value.what == "reason: a rollback needs one line that says why"
-    assert refused.value.hint.startswith("ignition rollback production --reason")
+    assert refused.value.hint.startswith("ignition rollback staging --reason")
 
 
 @pytest.mark.parametrize("to", ["--all", "a..b", "api@latest", f"-x@{DIGEST}", f"a\nB=1@{DIGEST}"])
 def test_a_rollback_to_an_option_or_half_a_digest_is_refused(to: str) -> None:
     with pytest.raises(BadRequest):
-        checked_rollback(RollbackRequest(reason="P0", to=to))
+        checked_rollback(RollbackRequest(reason="P0", to=to), "production")
 
 
 USUAL = {"stream_output": False, "command": "python -m prefect.engine"}

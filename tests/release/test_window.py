@@ -162,7 +162,7 @@ def test_what_follows_on_a_breach(
 
 
 def test_the_rollback_names_the_release_that_was_found_and_can_be_acted_upon() -> None:
-    request = checked_rollback(request_of("error rate 7.2% > 5.0%\nfor 6 min", YOUNG))
+    request = checked_rollback(request_of("error rate 7.2% > 5.0%\nfor 6 min", YOUNG), "production")
 
     assert request.to == str(OLD.image)
     assert request.reason == "error rate 7.2% > 5.0%"

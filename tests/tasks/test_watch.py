@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -253,6 +253,11 @@ class Hanging(Script):
         return super().sample(at)
 
 
+def punctual(started_at: datetime, every: timedelta, wait: object) -> Iterator[datetime]:
+    """A clock that nothing delays: which sample is the last depends on the rules alone."""
+    return (started_at + number * every for number in itertools.count())
+
+
 class TestTheLog:
     RULES = RULES.model_copy(
         update={
@@ -262,6 +267,10 @@ class TestTheLog:
             "error_rate_ceiling": 0.5,  # two ill samples do not make it longer
         }
     )
+
+    @pytest.fixture(autouse=True)
+    def _clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tasks.watch.ticks", punctual)
 
     def lines(self, production: Production, *samples: dict[str, Any]) -> Sequence[str]:
         production.metrics = Script(*samples)
