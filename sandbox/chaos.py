@@ -18,7 +18,19 @@ import httpx
 import psycopg
 
 from sandbox import environments, faults, origin, prefect, runs, stack, witness
-from sandbox.chaos_table import CELLS, HEAD, RATE, REFUSED, Cell, Fault, Result, Seen, chosen, rows
+from sandbox.chaos_table import (
+    CELLS,
+    HEAD,
+    RATE,
+    REFUSED,
+    Cell,
+    Fault,
+    Result,
+    Seen,
+    chosen,
+    in_order_of_play,
+    rows,
+)
 from sandbox.commands import run, wait_until
 from sandbox.errors import NotReady, SandboxError
 from sandbox.layout import CHECKOUT, Sandbox
@@ -62,7 +74,7 @@ def chaos(sandbox: Sandbox, rounds: int, only: str, add: bool = False) -> bool:
     docs/chaos.md shows all that are kept. Raises SandboxError where this sandbox is up already, or
     for an unknown cell.
     """
-    cells = chosen(only)
+    cells = tuple(in_order_of_play(chosen(only)))
     done: list[Result] = []
     earlier = RESULTS.earlier() if add else []
     with stack.standing(sandbox, "chaos"):
@@ -77,6 +89,16 @@ def chaos(sandbox: Sandbox, rounds: int, only: str, add: bool = False) -> bool:
     return all(not result.wrongs for result in done)
 
 
+@dataclass(frozen=True)
+class Made:
+    """A release of our own, and what served when it was made."""
+
+    version: str
+    commit: str
+    file: str  # the version of its migration
+    before: str
+
+
 @dataclass
 class Field:
     """A sandbox, its users, and a line of releases, each with one migration more."""
@@ -84,6 +106,7 @@ class Field:
     sandbox: Sandbox
     branch: str = "main"
     numbers: Any = field(default_factory=lambda: count(FIRST_FILE))  # of our migrations
+    serving: Made | None = None  # the newest release, if it was deployed
     world: World = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,23 +115,33 @@ class Field:
     def prepare(self) -> None:
         """Let a release serve that has made the table into which each migration writes."""
         say("\na good release is deployed first")
-        version, _, _ = self.release("before anything is broken", TABLE)
-        ended = follow(self.deploy(version))
+        self.serving = self.release("before anything is broken", TABLE)
+        ended = follow(self.deploy(self.serving))
         if ended.state != "Deployed":
             raise SandboxError(f"it ended as {ended.state}: {ended.message}")
 
     def play(self, cell: Cell) -> Result:
-        """Deploy under traffic, hit it at the moment, wait until it is settled, and look."""
-        before = environments.served_version(self.sandbox.staging) or ""
-        version, commit, file = self.release(cell.name, EFFECT)
-        if cell.is_rollback:
-            follow(self.deploy(version))
+        """Deploy, or roll back, under traffic, hit it at the moment, wait until it is settled, and
+        look.
+        """
+        made = self.serving if cell.is_rollback else None
+        if made is None:
+            made = self.release(cell.name, EFFECT)
+            if cell.is_rollback:
+                follow(self.deploy(made))
         url = self.sandbox.staging.public_url
         with Lookout(url) as lookout, Traffic(url, rate=RATE) as client:
             instances, pinned = frozenset(self.world.instances()), self.pinned()
-            began = roll_back(P0, by="chaos") if cell.is_rollback else self.deploy(version)
+            began = roll_back(P0, by="chaos") if cell.is_rollback else self.deploy(made)
             subject = Subject(
-                began.id, began.label, version, commit, file, before, pinned, instances
+                run_id=began.id,
+                label=began.label,
+                version=made.version,
+                commit=made.commit,
+                file=made.file,
+                before=made.before,
+                pinned=pinned,
+                instances=instances,
             )
             came = self.world.await_moment(cell.moment, subject, lookout, RUN_TIMEOUT)
             at = time.time()
@@ -120,7 +153,10 @@ class Field:
             time.sleep(TAIL)  # how long it is looked at, not a wait for something
             report = client.stop()
         seen = self.look(cell, subject, came, at, over if settled else None, report)
-        return self.tell(cell, seen, began.id, report)
+        result = self.tell(cell, seen, began.id, report)
+        is_new = seen.serves == made.version and not result.wrongs
+        self.serving = made if is_new else None
+        return result
 
     def hit(self, cell: Cell, run_id: str) -> bool:
         """Break it; False where there is nothing to break any more."""
@@ -133,11 +169,8 @@ class Field:
 
     # ---- deployments
 
-    def release(self, notes: str, sql: str) -> tuple[str, str, str]:
-        """One commit more, on a branch of its own, with one migration more.
-
-        Returns its version, its hash, and the migration's version.
-        """
+    def release(self, notes: str, sql: str) -> Made:
+        """One commit more, on a branch of its own, with one migration more."""
         number = next(self.numbers)
         version = next_version(self.sandbox, least=number)
         file = f"{number:04d}"
@@ -146,12 +179,12 @@ class Field:
         message = f"Release {version}: {notes}"
         commit = origin.branch_off(self.sandbox.origin, self.branch, own, message, files)
         self.branch = own
-        return version, commit, file
+        return Made(version, commit, file, environments.served_version(self.sandbox.staging) or "")
 
-    def deploy(self, version: str) -> "RunView":
+    def deploy(self, made: Made) -> "RunView":
         """Start the deployment of the newest release."""
-        request = {"version": version, "ref": self.branch, "started_by": "chaos"}
-        return start("deploy", request, version)
+        request = {"version": made.version, "ref": self.branch, "started_by": "chaos"}
+        return start("deploy", request, made.version)
 
     # ---- what comes of it
 

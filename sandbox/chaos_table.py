@@ -4,6 +4,7 @@ No I/O and no clock: what happened is a value, and whether it is right is a func
 """
 
 import statistics
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -213,6 +214,21 @@ def chosen(only: str) -> tuple[Cell, ...]:
     if unknown:
         raise SandboxError(f"there is no {unknown[0]!r}; there are: {', '.join(there)}")
     return tuple(there[name] for name in names) if names else CELLS
+
+
+def in_order_of_play(cells: Sequence[Cell]) -> Iterable[Cell]:
+    """The cells, so that one that hits a rollback comes after one that ends as Deployed.
+
+    It leaves that release then, and needs no deployment of its own; those for which there is no
+    such cell come last.
+    """
+    back = deque(cell for cell in cells if cell.is_rollback)
+    for cell in cells:
+        if not cell.is_rollback:
+            yield cell
+            if back and cell.endings == (DEPLOYED,):
+                yield back.popleft()
+    yield from back
 
 
 # ---- what was seen, and what is wrong with it

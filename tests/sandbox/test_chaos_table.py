@@ -1,11 +1,23 @@
 """What counts as a right end of a deployment that was hit, and that nothing else does."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sandbox.chaos_table import CELLS, Cell, Fault, Moment, Result, Seen, chosen, rows, wrongs
+from sandbox.chaos_table import (
+    CELLS,
+    Cell,
+    Fault,
+    Moment,
+    Result,
+    Seen,
+    chosen,
+    in_order_of_play,
+    rows,
+    wrongs,
+)
 from sandbox.errors import SandboxError
 
 IMAGE = "registry/api@sha256:1"
@@ -109,6 +121,17 @@ def test_names_are_the_cells_own_and_choose_them() -> None:
         next(c for c in CELLS if c.name == name) for name in ("kill-run@build", "cancel@migrating")
     )
     assert chosen("") == CELLS
+
+
+def test_a_rollback_is_hit_right_after_a_release_was_deployed() -> None:
+    """So that it needs no deployment of its own; without one before it, it comes last."""
+    played = list(in_order_of_play(CELLS))
+
+    assert sorted(cell.name for cell in played) == sorted(cell.name for cell in CELLS)
+    for before, cell in itertools.pairwise(played):
+        assert not cell.is_rollback or before.endings == ("Deployed",)
+    alone = chosen("kill-rollback@sought,kill-run@watch")
+    assert list(in_order_of_play(alone)) == [alone[1], alone[0]]
 
 
 def test_a_name_that_there_is_not_is_refused_with_those_that_there_are() -> None:
