@@ -12,7 +12,7 @@ from release.duration import say_duration
 from release.triggers import Action, Decision, Sample
 from release.verdict import Outcome, Trigger, Verdict, clock
 
-DRAWING = "The plots are drawn while the release is rolled back: load this page again in a moment."
+DRAWING = "The plots are being drawn: load this page again in a moment."
 
 
 @dataclass(frozen=True, slots=True)

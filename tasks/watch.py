@@ -24,7 +24,7 @@ from prefect.exceptions import PrefectException
 from blocks.metrics import Counters, Metrics
 from blocks.plots import picture_of
 from blocks.service import Service
-from release.chart import Moment, chart_of_watch
+from release.chart import Chart, Moment, chart_of_watch
 from release.counters import Looks
 from release.duration import say_duration
 from release.errors import DeployError, TriggerFired
@@ -112,30 +112,28 @@ def publish(report: WatchReport, key: str) -> None:
 
 
 def _publish(report: WatchReport, key: str) -> None:
-    """A rollback does not wait for the report's plots: they are added."""
+    """Nobody waits for the report's plots, neither a rollback nor the end of the run: they are
+    added.
+    """
     made = create_markdown_artifact(
         key=key,
         description=f"{report.version} on {report.environment}",
-        markdown=markdown(report, _picture(report) if report.passed else DRAWING),
+        markdown=markdown(report, DRAWING if report.chart else ""),
     )
-    if not report.passed and isinstance(made, UUID):
-        # Its context says which server the artifact is on.
+    if report.chart and isinstance(made, UUID):
+        # Its context says which server the artifact is on. The process ends after it.
         adding = copy_context().run
-        Thread(target=adding, args=(_add_picture, made, report), name="watch plots").start()
+        work = (_add_picture, made, report, report.chart)
+        Thread(target=adding, args=work, name="watch plots").start()
 
 
-def _picture(report: WatchReport) -> str:
+def _add_picture(artifact: UUID, report: WatchReport, chart: Chart) -> None:
     """The plots, or why there are none: the report goes on without."""
-    if report.chart is None:
-        return ""
     try:
-        return picture_of(report.chart, _DRAWN_WITHIN)
+        picture = picture_of(chart, _DRAWN_WITHIN)
     except DeployError as error:
-        return f"No plots: {error.what}."
-
-
-def _add_picture(artifact: UUID, report: WatchReport) -> None:
-    data = markdown(report, _picture(report))
+        picture = f"No plots: {error.what}."
+    data = markdown(report, picture)
     # A client of its own: that of the run is closed when the run has ended.
     own = {"timeout": _ADDED_WITHIN.total_seconds()}
     # Where the server is gone, the report stays as it was: without plots, and saying so.

@@ -22,6 +22,7 @@ import psycopg
 from cli.gates import rejection
 from release.ledger import EventKind
 from release.model import Step
+from release.watch_report import DRAWING
 from sandbox import approvers, origin, postgres, prefect, witness
 from sandbox.commands import run, wait_until
 from sandbox.configuration import set_values
@@ -377,6 +378,15 @@ class Operator:
         one_run = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}, "sort": "UPDATED_DESC"}
         found = list(self.pages("/artifacts/filter", one_run))
         return {each["key"]: each["data"] for each in reversed(found)}
+
+    def watch_report(self, flow_run: str) -> str:
+        """The report of a run's watch on staging, once its plots were added."""
+
+        def drawn() -> str | None:
+            page = str(self.artifacts(flow_run)["watch-staging"])
+            return None if DRAWING in page else page
+
+        return wait_until(drawn, what="plots in the report", seconds=60, hint="read the artifact")
 
     def log(self, flow_run: str) -> list[str]:
         """A run's own log lines, in order."""

@@ -109,7 +109,7 @@ def test_a_slow_release_stays_and_the_report_tells_people_to_look(
         operator.edited("ignition-metrics", "staging", probe_path="/api/items"),
     ):
         outcome = operator.deploy(version, "bad/slow")
-    watch = operator.artifacts(outcome.run)["watch-staging"]
+    watch = operator.watch_report(outcome.run)
     restored = operator.roll_back("staging", "P1: lists take seconds")
 
     assert (outcome.ending, outcome.serves) == ("Deployed", version), outcome
