@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -34,7 +34,7 @@ from sandbox.chaos_table import (
 from sandbox.commands import run, wait_until
 from sandbox.errors import NotReady, SandboxError
 from sandbox.layout import CHECKOUT, Sandbox
-from sandbox.moments import Subject, World
+from sandbox.moments import SEEN_BY_USERS, Subject, World
 from sandbox.runs import AT, RUN_TIMEOUT, Kept, follow, next_version, roll_back, say, start
 from sandbox.traffic import Traffic, TrafficReport
 from sandbox.witness import Lookout
@@ -53,6 +53,7 @@ RESULTS = Kept(
 )
 P0 = "P0: orders are charged twice"
 SETTLE_TIMEOUT = 300.0  # seconds
+SETTLED_TO = 0.3  # seconds, within which it is known: each look takes from what is looked at
 AFTERWARDS = 60.0  # seconds in which a recovery may still find that there is nothing to do
 TAIL = 2.0  # seconds of traffic after it is settled
 MIGRATIONS = "app/backend/migrations"
@@ -130,7 +131,9 @@ class Field:
             if cell.is_rollback:
                 follow(self.deploy(made))
         url = self.sandbox.staging.public_url
-        with Lookout(url) as lookout, Traffic(url, rate=RATE) as client:
+        lookout = Lookout(url)
+        looking = lookout if cell.moment in SEEN_BY_USERS else nullcontext()  # it costs as users do
+        with looking, Traffic(url, rate=RATE) as client:
             instances, pinned = frozenset(self.world.instances()), self.pinned()
             began = roll_back(P0, by="chaos") if cell.is_rollback else self.deploy(made)
             subject = Subject(
@@ -196,6 +199,7 @@ class Field:
                 what=f"an end to {subject.label}",
                 seconds=SETTLE_TIMEOUT,
                 hint=f"read {self.sandbox.logs}",
+                every=SETTLED_TO,
             )
         except NotReady:
             return False

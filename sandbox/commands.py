@@ -76,6 +76,7 @@ def wait_until(
     seconds: float,
     hint: str,
     unless: threading.Event | None = None,
+    every: float = POLL_INTERVAL,
 ) -> Found:
     """Ask ``condition`` until its answer is truthy, and return that answer.
 
@@ -91,4 +92,4 @@ def wait_until(
             raise NotReady(f"{what} is not waited for any longer")
         if time.monotonic() > deadline:
             raise NotReady(f"{what} did not happen within {seconds:.0f} s; {hint}")
-        time.sleep(POLL_INTERVAL)
+        time.sleep(every)

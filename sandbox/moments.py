@@ -21,7 +21,8 @@ from sandbox.witness import Lookout
 
 _ANY_IMAGE = {"Accept": "application/vnd.oci.image.index.v1+json, */*"}
 _APART = "ignition.apart"  # the label that blocks/compose.py gives; importing it brings Prefect
-_LOOK_EVERY = 0.02  # seconds
+_LOOK_EVERY = 0.05  # seconds: what is looked at has the same two cores
+SEEN_BY_USERS = (Moment.ADMITTED, Moment.RESTORED)
 # Before this step begins, a moment that is seen in the world cannot come, and is not looked for.
 _NOT_BEFORE = {
     Moment.TAG: Step.PREPARE,
