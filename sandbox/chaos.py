@@ -34,7 +34,7 @@ from sandbox.chaos_table import (
 from sandbox.commands import run, wait_until
 from sandbox.errors import NotReady, SandboxError
 from sandbox.layout import CHECKOUT, Sandbox
-from sandbox.moments import SEEN_BY_USERS, Subject, World
+from sandbox.moments import SEEN_BY_USERS, Candidate, Subject, World
 from sandbox.runs import AT, RUN_TIMEOUT, Kept, follow, next_version, roll_back, say, start
 from sandbox.traffic import Traffic, TrafficReport
 from sandbox.witness import Lookout
@@ -90,16 +90,6 @@ def chaos(sandbox: Sandbox, rounds: int, only: str, add: bool = False) -> bool:
     return all(not result.wrongs for result in done)
 
 
-@dataclass(frozen=True)
-class Made:
-    """A release of our own, and what served when it was made."""
-
-    version: str
-    commit: str
-    file: str  # the version of its migration
-    before: str
-
-
 @dataclass
 class Field:
     """A sandbox, its users, and a line of releases, each with one migration more."""
@@ -107,7 +97,7 @@ class Field:
     sandbox: Sandbox
     branch: str = "main"
     numbers: Any = field(default_factory=lambda: count(FIRST_FILE))  # of our migrations
-    serving: Made | None = None  # the newest release, if it was deployed
+    serving: Candidate | None = None  # the newest release, if it was deployed
     world: World = field(init=False)
 
     def __post_init__(self) -> None:
@@ -136,16 +126,7 @@ class Field:
         with looking, Traffic(url, rate=RATE) as client:
             instances, pinned = frozenset(self.world.instances()), self.pinned()
             began = roll_back(P0, by="chaos") if cell.is_rollback else self.deploy(made)
-            subject = Subject(
-                run_id=began.id,
-                label=began.label,
-                version=made.version,
-                commit=made.commit,
-                file=made.file,
-                before=made.before,
-                pinned=pinned,
-                instances=instances,
-            )
+            subject = Subject(began.id, began.label, made, pinned, instances)
             came = self.world.await_moment(cell.moment, subject, lookout, RUN_TIMEOUT)
             at = time.time()
             if came:
@@ -172,7 +153,7 @@ class Field:
 
     # ---- deployments
 
-    def release(self, notes: str, sql: str) -> Made:
+    def release(self, notes: str, sql: str) -> Candidate:
         """One commit more, on a branch of its own, with one migration more."""
         number = next(self.numbers)
         version = next_version(self.sandbox, least=number)
@@ -182,9 +163,11 @@ class Field:
         message = f"Release {version}: {notes}"
         commit = origin.branch_off(self.sandbox.origin, self.branch, own, message, files)
         self.branch = own
-        return Made(version, commit, file, environments.served_version(self.sandbox.staging) or "")
+        return Candidate(
+            version, commit, file, environments.served_version(self.sandbox.staging) or ""
+        )
 
-    def deploy(self, made: Made) -> "RunView":
+    def deploy(self, made: Candidate) -> "RunView":
         """Start the deployment of the newest release."""
         request = {"version": made.version, "ref": self.branch, "started_by": "chaos"}
         return start("deploy", request, made.version)
@@ -236,7 +219,7 @@ class Field:
             seconds=prefect.START_TIMEOUT,
             hint=f"read {self.sandbox.logs}",
         )
-        world, version = self.world, subject.version
+        world, made = self.world, subject.candidate
         with suppress(NotReady):  # what is still under way then is counted
             wait_until(
                 lambda: not world.unfinished(),
@@ -244,12 +227,12 @@ class Field:
                 seconds=AFTERWARDS,
                 hint="",
             )
-        tag = self.sandbox.origin / "refs/tags" / version
+        tag = self.sandbox.origin / "refs/tags" / made.version
         after = [sample for sample in report.samples if over and sample.sent_at > over]
         ours = f"{FIRST_FILE:04d}"
         return Seen(
-            version=version,
-            before=subject.before,
+            version=made.version,
+            before=made.before,
             came=came,
             ending=world.ending(subject.run_id),
             state=world.state(subject.run_id),
@@ -263,8 +246,8 @@ class Field:
             containers=witness.instances(self.sandbox.staging),
             pinned=self.pinned(),
             waiting=world.unfinished(),
-            tag=origin.revision(self.sandbox.origin, version) if tag.exists() else "",
-            commit=subject.commit,
+            tag=origin.revision(self.sandbox.origin, made.version) if tag.exists() else "",
+            commit=made.commit,
             applied=dict(world.ask("SELECT file, count(*) FROM chaos_effects GROUP BY file")),
             recorded=[file for file in world.recorded_files() if file > ours],
             invalid_indexes=world.ask("SELECT count(*) FROM pg_index WHERE NOT indisvalid")[0][0],

@@ -38,15 +38,22 @@ _IN_HAND = (EventKind.RESUMED, EventKind.LOCK_TAKEN_OVER, EventKind.DEPLOYMENT_E
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A release of our own, and what served when it was made."""
+
+    version: str
+    commit: str
+    file: str  # the version of its migration
+    before: str
+
+
+@dataclass(frozen=True)
 class Subject:
     """One run that is to be hit, and how its environment was before."""
 
     run_id: str
     label: str
-    version: str  # the release that is deployed, or that a rollback leaves
-    commit: str
-    file: str  # the version of its migration
-    before: str  # what served before, and after a rollback serves again
+    candidate: Candidate  # what is deployed, or what a rollback leaves
     pinned: str
     instances: frozenset[str]  # the service's containers
     since: float = field(default_factory=time.time)
@@ -81,9 +88,9 @@ class World:
         ledger: "psycopg.Connection[Any]",
     ) -> Callable[[], bool]:
         """What tells that the moment has come: the ledger, the world, or a user."""
-        run_id, staging = subject.run_id, self.sandbox.staging
-        tag = self.sandbox.origin / "refs/tags" / subject.version
-        image = f"http://{self.sandbox.registry}/v2/{IMAGE_NAME}/manifests/{subject.version}"
+        run_id, staging, candidate = subject.run_id, self.sandbox.staging, subject.candidate
+        tag = self.sandbox.origin / "refs/tags" / candidate.version
+        image = f"http://{self.sandbox.registry}/v2/{IMAGE_NAME}/manifests/{candidate.version}"
         others: dict[Moment, Callable[[], bool]] = {
             Moment.WATCH: lambda: _recorded(ledger, run_id, EventKind.STEP_BEGUN, Step.POST),
             Moment.WATCHED: lambda: _recorded(ledger, run_id, EventKind.STEP_DONE, Step.POST),
@@ -93,11 +100,11 @@ class World:
             Moment.TAG: tag.exists,
             Moment.IMAGE: lambda: httpx.head(image, headers=_ANY_IMAGE).status_code == 200,
             Moment.MIGRATING: self._migrating,
-            Moment.MIGRATED: lambda: subject.file in self.recorded_files(),
+            Moment.MIGRATED: lambda: candidate.file in self.recorded_files(),
             Moment.STARTED: lambda: not set(self.instances()) <= subject.instances,
             Moment.RESTARTED: lambda: not set(self.instances()) <= subject.instances,
-            Moment.ADMITTED: lambda: users.first(subject.version, subject.since) is not None,
-            Moment.RESTORED: lambda: users.first(subject.before, subject.since) is not None,
+            Moment.ADMITTED: lambda: users.first(candidate.version, subject.since) is not None,
+            Moment.RESTORED: lambda: users.first(candidate.before, subject.since) is not None,
             Moment.PINNED: lambda: witness.pinned(staging) != subject.pinned,
             Moment.STOPPED: lambda: any(
                 self.instances().get(one) == "exited" for one in subject.instances

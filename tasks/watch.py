@@ -128,7 +128,7 @@ def _publish(report: WatchReport, key: str) -> None:
 
 
 def _add_picture(artifact: UUID, report: WatchReport, chart: Chart) -> None:
-    """The plots, or why there are none: the report goes on without."""
+    """Add the plots to the report that is shown, or why there are none."""
     try:
         picture = picture_of(chart, _DRAWN_WITHIN)
     except DeployError as error:
