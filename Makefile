@@ -55,7 +55,7 @@ trials: setup ## releases, good and bad, under load, each N times: TRIALS=1 ONLY
 	$(PYTHON) -m sandbox trials --rounds $(TRIALS) --only "$(ONLY)"
 
 ROUNDS ?= 1
-chaos: setup ## break something at each moment of a deployment: ROUNDS=3 ONLY=kill-run@build ADD=yes
+chaos: setup ## break something at each moment of a deployment: ROUNDS=3 ONLY='engine@*' ADD=yes
 	$(PYTHON) -m sandbox chaos --rounds $(ROUNDS) --only "$(ONLY)" $(if $(ADD),--add)
 
 docs: setup ## the pages of settings and of the lint's rules, from the code

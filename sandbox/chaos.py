@@ -18,19 +18,15 @@ import httpx
 import psycopg
 
 from sandbox import environments, faults, origin, prefect, runs, stack, witness
-from sandbox.chaos_table import (
-    CELLS,
-    HEAD,
-    RATE,
+from sandbox.chaos_cells import (
+    EVERY_CELL,
     REFUSED,
     Cell,
     Fault,
-    Result,
-    Seen,
     chosen,
     in_order_of_play,
-    rows,
 )
+from sandbox.chaos_table import HEAD, RATE, Result, Seen, rows, rows_of
 from sandbox.commands import run, wait_until
 from sandbox.errors import NotReady, SandboxError
 from sandbox.layout import CHECKOUT, Sandbox
@@ -305,5 +301,5 @@ class Field:
 def show(done: Sequence[Result]) -> None:
     """Print the table of these cells."""
     there = {result.cell for result in done}
-    runs.show(HEAD, rows(done, [cell for cell in CELLS if cell.name in there]))
+    runs.show(HEAD, rows_of([cell for cell in EVERY_CELL if cell.name in there], done))
     runs.say_wrongs([(result.cell, result.wrongs) for result in done])

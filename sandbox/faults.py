@@ -13,7 +13,7 @@ import psycopg
 
 from blocks.processes import processes_of
 from sandbox import engine, prefect, registry
-from sandbox.chaos_table import Fault
+from sandbox.chaos_cells import Fault
 from sandbox.commands import run, succeeds
 from sandbox.errors import SandboxError
 from sandbox.layout import NAME, Sandbox

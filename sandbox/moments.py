@@ -14,7 +14,7 @@ import psycopg
 from release.ledger import EventKind
 from release.model import Step
 from sandbox import witness
-from sandbox.chaos_table import Moment
+from sandbox.chaos_cells import Moment
 from sandbox.layout import IMAGE_NAME, Sandbox
 from sandbox.runs import AT
 from sandbox.witness import Lookout

@@ -6,18 +6,17 @@ from typing import Any
 
 import pytest
 
-from sandbox.chaos_table import (
+from sandbox.chaos_cells import (
     CELLS,
+    EVERY_CELL,
+    FURTHER,
     Cell,
     Fault,
     Moment,
-    Result,
-    Seen,
     chosen,
     in_order_of_play,
-    rows,
-    wrongs,
 )
+from sandbox.chaos_table import Result, Seen, rows, wrongs
 from sandbox.errors import SandboxError
 
 IMAGE = "registry/api@sha256:1"
@@ -53,7 +52,7 @@ def ideal(cell: Cell, ending: str | None = None) -> Seen:
     )
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+@pytest.mark.parametrize("cell", EVERY_CELL, ids=lambda cell: cell.name)
 def test_each_allowed_ending_is_right(cell: Cell) -> None:
     for ending in cell.endings:
         assert wrongs(cell, ideal(cell, ending)) == ()
@@ -116,11 +115,38 @@ def test_every_fault_is_played() -> None:
 
 
 def test_names_are_the_cells_own_and_choose_them() -> None:
-    assert len({cell.name for cell in CELLS}) == len(CELLS)
+    assert len({cell.name for cell in EVERY_CELL}) == len(EVERY_CELL)
     assert chosen("kill-run@build, cancel@migrating") == tuple(
         next(c for c in CELLS if c.name == name) for name in ("kill-run@build", "cancel@migrating")
     )
     assert chosen("") == CELLS
+
+
+OUTAGES = (
+    *(Fault.DATABASE, Fault.LOCKED_DATABASE, Fault.KILL_SERVER, Fault.REGISTRY, Fault.ORIGIN),
+    *(Fault.ENGINE, Fault.PROXY, Fault.DISK, Fault.DNS, Fault.HANG),
+)
+
+
+@pytest.mark.parametrize("fault", OUTAGES)
+def test_each_outage_can_be_played_at_each_moment_of_a_deployment(fault: Fault) -> None:
+    """Before, while and after each step; what is not in the hour's matrix is further."""
+    of_a_deployment = {c.moment for c in CELLS if c.fault is Fault.KILL_RUN} - {Moment.WRITTEN}
+
+    played = [c for c in EVERY_CELL if c.fault is fault and not c.is_rollback]
+
+    assert {cell.moment for cell in played} == of_a_deployment
+
+
+def test_wildcards_choose_every_cell_that_they_fit_and_none_twice() -> None:
+    everywhere = chosen("engine@*,engine@watch")
+
+    assert everywhere == tuple(c for c in EVERY_CELL if c.fault is Fault.ENGINE)
+    assert set(everywhere) - set(CELLS)
+
+
+def test_further_chooses_all_that_the_matrix_leaves_out() -> None:
+    assert chosen("further") == FURTHER
 
 
 def test_a_rollback_is_hit_right_after_a_release_was_deployed() -> None:
@@ -135,7 +161,9 @@ def test_a_rollback_is_hit_right_after_a_release_was_deployed() -> None:
 
 
 def test_a_name_that_there_is_not_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(SandboxError, match=r"there is no 'kill-run@lunch'; there are: kill-run@p"):
+    with pytest.raises(
+        SandboxError, match=r"there is no 'kill-run@lunch'; there are: further, kill-run@p"
+    ):
         chosen("kill-run@lunch")
 
 
@@ -150,6 +178,12 @@ def test_the_table_has_a_row_for_each_cell_and_says_which_were_not_run() -> None
     )
     assert table[WATCH.fault.value, WATCH.moment.value][0] == "not run"
     assert Result.from_json({**vars_of(result)}) == result
+
+
+def test_a_further_cell_has_a_row_once_it_was_played() -> None:
+    result = Result.of(FURTHER[0], ideal(FURTHER[0]))
+
+    assert rows([result])[-1][:3] == (FURTHER[0].fault.value, FURTHER[0].moment.value, "1 of 1")
 
 
 def vars_of(result: Result) -> dict[str, Any]:
