@@ -221,7 +221,9 @@ class _Gate:
         )
         where = self.run.environment
         artifact = record(where, self.items, evidence, signatures, self.quorum)
-        show_checklist(where, artifact, key=round.key)
+        show_checklist(
+            where, artifact, key=round.key, return_state=True
+        )  # a report decides nothing
         return round, fallen
 
     def ask(self, round: GateRound, *, first: bool, note: str) -> Judged:
@@ -284,7 +286,7 @@ def _by_evidence(
         key=key,
     )
     artifact = record(run.environment, items, evidence, signatures, Quorum())
-    show_checklist(run.environment, artifact, key=key)
+    show_checklist(run.environment, artifact, key=key, return_state=True)
     refuse_rejected(signatures)
     return signatures
 

@@ -13,7 +13,7 @@ from release.model import Release
 from release.notice import run_ended
 from release.outcome import Ending, Report, log_notes, what_is_gone, what_to_do
 from release.steps import approvals, step_lines
-from tasks.deployment_log import say_ending, write_ending
+from tasks.deployment_log import catch_up, say_ending, write_ending
 from tasks.environment import release_environment
 from tasks.notification import notify, page_of
 from tasks.serving import what_serves
@@ -45,7 +45,7 @@ def close(
 
     After a failed rollback the lock stays, until a person has looked: `ignition unlock`.
     """
-    serves = what_serves(run.target)
+    serves, held = what_serves(run.target), run.may_hold()
     gone = what_is_gone(ending, run.environment, release.version if release else "", serves)
     hint = hint or gone
     events = run.target.ledger.run_events(run.id)
@@ -76,6 +76,8 @@ def close(
         release_environment(run.target, run.id, run.label, return_state=True)
     _tell(run, ending, report, release, page=bool(gone))
     say_ending(report)
+    if not run.target.ledger.flush() and held:  # nobody else can have it until the ledger has this
+        catch_up(run.target, run.label, return_state=True)
     glue = "\n" if "\n" in sentence else "; "  # below the log lines that a sentence may end with
     return state(ending, f"{sentence}{glue}{run.environment} serves {serves}", hint)
 

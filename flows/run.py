@@ -78,6 +78,16 @@ class Run:
         """The runbook's headings that this run reached."""
         return tuple(Step(step) for step in self.target.ledger.steps_begun(self.id))
 
+    def may_hold(self) -> bool:
+        """Whether the run got as far as to hold its environment: each step but the plan needs it.
+
+        True where nobody knows. To be asked before the ending: it takes the worker's note away.
+        """
+        try:
+            return any(step is not Step.PLAN for step in self.steps_begun())
+        except DeployError:
+            return True
+
     def alive(self) -> AbstractContextManager[None]:
         """Give signs of life: for as long as the run may hold the environment."""
         return alive(self.target.ledger, self.environment, self.id)

@@ -7,6 +7,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from blocks.target import Target
+from release.errors import Unreachable
 from release.ledger import EventKind, deployment_log
 from release.outcome import Report, last_line
 from tasks.step import step
@@ -36,6 +37,29 @@ def write_ending(target: Target, run_id: str, report: Report, payload: dict[str,
         markdown=deployment_log(target.ledger.log()),
         description=f"as of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
+
+
+_PATIENCE = (1, 3, 10, 20)  # seconds between tries: a database that restarts
+
+
+@step(
+    "Catch up with the ledger",
+    timeout=timedelta(seconds=30),
+    retries=len(_PATIENCE),
+    retry_delay=_PATIENCE,
+)
+def catch_up(target: Target, run: str) -> None:
+    """Write what the ledger could not take when the run ended: its ending, and its lock given back.
+
+    Raises Unreachable where it still cannot: the next run on this worker that needs it does.
+    """
+    if not target.ledger.flush():
+        raise Unreachable(
+            f"the ledger does not answer: the ending of {run} is kept on the worker, and "
+            f"{target.environment} stays held until the ledger has it",
+            "ignition doctor",
+        )
+    get_run_logger().info("[%s] the ledger has what was kept for it", run)
 
 
 def say_ending(report: Report) -> None:

@@ -210,7 +210,15 @@ def stop_baseline(
     return tuple(instance.id for instance in others)
 
 
-@step("Remove baseline", timeout=timedelta(minutes=5), retries=1)
+_PATIENCE = (1, 3, 10, 20, 30)  # seconds between tries: an engine that restarts, and nobody waits
+
+
+@step(
+    "Remove baseline",
+    timeout=timedelta(minutes=5),
+    retries=len(_PATIENCE),
+    retry_delay=_PATIENCE,
+)
 def remove_baseline(
     target: RolloutTarget,
     new: Sequence[Instance],

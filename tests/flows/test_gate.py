@@ -64,6 +64,22 @@ def test_two_people_sign_one_by_one_and_nothing_is_done_twice(new_gate: MakeGate
     assert len(gate.events(EventKind.ITEM_SIGNED)) == 3
 
 
+def test_a_checklist_that_prefect_cannot_keep_as_a_page_keeps_nobody_from_signing(
+    new_gate: MakeGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its database may be away just then: the form shows the same, and the ledger has it."""
+
+    def refuse(**given: object) -> None:
+        raise RuntimeError("500 Internal Server Error")
+
+    monkeypatch.setattr("tasks.checklist.create_markdown_artifact", refuse)
+    gate = new_gate()
+
+    assert gate.start().name == "Suspended"
+    assert gate.answer(comment="go").is_completed()
+    assert gate.signed() == {item.id: ["Ann"] for item in ITEMS}
+
+
 def test_a_rejection_ends_the_run_with_its_item_and_its_reason_and_needs_no_code(
     new_gate: MakeGate,
 ) -> None:

@@ -2,13 +2,16 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 
@@ -16,11 +19,13 @@ from blocks.approvers import Approvers
 from blocks.ledger import Ledger
 from flows.deploy import finish
 from release.conformance import conforming
+from release.errors import Unreachable
 from release.ledger import EventKind
 from release.model import Baseline, Probe, Release, ReleaseKind
 from release.plan import Plan
 from release.request import DeployRequest
 from release.rules import GateRules, RolloutRules
+from sandbox.commands import wait_until
 from tests.fakes.orchestrator import FakeOrchestrator
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.gates]
@@ -75,6 +80,7 @@ def run(dsn: str, tmp_path: Path, httpserver: HTTPServer) -> Any:
         ),
         approvers=approvers,
         confirm_hold=lambda: None,
+        may_hold=lambda: True,
         target=SimpleNamespace(
             environment="production",
             url="http://api",
@@ -134,3 +140,68 @@ def test_a_release_that_dies_right_after_its_watch_pages_somebody_who_is_told_wh
     told = {request.path: request.json or {} for request, _ in httpserver.log}
     assert told.keys() == {"/team", "/pager"}
     assert "ignition p0 production" in told["/pager"]["body"]
+
+
+def after_its_watch(run: Any) -> Any:
+    """What the run ends as, where nothing more is asked of people."""
+    run.runbook = conforming((ROOT / "RUNBOOK.md").read_text(encoding="utf-8"))
+    endings: list[Any] = []
+
+    @flow(name="deploy")
+    def after_the_watch() -> None:
+        watched: Any = SimpleNamespace(notes=())
+        endings.append(finish(run, DeployRequest(version="v1.1.0"), PLAN, RELEASE, (), watched))
+
+    after_the_watch(return_state=True)
+    return endings[0]
+
+
+def test_an_engine_that_is_away_after_the_watch_is_waited_for_and_the_release_stays(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """v1.1.0 serves afterwards, as a deployment that is done."""
+    tries: list[object] = []
+
+    def remove(self: FakeOrchestrator, ids: object) -> None:
+        tries.append(ids)
+        if len(tries) < 3:
+            raise Unreachable("container engine does not answer", "docker info")
+
+    monkeypatch.setattr(FakeOrchestrator, "remove", remove)
+
+    assert after_its_watch(run).name == "Deployed"
+    assert len(tries) == 3
+
+
+def test_an_ending_that_the_ledger_could_not_take_is_there_before_the_run_is_over(
+    run: Any, dsn: str, postgres: str, tmp_path: Path
+) -> None:
+    """v1.1.0 serves afterwards, and the environment is free."""
+    ledger, name = run.target.ledger, conninfo_to_dict(dsn)["dbname"]
+    ledger.acquire("production", run.id, "Ada", "")
+
+    def come_back() -> None:
+        wait_until(
+            lambda: any(
+                "lock_released" in kept.read_text()
+                for kept in (tmp_path / "spool").rglob("*")
+                if kept.is_file()
+            ),
+            what="the release of the lock in the spool",
+            seconds=60,
+            hint="",
+        )
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+    returning = Thread(target=come_back)
+    returning.start()
+    ending = after_its_watch(run)
+    returning.join()
+
+    assert ending.name == "Deployed"
+    assert ledger.holder("production") is None
+    (ended,) = ledger.events(run_id=run.id, kinds=[EventKind.DEPLOYMENT_ENDED])
+    assert ended.payload["ending"] == "Deployed"
