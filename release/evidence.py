@@ -279,8 +279,9 @@ def judge_rollback_plan(
 def say_rehearsal(environment: str, took: timedelta | None, age: timedelta) -> str:
     """When a rollback was last done, and how long it took, in a sentence."""
     seconds = f" in {say_duration(took)}" if took is not None else ""
-    days = f"{age.days} d" if age.days else say_duration(timedelta(minutes=age.seconds // 60))
-    return f"last rolled back {days} ago on {environment}{seconds}"
+    exactly = max(1, age.seconds if age.seconds < 60 else age.seconds // 60 * 60)  # seconds
+    since = f"{age.days} d" if age.days else say_duration(timedelta(seconds=exactly))
+    return f"last rolled back {since} ago on {environment}{seconds}"
 
 
 def judge_message(message: Message | None, source: str) -> Finding:

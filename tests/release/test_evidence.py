@@ -279,6 +279,8 @@ def test_a_rollback_plan_needs_a_baseline_that_can_come_back(
     [
         (timedelta(seconds=9), timedelta(days=3, hours=2), "3 d ago on staging in 9 s"),
         (None, timedelta(minutes=90, seconds=20), "1 h 30 min ago on staging"),
+        (None, timedelta(seconds=41.7), "41 s ago on staging"),
+        (None, timedelta(seconds=0.2), "1 s ago on staging"),
     ],
 )
 def test_a_rehearsal_says_when_it_was_and_how_long_it_took(
