@@ -221,9 +221,8 @@ class _Gate:
         )
         where = self.run.environment
         artifact = record(where, self.items, evidence, signatures, self.quorum)
-        show_checklist(
-            where, artifact, key=round.key, return_state=True
-        )  # a report decides nothing
+        # A page that cannot be kept decides nothing: the form shows the same.
+        show_checklist(where, artifact, key=round.key, return_state=True)
         return round, fallen
 
     def ask(self, round: GateRound, *, first: bool, note: str) -> Judged:

@@ -78,6 +78,7 @@ def close(
     say_ending(report)
     if not run.target.ledger.flush() and held:  # nobody else can have it until the ledger has this
         catch_up(run.target, run.label, return_state=True)
+        say_ending(report)  # the last line of the log, after those of the tries
     glue = "\n" if "\n" in sentence else "; "  # below the log lines that a sentence may end with
     return state(ending, f"{sentence}{glue}{run.environment} serves {serves}", hint)
 

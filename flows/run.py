@@ -20,6 +20,7 @@ from release.ledger import EventKind
 from release.model import Step
 from release.request import checked_name, name_of, refuse_own_variables
 from release.runbook import Runbook
+from release.steps import needs_environment
 from settings import EnvironmentSettings, Settings, load_settings
 from tasks.alive import alive
 
@@ -79,12 +80,13 @@ class Run:
         return tuple(Step(step) for step in self.target.ledger.steps_begun(self.id))
 
     def may_hold(self) -> bool:
-        """Whether the run got as far as to hold its environment: each step but the plan needs it.
+        """Whether the run got as far as to hold its environment; True where nobody knows.
 
-        True where nobody knows. To be asked before the ending: it takes the worker's note away.
+        To be asked before the ending is recorded, which takes the worker's note of its steps away.
+        Never raises.
         """
         try:
-            return any(step is not Step.PLAN for step in self.steps_begun())
+            return needs_environment(self.steps_begun())
         except DeployError:
             return True
 

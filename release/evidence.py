@@ -277,10 +277,13 @@ def judge_rollback_plan(
 
 
 def say_rehearsal(environment: str, took: timedelta | None, age: timedelta) -> str:
-    """When a rollback was last done, and how long it took, in a sentence."""
+    """When a rollback was last done, and how long it took, in a sentence.
+
+    Its age in days; below one in whole minutes; below one in seconds, at least 1 s.
+    """
     seconds = f" in {say_duration(took)}" if took is not None else ""
-    exactly = max(1, age.seconds if age.seconds < 60 else age.seconds // 60 * 60)  # seconds
-    since = f"{age.days} d" if age.days else say_duration(timedelta(seconds=exactly))
+    whole = max(1, age.seconds if age.seconds < 60 else age.seconds // 60 * 60)
+    since = f"{age.days} d" if age.days else say_duration(timedelta(seconds=whole))
     return f"last rolled back {since} ago on {environment}{seconds}"
 
 

@@ -33,3 +33,11 @@ def approvals(events: Sequence[Event]) -> tuple[tuple[str, str, str], ...]:
         for event in events
         if event.kind == EventKind.ITEM_SIGNED
     )
+
+
+def needs_environment(begun: Sequence[Step]) -> bool:
+    """Whether a run that began these steps got as far as to hold its environment.
+
+    The lock is taken in the plan, and no later step begins without it.
+    """
+    return any(step is not Step.PLAN for step in begun)

@@ -18,14 +18,7 @@ import httpx
 import psycopg
 
 from sandbox import environments, faults, origin, prefect, runs, stack, witness
-from sandbox.chaos_cells import (
-    EVERY_CELL,
-    REFUSED,
-    Cell,
-    Fault,
-    chosen,
-    in_order_of_play,
-)
+from sandbox.chaos_cells import EVERY_CELL, REFUSED, Cell, Fault, chosen, in_order_of_play
 from sandbox.chaos_table import HEAD, RATE, Result, Seen, rows, rows_of
 from sandbox.commands import run, wait_until
 from sandbox.errors import NotReady, SandboxError

@@ -39,15 +39,7 @@ def write_ending(target: Target, run_id: str, report: Report, payload: dict[str,
     )
 
 
-_PATIENCE = (1, 3, 10, 20)  # seconds between tries: a database that restarts
-
-
-@step(
-    "Catch up with the ledger",
-    timeout=timedelta(seconds=30),
-    retries=len(_PATIENCE),
-    retry_delay=_PATIENCE,
-)
+@step("Catch up with the ledger", timeout=timedelta(seconds=30), retries=4)
 def catch_up(target: Target, run: str) -> None:
     """Write what the ledger could not take when the run ended: its ending, and its lock given back.
 
@@ -56,7 +48,7 @@ def catch_up(target: Target, run: str) -> None:
     if not target.ledger.flush():
         raise Unreachable(
             f"the ledger does not answer: the ending of {run} is kept on the worker, and "
-            f"{target.environment} stays held until the ledger has it",
+            f"{target.environment} is held at least until the ledger has it",
             "ignition doctor",
         )
     get_run_logger().info("[%s] the ledger has what was kept for it", run)

@@ -11,15 +11,10 @@ from release.errors import DeployError
 from release.ledger import Event
 from tasks.step import step
 
-_PATIENCE = (1, 3, 10, 20, 30, 30, 60, 60)  # seconds between tries: a database that restarts
+_TRIES_MORE = 8  # over some minutes: a database that restarts
 
 
-@step(
-    "Read what the run did",
-    timeout=timedelta(minutes=1),
-    retries=len(_PATIENCE),
-    retry_delay=_PATIENCE,
-)
+@step("Read what the run did", timeout=timedelta(minutes=1), retries=_TRIES_MORE)
 def read_events(target: Target, run_id: str, run: str) -> list[Event]:
     """All events of a run; what the worker keeps is written first.
 
@@ -54,12 +49,7 @@ def clear_away(target: Target, run: str) -> int:
     return removed
 
 
-@step(
-    "Take the environment over",
-    timeout=timedelta(minutes=1),
-    retries=len(_PATIENCE),
-    retry_delay=_PATIENCE,
-)
+@step("Take the environment over", timeout=timedelta(minutes=1), retries=_TRIES_MORE)
 def take_over(target: Target, from_runs: Sequence[str], by: str, reason: str, run: str) -> None:
     """Take the lock from a run that has ended. Raises EnvironmentLocked where another holds it."""
     target.ledger.take_over(target.environment, from_runs, by, "recover", reason)

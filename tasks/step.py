@@ -16,6 +16,7 @@ from prefect.context import TaskRunContext
 
 from release.errors import DeployError
 
+_PATIENCE = (1, 3, 10, 20, 30, 30, 60, 60)  # seconds between tries
 _JITTER = 0.3  # of a pause between tries: runs that were cut off together do not come back so
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,7 +27,6 @@ def step(
     *,
     timeout: timedelta,
     retries: int = 0,
-    retry_delay: tuple[float, ...] = (1, 3, 10),
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a function a step called ``name`` in the UI.
 
@@ -41,7 +41,7 @@ def step(
         cache_key_fn=_once_per_run,
         timeout_seconds=timeout.total_seconds(),
         retries=retries,
-        retry_delay_seconds=list(retry_delay[:retries]),
+        retry_delay_seconds=list(_PATIENCE[:retries]),
         retry_jitter_factor=_JITTER,
         retry_condition_fn=_worth_repeating,
     )

@@ -116,32 +116,6 @@ def test_a_gate_after_the_watch_tells_people_and_its_release_stays(
     assert [event.payload["failed"] for event in told] == [[], []]
 
 
-def test_a_release_that_dies_right_after_its_watch_pages_somebody_who_is_told_what_to_type(
-    run: Any, httpserver: HTTPServer
-) -> None:
-    """The deployment's watch is over, the scheduled one has not begun."""
-    run.runbook = conforming((ROOT / "RUNBOOK.md").read_text(encoding="utf-8"))
-    refused = Probe(AT, 0, timedelta(), "connection refused")
-    run.target.service = SimpleNamespace(version=lambda: ("", refused))
-    endings: list[Any] = []
-
-    @flow(name="deploy")
-    def after_the_watch() -> None:
-        watched: Any = SimpleNamespace(notes=())
-        endings.append(finish(run, DeployRequest(version="v1.1.0"), PLAN, RELEASE, (), watched))
-
-    after_the_watch(return_state=True)
-
-    (ending,) = endings
-    assert ending.name == "Deployed"
-    serves = "production serves no version that can be seen from here (connection refused"
-    assert serves in ending.message
-    assert "ignition p0 production" in ending.message
-    told = {request.path: request.json or {} for request, _ in httpserver.log}
-    assert told.keys() == {"/team", "/pager"}
-    assert "ignition p0 production" in told["/pager"]["body"]
-
-
 def after_its_watch(run: Any) -> Any:
     """What the run ends as, where nothing more is asked of people."""
     run.runbook = conforming((ROOT / "RUNBOOK.md").read_text(encoding="utf-8"))
@@ -154,6 +128,24 @@ def after_its_watch(run: Any) -> Any:
 
     after_the_watch(return_state=True)
     return endings[0]
+
+
+def test_a_release_that_dies_right_after_its_watch_pages_somebody_who_is_told_what_to_type(
+    run: Any, httpserver: HTTPServer
+) -> None:
+    """The deployment's watch is over, the scheduled one has not begun."""
+    refused = Probe(AT, 0, timedelta(), "connection refused")
+    run.target.service = SimpleNamespace(version=lambda: ("", refused))
+
+    ending = after_its_watch(run)
+
+    assert ending.name == "Deployed"
+    serves = "production serves no version that can be seen from here (connection refused"
+    assert serves in ending.message
+    assert "ignition p0 production" in ending.message
+    told = {request.path: request.json or {} for request, _ in httpserver.log}
+    assert told.keys() == {"/team", "/pager"}
+    assert "ignition p0 production" in told["/pager"]["body"]
 
 
 def test_an_engine_that_is_away_after_the_watch_is_waited_for_and_the_release_stays(
@@ -174,9 +166,9 @@ def test_an_engine_that_is_away_after_the_watch_is_waited_for_and_the_release_st
 
 
 def test_an_ending_that_the_ledger_could_not_take_is_there_before_the_run_is_over(
-    run: Any, dsn: str, postgres: str, tmp_path: Path
+    run: Any, dsn: str, postgres: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """v1.1.0 serves afterwards, and the environment is free."""
+    """v1.1.0 serves afterwards, which is the run's last line, and the environment is free."""
     ledger, name = run.target.ledger, conninfo_to_dict(dsn)["dbname"]
     ledger.acquire("production", run.id, "Ada", "")
 
@@ -205,3 +197,5 @@ def test_an_ending_that_the_ledger_could_not_take_is_there_before_the_run_is_ove
     assert ledger.holder("production") is None
     (ended,) = ledger.events(run_id=run.id, kinds=[EventKind.DEPLOYMENT_ENDED])
     assert ended.payload["ending"] == "Deployed"
+    said = [record.getMessage() for record in caplog.records if run.label in record.getMessage()]
+    assert "production serves v1.1.0" in said[-1]

@@ -6,7 +6,7 @@ from typing import Any
 from release.ledger import Event, EventKind
 from release.model import Step
 from release.outcome import StepLine
-from release.steps import approvals, step_lines
+from release.steps import approvals, needs_environment, step_lines
 
 BEGIN = datetime(2026, 11, 3, 14, 0, tzinfo=UTC)
 
@@ -56,3 +56,10 @@ def test_signatures_say_who_signed_what() -> None:
     ]
 
     assert approvals(events) == (("tests", "Ada", "green since noon"), ("on-call", "Ben", ""))
+
+
+def test_each_step_but_the_plan_needs_the_environment() -> None:
+    assert not needs_environment([])
+    assert not needs_environment([Step.PLAN])
+    for step in set(Step) - {Step.PLAN}:
+        assert needs_environment([Step.PLAN, step])

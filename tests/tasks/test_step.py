@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.exceptions import PrefectException
 
 from tasks.baseline import record_baseline
+from tasks.deployment_log import catch_up
 from tasks.hand_over import look_for_holder
 from tasks.image import build_image
 from tasks.migration import apply_migrations, plan_schema
@@ -15,7 +16,7 @@ from tasks.nightly import reason_to_skip
 from tasks.plan import make_plan, resolve_release
 from tasks.release import prepare_release
 from tasks.restore import find_baseline
-from tasks.rollout import publish_evidence, pull_image
+from tasks.rollout import publish_evidence, pull_image, remove_baseline
 from tasks.step import put_off, putting_off
 from tasks.systems import check_systems
 
@@ -25,7 +26,7 @@ from tasks.systems import check_systems
     [
         *(reason_to_skip, check_systems, resolve_release, record_baseline, plan_schema, make_plan),
         *(prepare_release, build_image, apply_migrations, pull_image),
-        *(look_for_holder, find_baseline),
+        *(look_for_holder, find_baseline, remove_baseline, catch_up),
     ],
     ids=lambda task: task.name,
 )
