@@ -1,7 +1,7 @@
 """The runbook, top to bottom. A change of the runbook is a change of this file."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from prefect import flow
@@ -148,6 +148,9 @@ def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:
     """Pre-Deployment Checklist: the run is suspended until every item is signed."""
     items = run.runbook.gates(Step.CHECKLIST)
     staging = load_target(run.rules.staging) if run.rules.staging else None
+    gate = run.rules.gate
+    # A person sees that a source is silent and decides; without one, silence ends the run.
+    patience = gate.evidence_patience if gate.approval == "evidence" else timedelta()
 
     def collect(round: int) -> tuple[Evidence, ...]:
         return collect_evidence(
@@ -157,12 +160,13 @@ def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:
             items,
             run.label,
             key=f"round-{round}",
-            valid_for=run.rules.gate.evidence_valid_for,
+            valid_for=gate.evidence_valid_for,
+            patience=patience,
         )
 
     with run.step(Step.CHECKLIST):
         tell = telling(run, plan)
-        sign_off(run, subject(plan, request), items, run.rules.gate, collect, tell)
+        sign_off(run, subject(plan, request), items, gate, collect, tell)
         run.confirm_hold()
 
 

@@ -125,6 +125,20 @@ def no_answer(why: str, source: str) -> Finding:
     return Finding(EvidenceVerdict.UNKNOWN, why, source)
 
 
+def undecided(findings: Mapping[str, Finding]) -> tuple[str, ...]:
+    """The items worth asking about again: their source exists and has said neither yes nor no.
+
+    None as soon as one has failed, for that decides.
+    """
+    if any(finding.verdict is EvidenceVerdict.FAILED for finding in findings.values()):
+        return ()
+    return tuple(
+        item
+        for item, finding in findings.items()
+        if finding.verdict is EvidenceVerdict.UNKNOWN and finding.source
+    )
+
+
 def judge_checks(checks: Sequence[CheckResult], source: str, link: str = "") -> Finding:
     """Every check of a commit has ended well. None at all is not health, and waiting is not done.
 

@@ -150,3 +150,9 @@ class GateRules(Rules):
     evidence_valid_for: Duration = Field(default=timedelta(minutes=15), gt=timedelta())
     """How old evidence may be before the gate calls it stale. It is collected again whenever the
     run resumes, however old it is."""
+
+    evidence_patience: Duration = Field(
+        default=timedelta(seconds=30), ge=timedelta(), le=timedelta(minutes=10)
+    )
+    """With `approval = "evidence"`: how long a source that does not answer, or whose checks are
+    still running, is asked again before its item is rejected. A person decides for themselves."""

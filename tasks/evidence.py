@@ -1,11 +1,11 @@
 """What speaks for the checklist's items, asked from the systems that know."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from queue import Empty, SimpleQueue
-from time import monotonic
 
 from prefect import get_run_logger
 
@@ -29,6 +29,7 @@ from release.evidence import (
     no_answer,
     nobody_to_ask,
     say_rehearsal,
+    undecided,
 )
 from release.ledger import EventKind
 from release.plan import Plan
@@ -42,8 +43,12 @@ WITHIN = timedelta(seconds=6)
 """How long all sources together may take; who is not done by then is unknown. The gate is open 10 s
 after it was reached, however many of them hang."""
 
+_ASKED_AGAIN = timedelta(seconds=5)  # after a round in which a source did not decide
 
-@step("Collect evidence", timeout=timedelta(minutes=1))
+Question = Callable[[], Finding]
+
+
+@step("Collect evidence", timeout=timedelta(minutes=12))  # each round is bounded by itself
 def collect_evidence(
     target: Target,
     staging: Target | None,
@@ -53,39 +58,52 @@ def collect_evidence(
     *,
     key: str,
     valid_for: timedelta = timedelta(minutes=15),
+    patience: timedelta = timedelta(),
 ) -> tuple[Evidence, ...]:
     """Ask the source of each item that has one. ``key`` tells the rounds of a gate apart.
 
-    After ``valid_for`` a person is told that it is stale.
+    After ``valid_for`` a person is told that it is stale. For ``patience``, 10 minutes at most, a
+    source that has not decided is asked again.
     """
-    findings = ask_side_by_side(
-        {
-            item.id: partial(SOURCES[item.evidence], target, staging, plan, run)
-            for item in items
-            if item.evidence
-        },
-        WITHIN,
-    )
-    at = datetime.now(UTC)
-    for item, finding in findings.items():
-        get_run_logger().info("[%s] Checklist %s %s: %s", run, item, finding.verdict, finding.value)
-    return tuple(
-        Evidence(
-            item,
-            finding.verdict,
-            finding.value,
-            finding.source,
-            at,
-            finding.link,
-            at + valid_for,
-        )
-        for item, finding in findings.items()
-    )
+    questions: dict[str, Question] = {
+        item.id: partial(SOURCES[item.evidence], target, staging, plan, run)
+        for item in items
+        if item.evidence
+    }
+    found: dict[str, Evidence] = {}
+
+    def ask(names: Mapping[str, Question]) -> dict[str, Finding]:
+        answers = ask_side_by_side(names, WITHIN)
+        at = datetime.now(UTC)
+        for item, one in answers.items():
+            get_run_logger().info("[%s] Checklist %s %s: %s", run, item, one.verdict, one.value)
+            found[item] = Evidence(
+                item, one.verdict, one.value, one.source, at, one.link, at + valid_for
+            )
+        return answers
+
+    ask_until_decided(questions, ask, patience, _ASKED_AGAIN)
+    return tuple(found[item] for item in questions)
 
 
-def ask_side_by_side(
-    questions: Mapping[str, Callable[[], Finding]], within: timedelta
-) -> dict[str, Finding]:
+def ask_until_decided(
+    questions: Mapping[str, Question],
+    ask: Callable[[Mapping[str, Question]], Mapping[str, Finding]],
+    patience: timedelta,
+    pause: timedelta,
+) -> None:
+    """Ask everything once, and what is undecided again, ``pause`` after it, while it helps.
+
+    It helps until ``patience`` is over, or until something has failed.
+    """
+    end = time.monotonic() + patience.total_seconds()
+    findings = dict(ask(questions))
+    while (again := undecided(findings)) and time.monotonic() + pause.total_seconds() < end:
+        time.sleep(pause.total_seconds())  # the distance between two looks
+        findings |= ask({name: questions[name] for name in again})
+
+
+def ask_side_by_side(questions: Mapping[str, Question], within: timedelta) -> dict[str, Finding]:
     """Ask all questions at once and return the answers in the questions' order.
 
     One that fails or is not answered in time is unknown. Its thread is left behind, as a daemon:
@@ -95,10 +113,10 @@ def ask_side_by_side(
     for name, question in questions.items():
         threading.Thread(target=_ask, args=(name, question, answers), daemon=True).start()
     found: dict[str, Finding] = {}
-    end = monotonic() + within.total_seconds()
+    end = time.monotonic() + within.total_seconds()
     while len(found) < len(questions):
         try:
-            name, finding = answers.get(timeout=max(end - monotonic(), 0.001))
+            name, finding = answers.get(timeout=max(end - time.monotonic(), 0.001))
         except Empty:
             break
         found[name] = finding

@@ -25,6 +25,7 @@ from release.evidence import (
     no_answer,
     nobody_to_ask,
     say_rehearsal,
+    undecided,
 )
 from release.model import Baseline, ImageRef, Probe, Release
 from release.rehearsal import Rehearsal
@@ -325,3 +326,10 @@ def test_a_first_deployment_has_nothing_to_return_to_and_nobody_to_ask() -> None
 def test_no_source_and_no_answer_are_both_unknown_and_never_green() -> None:
     assert nobody_to_ask("none").verdict is EvidenceVerdict.UNKNOWN
     assert no_answer("late", "x").verdict is EvidenceVerdict.UNKNOWN
+
+
+def test_who_was_silent_is_asked_again_and_who_does_not_exist_is_not() -> None:
+    passed, failed = (Finding(EvidenceVerdict(said), said, "x") for said in ("passed", "failed"))
+    found = {"a": passed, "b": no_answer("late", "x"), "c": nobody_to_ask("none")}
+    assert undecided(found) == ("b",)
+    assert undecided({**found, "d": failed}) == ()

@@ -1,8 +1,9 @@
 """Evidence is asked side by side, and silence is never green."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +28,7 @@ from release.ledger import Event, EventKind, LogRow
 from release.migration import AppliedMigration, MigrationFile
 from release.migration_header import Header, Phase
 from release.model import Baseline, ImageRef, Probe, Release
-from tasks.evidence import SOURCES, ask_side_by_side
+from tasks.evidence import SOURCES, ask_side_by_side, ask_until_decided
 
 AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
 IMAGE = ImageRef("registry/api", "sha256:" + "9" * 64)
@@ -115,6 +116,51 @@ def test_a_source_that_is_not_there_is_unknown_and_asks_nobody(source: EvidenceS
     finding = ask(source, staging=None)
     assert (finding.verdict, finding.source) == (EvidenceVerdict.UNKNOWN, "")
     assert "configured" in finding.value
+
+
+NOW = timedelta()
+SILENT = no_answer("no answer within 6 s", "no answer")
+BAD = Finding(EvidenceVerdict.FAILED, "unit: failure", "checks")
+
+
+def rounds(answers: dict[str, list[Finding]], patience: timedelta) -> list[list[str]]:
+    """Who is asked in each round, where the sources give these answers one after the other."""
+    asked: list[list[str]] = []
+
+    def ask(questions: Mapping[str, Callable[[], Finding]]) -> dict[str, Finding]:
+        asked.append(list(questions))
+        return {name: question() for name, question in questions.items()}
+
+    left = {name: iter(said) for name, said in answers.items()}
+    questions = {name: partial(next, said) for name, said in left.items()}
+    ask_until_decided(questions, ask, patience, NOW)
+    return asked
+
+
+def test_only_a_source_that_was_silent_is_asked_again_until_it_has_decided() -> None:
+    answers = {"staging": [PASSED], "tests": [SILENT, SILENT, PASSED]}
+    assert rounds(answers, timedelta(minutes=1)) == [["staging", "tests"], ["tests"], ["tests"]]
+
+
+def test_where_a_person_decides_everything_is_asked_once() -> None:
+    assert rounds({"tests": [SILENT, PASSED]}, NOW) == [["tests"]]
+
+
+def test_what_has_failed_decides_however_silent_the_others_are() -> None:
+    answers = {"staging": [SILENT, PASSED], "tests": [BAD]}
+    assert rounds(answers, timedelta(minutes=1)) == [["staging", "tests"]]
+
+
+def test_a_source_that_stays_silent_is_asked_until_the_patience_is_over() -> None:
+    patience, pause = timedelta(seconds=0.2), timedelta(seconds=0.05)
+    asked: list[list[str]] = []
+
+    def ask(questions: Mapping[str, Callable[[], Finding]]) -> dict[str, Finding]:
+        asked.append(list(questions))
+        return {"tests": SILENT}
+
+    ask_until_decided({"tests": lambda: SILENT}, ask, patience, pause)
+    assert 1 < len(asked) <= 5
 
 
 @pytest.mark.parametrize(("status", "verdict"), [(200, "unknown"), (503, "failed"), (0, "failed")])
