@@ -2,16 +2,14 @@
 
 It lives in a PostgreSQL database of its own. Recording never fails a deployment: an event that
 cannot be written is kept in the worker's spool, in order, and written by the next call that
-reaches the ledger. Writing an event twice is the same as writing it once.
+reaches the ledger. Writing an event twice is the same as writing it once, so that two processes
+may empty the spool at the same time.
 """
 
-import fcntl
 import json
 import logging
-import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from blocks.database import Database, apply_folder, read_folder
 from blocks.part import Part
 from blocks.postgres import Connection, connected, open_connection, where
 from blocks.session_watch import Say
+from blocks.spool import Entry, Spool
 from release.errors import BadConfiguration, BadRequest, DeployError, EnvironmentLocked, Unreachable
 from release.ledger import (
     Break,
@@ -41,6 +40,7 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 _LOCK_TIMEOUT = timedelta(seconds=5)
 _STATEMENT_TIMEOUT = timedelta(seconds=10)
+_IDLE_TIMEOUT = timedelta(seconds=10)  # of a process that hangs in the middle of writing
 _SERVED = ("Deployed", "RollbackDone")  # endings after which the named release serves
 _LOCK_COLUMNS = (
     "environment, run_id, owner, reason, token, acquired_at, heartbeat_at,"
@@ -50,8 +50,6 @@ _EVENT_COLUMNS = "seq, at, environment, run_id, kind, step, payload, previous_ha
 _LOG_COLUMNS = (
     "date, version, deployer, notes, environment, ending, run_id, digest, revision, image"
 )
-
-Entry = dict[str, Any]  # an event before it has a number: a line of the spool
 
 _logger = logging.getLogger(__name__)
 
@@ -75,9 +73,7 @@ class Ledger(Part):
         Raises Unreachable, or BadConfiguration where the schema is missing or old.
         """
         try:
-            self.spool.mkdir(parents=True, exist_ok=True)
-            with self._spool_lock():
-                pass
+            self._spool.check()
         except OSError as error:
             raise BadConfiguration(
                 f"the ledger's spool {self.spool} cannot be written: {error.strerror}",
@@ -124,13 +120,10 @@ class Ledger(Part):
 
     def flush(self) -> bool:
         """Write what the spool keeps, in order; say whether it is empty now. Never raises."""
-        if not self._kept():
-            return True
         try:
-            with self._spool_lock():
-                return self._empty_spool()
+            return self._empty_spool()
         except OSError as error:
-            _logger.error("the ledger's spool %s cannot be read: %s", self.spool, error)
+            _logger.error("the ledger's spool %s cannot be emptied: %s", self.spool, error)
             return False
 
     def events(
@@ -184,7 +177,7 @@ class Ledger(Part):
         A rollback is planned from them, so it must not depend on the ledger: the worker keeps a
         note of its own until the run has ended. Raises Unreachable only where neither is there.
         """
-        noted = self._noted_steps(run_id)
+        noted = self._spool.noted_steps(run_id)
         kept = [
             e["step"] for e in self._kept() if (e["run_id"], e["kind"]) == (run_id, "step_begun")
         ]
@@ -246,10 +239,12 @@ class Ledger(Part):
 
         Never raises: with the ledger down, the release is kept in the spool like an event.
         """
+        token = ""
         try:
             held = self.holder(environment)
             if held is None or held.run_id != run_id:
                 return False
+            token = str(held.token)
         except DeployError as error:
             _logger.warning("%s is given back later: %s", environment, error.what)
         entry = {
@@ -258,7 +253,7 @@ class Ledger(Part):
             "run_id": _one_line(run_id),
             "kind": EventKind.LOCK_RELEASED.value,
             "step": "",
-            "key": "",  # the lock's token, once it is known
+            "key": token,  # "": it is not known, whichever the run has then
             "payload": write_payload({}),
         }
         return self._write_or_keep(entry)
@@ -381,96 +376,72 @@ class Ledger(Part):
     # --- connection and spool ---
 
     def _open(self) -> Connection:
-        return open_connection(self.dsn, "ignition-ledger", _LOCK_TIMEOUT, _STATEMENT_TIMEOUT)
+        return open_connection(
+            self.dsn, "ignition-ledger", _LOCK_TIMEOUT, _STATEMENT_TIMEOUT, _IDLE_TIMEOUT
+        )
 
     def _connect(self) -> AbstractContextManager[Connection]:
         return connected(self._open)
 
-    def _write_or_keep(self, entry: Entry) -> bool:
-        try:
-            with self._spool_lock():
-                self._note_step(entry)
-                with self._spool_file.open("a") as file:
-                    # The line end before it closes a line that a crash cut off.
-                    file.write("\n" + json.dumps(entry) + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                return self._empty_spool()
-        except OSError as error:  # bookkeeping fails no deployment; the log keeps what is lost
-            _logger.error("the ledger's spool %s cannot be written: %s", self.spool, error)
-            return self._write([entry]) == []
-
-    def _empty_spool(self) -> bool:
-        """Write the kept entries; keep those that could not be written. The caller has the lock."""
-        kept = self._kept()
-        left = self._write(kept)
-        if len(left) < len(kept):
-            replacement = self._spool_file.with_suffix(".new")
-            replacement.write_text("".join(json.dumps(entry) + "\n" for entry in left))
-            replacement.replace(self._spool_file)
-        return not left
-
-    def _write(self, entries: list[Entry]) -> list[Entry]:
-        """Write entries in order; return those that are left, because the ledger is away.
-
-        An entry that the ledger will never take is put aside, so that it holds up no other.
-        """
-        left = list(entries)
-        try:
-            with self._open() as connection:
-                while left:
-                    try:
-                        _write_entry(connection, left[0])
-                    except (errors.DataError, errors.IntegrityError) as error:
-                        self._put_aside(left[0], error)
-                    self._forget_steps(left.pop(0))
-        except (psycopg.Error, DeployError) as error:
-            reason = error.what if isinstance(error, DeployError) else type(error).__name__
-            _logger.warning("the ledger takes no events: %s; %s kept", reason, len(left))
-        return left
-
-    def _put_aside(self, entry: Entry, error: psycopg.Error) -> None:
-        _logger.error("the ledger refuses an event (%s): %s", error.sqlstate, entry)
-        with (self.spool / "refused.jsonl").open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-
     @property
-    def _spool_file(self) -> Path:
-        return self.spool / "events.jsonl"
-
-    @contextmanager
-    def _spool_lock(self) -> Iterator[None]:
-        """One process at a time appends to the spool or empties it."""
-        self.spool.mkdir(parents=True, exist_ok=True)
-        with (self.spool / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def _spool(self) -> Spool:
+        return Spool(self.spool)
 
     def _kept(self) -> list[Entry]:
-        """The spool's entries; a line that a crash cut off was never acknowledged."""
+        return [kept.entry for kept in self._spool.kept()]
+
+    def _write_or_keep(self, entry: Entry) -> bool:
         try:
-            lines = self._spool_file.read_text().splitlines()
-        except OSError:
-            return []
-        return [entry for entry in map(_read_entry, lines) if entry is not None]
+            if entry["kind"] == EventKind.STEP_BEGUN:
+                self._spool.note_step(entry["run_id"], entry["step"])
+            self._spool.keep(entry)
+            return self._empty_spool()
+        except OSError as error:  # bookkeeping fails no deployment; the log keeps what is lost
+            _logger.error("the ledger's spool %s cannot be written: %s", self.spool, error)
+            return self._write(entry)
 
-    def _steps_file(self, run_id: str) -> Path:
-        return self.spool / f"steps-{re.sub(r'[^0-9A-Za-z-]', '_', run_id)}"
-
-    def _note_step(self, entry: Entry) -> None:
-        if entry["kind"] == EventKind.STEP_BEGUN:
-            with self._steps_file(entry["run_id"]).open("a") as file:
-                file.write(entry["step"] + "\n")
-
-    def _noted_steps(self, run_id: str) -> list[str]:
+    def _empty_spool(self) -> bool:
+        """Write the kept entries in order; say whether none is left. Raises OSError."""
+        kept = self._spool.kept()
+        if not kept:
+            return True
+        left = len(kept)
         try:
-            return self._steps_file(run_id).read_text().splitlines()
-        except OSError:
-            return []
+            with self._open() as connection:
+                for one in kept:
+                    if one.is_there:
+                        self._take(connection, one.entry)
+                        one.drop()
+                    left -= 1
+        except (psycopg.Error, DeployError) as error:
+            _logger.warning("the ledger takes no events: %s; %s kept", _reason(error), left)
+        return not left
 
-    def _forget_steps(self, entry: Entry) -> None:
+    def _write(self, entry: Entry) -> bool:
+        """Write an entry that cannot be kept; say whether the ledger has it."""
+        try:
+            with self._open() as connection:
+                self._take(connection, entry)
+        except (psycopg.Error, DeployError) as error:
+            _logger.error("an event is lost: %s: %s", _reason(error), entry)
+            return False
+        except OSError as error:
+            _logger.error("the ledger's spool %s cannot be written: %s", self.spool, error)
+        return True
+
+    def _take(self, connection: Connection, entry: Entry) -> None:
+        """Write an entry; put aside what the ledger will never take, so it holds up no other."""
+        try:
+            _write_entry(connection, entry)
+        except (errors.DataError, errors.IntegrityError) as error:
+            _logger.error("the ledger refuses an event (%s): %s", error.sqlstate, entry)
+            self._spool.put_aside(entry)
         if entry["kind"] == EventKind.DEPLOYMENT_ENDED:
-            self._steps_file(entry["run_id"]).unlink(missing_ok=True)
+            self._spool.forget_steps(entry["run_id"])
+
+
+def _reason(error: psycopg.Error | DeployError) -> str:
+    return error.what if isinstance(error, DeployError) else type(error).__name__
 
 
 def _write_entry(connection: Connection, entry: Entry) -> None:
@@ -479,7 +450,7 @@ def _write_entry(connection: Connection, entry: Entry) -> None:
         if entry["kind"] == EventKind.LOCK_RELEASED:
             row = connection.execute(
                 "DELETE FROM environment_locks WHERE environment = %(environment)s"
-                " AND run_id = %(run_id)s RETURNING token",
+                " AND run_id = %(run_id)s AND %(key)s IN ('', token::text) RETURNING token",
                 entry,
             ).fetchone()
             if row is None:
@@ -531,14 +502,6 @@ def _locked(environment: str, lock: Lock | None) -> DeployError:
         f"ignition status {environment}; if that run waits at a gate: "
         f"ignition reject {short_run(lock.run_id)} --as NAME --reason …",
     )
-
-
-def _read_entry(line: str) -> Entry | None:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) else None
 
 
 def _one_line(text: str) -> str:

@@ -34,17 +34,22 @@ Connection = psycopg.Connection[DictRow]
 
 
 def open_connection(
-    dsn: SecretStr, application_name: str, lock_timeout: timedelta, statement_timeout: timedelta
+    dsn: SecretStr,
+    application_name: str,
+    lock_timeout: timedelta,
+    statement_timeout: timedelta,
+    idle_timeout: timedelta = timedelta(minutes=1),
 ) -> Connection:
     """Connect to a server that takes writes; every statement is its own transaction.
 
-    The limits are the session's defaults, so RESET ALL brings them back. A backend whose client is
+    The limits are the session's defaults, so RESET ALL brings them back. ``idle_timeout`` is for a
+    transaction whose client does nothing, and keeps its locks meanwhile. A backend whose client is
     gone notices within 500 ms. Raises Unreachable, or BadConfiguration for a refused login.
     """
     limits = {
         "lock_timeout": round(lock_timeout.total_seconds() * 1000),
         "statement_timeout": round(statement_timeout.total_seconds() * 1000),
-        "idle_in_transaction_session_timeout": 60_000,
+        "idle_in_transaction_session_timeout": round(idle_timeout.total_seconds() * 1000),
         "client_connection_check_interval": 500,
         "standard_conforming_strings": "on",
     }

@@ -1,5 +1,8 @@
 """The ledger on a real PostgreSQL, and without one: nothing is lost, nothing is held twice."""
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -10,9 +13,12 @@ import pytest
 from pydantic import SecretStr
 
 from blocks.ledger import Ledger
+from blocks.spool import Spool
 from release.errors import BadConfiguration, BadRequest, EnvironmentLocked, Unreachable
 from release.ledger import EventKind, deployment_log
+from sandbox.commands import wait_until
 
+ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = "postgresql://me:Tr0ub4dor@127.0.0.1:1/ledger"
 IMAGE = f"registry.example.com/api@sha256:{'a' * 64}"
 
@@ -170,16 +176,90 @@ def test_the_steps_of_an_ended_run_are_noted_in_the_ledger_only(ledger):
         away(ledger).steps_begun("r1")
 
 
-def test_a_line_that_a_crash_cut_off_holds_up_no_other(ledger):
+def test_an_event_that_a_crash_cut_off_holds_up_no_other(ledger):
     down = away(ledger)
     down.record("staging", "r1", EventKind.PLAN_MADE)
-    with (ledger.spool / "events.jsonl").open("a") as file:
-        file.write('{"at": "2026-')
+    (kept,) = ledger.spool.glob("*.json")
+    (ledger.spool / f"{int(kept.name[:20]) + 1:020d}-0.json").write_text('{"at": "2026-')
     down.record("staging", "r1", EventKind.REJECTED)
 
     assert ledger.flush()
 
     assert kinds(ledger, "r1") == ["plan_made", "rejected"]
+
+
+def test_events_stay_in_order_though_the_clock_is_set_back(ledger, monkeypatch):
+    down = away(ledger)
+    down.record("staging", "r1", EventKind.PLAN_MADE)
+    monkeypatch.setattr("blocks.spool.time.time_ns", lambda: 1)
+    down.record("staging", "r1", EventKind.REJECTED)
+
+    assert ledger.flush()
+
+    assert kinds(ledger, "r1") == ["plan_made", "rejected"]
+
+
+HANGS = """
+import os, signal, sys
+from pathlib import Path
+from pydantic import SecretStr
+import blocks.ledger
+from release.ledger import EventKind
+
+def hanging(does):
+    def hang(*arguments):
+        done = does(*arguments)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return done
+    return hang
+
+{where} = hanging({where})
+made = blocks.ledger.Ledger(dsn=SecretStr(sys.argv[1]), spool=Path(sys.argv[2]))
+made.record("staging", "r1", EventKind.PLAN_MADE)
+"""
+
+
+@pytest.mark.parametrize(
+    "where", ["blocks.ledger.Spool.keep", "blocks.ledger._insert", "blocks.ledger._write_entry"]
+)
+def test_a_process_that_hangs_while_it_records_keeps_nobody_from_going_on(ledger, where):
+    """It stops when it has kept its event, with its transaction open, or before it tidies up."""
+    program = [sys.executable, "-c", HANGS.format(where=where)]
+    arguments = [ledger.dsn.get_secret_value(), str(ledger.spool)]
+    with subprocess.Popen([*program, *arguments], cwd=ROOT) as hung:
+        try:
+            seen = os.waitid(os.P_PID, hung.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            assert seen is not None
+            assert seen.si_code == os.CLD_STOPPED
+            ledger.record("staging", "r2", EventKind.REJECTED)
+            wait_until(ledger.flush, what="room in the ledger", seconds=30, hint="")
+            assert (kinds(ledger, "r1"), kinds(ledger, "r2")) == (["plan_made"], ["rejected"])
+            assert ledger.acquire("staging", "r2", "Ada", "").run_id == "r2"
+        finally:
+            hung.kill()
+
+
+def test_a_late_release_leaves_the_environment_to_who_has_it_again(ledger):
+    """r1 stood still while it gave the environment back; it was taken over, and is resumed."""
+    first = ledger.acquire("staging", "r1", "Ada", "")
+    late = {
+        "at": datetime.now(UTC).isoformat(),
+        "environment": "staging",
+        "run_id": "r1",
+        "kind": EventKind.LOCK_RELEASED.value,
+        "step": "",
+        "key": str(first.token),
+        "payload": "{}",
+    }
+    ledger.take_over("staging", ["r1"], "recovery", "recover", "")
+    ledger.take_over("staging", ["recovery"], "r1", "recover", "")
+    Spool(ledger.spool).keep(late)
+
+    assert ledger.flush()
+
+    holder = ledger.holder("staging")
+    assert holder is not None
+    assert holder.run_id == "r1"
 
 
 def test_an_event_that_the_ledger_never_takes_is_put_aside(ledger):

@@ -1,0 +1,113 @@
+"""The worker's spool: events that the ledger has not taken yet, one file each.
+
+No process waits for another here. One that hangs, or that a person has stopped in a terminal, would
+otherwise keep the recovery of its own run from working, and every run after it.
+"""
+
+import json
+import os
+import re
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+Entry = dict[str, Any]  # an event before it has a number
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An entry and its file."""
+
+    file: Path
+    entry: Entry
+
+    @property
+    def is_there(self) -> bool:
+        """Whether no other process has written it meanwhile."""
+        return self.file.exists()
+
+    def drop(self) -> None:
+        """Forget it: it is written, or put aside."""
+        self.file.unlink(missing_ok=True)
+
+
+class Spool:
+    """A folder of this worker. What it says was kept outlives the process and the machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def check(self) -> None:
+        """Raise OSError where nothing can be kept."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            file.write(b"\n")
+
+    def keep(self, entry: Entry) -> None:
+        """Keep an entry behind all that are there. Raises OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # The clock may have been set back: what is kept later still comes later.
+        number = max([time.time_ns(), *(_number(file) + 1 for file in self._files())])
+        name = f"{number:020d}-{uuid4().hex[:8]}"
+        half = self.folder / f"{name}.new"  # of a crash; it was never acknowledged
+        with half.open("w") as file:
+            json.dump(entry, file)
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(self.folder / f"{name}.json")
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def kept(self) -> list[Kept]:
+        """What is kept, oldest first; what cannot be read is left out."""
+        return [
+            Kept(file, entry) for file in self._files() if (entry := _read_entry(file)) is not None
+        ]
+
+    def put_aside(self, entry: Entry) -> None:
+        """Write down an entry that the ledger will never take. Raises OSError."""
+        with (self.folder / "refused.jsonl").open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    # --- the steps of a run that has not ended ---
+
+    def note_step(self, run_id: str, step: str) -> None:
+        """Note that a run begins a step. Raises OSError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._steps_file(run_id).open("a") as file:
+            file.write(step + "\n")
+
+    def noted_steps(self, run_id: str) -> list[str]:
+        """The steps that were noted, in order."""
+        try:
+            return self._steps_file(run_id).read_text().splitlines()
+        except OSError:
+            return []
+
+    def forget_steps(self, run_id: str) -> None:
+        """The run has ended."""
+        self._steps_file(run_id).unlink(missing_ok=True)
+
+    def _steps_file(self, run_id: str) -> Path:
+        return self.folder / f"steps-{re.sub(r'[^0-9A-Za-z-]', '_', run_id)}"
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]*.json"))
+
+
+def _number(file: Path) -> int:
+    return int(file.name.partition("-")[0])
+
+
+def _read_entry(file: Path) -> Entry | None:
+    try:
+        entry = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return entry if isinstance(entry, dict) else None
