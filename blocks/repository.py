@@ -6,8 +6,10 @@ import posixpath
 import re
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -22,6 +24,7 @@ from release.request import checked_ref
 # Git must never wait for a password on a terminal that nobody watches.
 _ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 _ANSWER_WITHIN = 20.0  # seconds that a remote may take to list its branches
+_LEFT_AFTER = timedelta(minutes=1)  # git has a ref's lock for milliseconds
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _TAGGER = {"GIT_COMMITTER_NAME": "ignition-deploy", "GIT_COMMITTER_EMAIL": "ignition@localhost"}
 
@@ -63,6 +66,7 @@ class Repository(Part):
         Raises Unreachable if the remote does not answer.
         """
         mirror = self._mirror()
+        self._remove_left_locks()
         with self._reaching():
             mirror.git.fetch(
                 "--prune",
@@ -225,6 +229,15 @@ class Repository(Part):
             attributes.parent.mkdir(exist_ok=True)
             attributes.write_text("* -export-ignore -export-subst\n")
         return git.Repo(self.workspace)
+
+    def _remove_left_locks(self) -> None:
+        """Remove lock files of a git that was killed: with them it would never fetch again."""
+        before = time.time() - _LEFT_AFTER.total_seconds()
+        refs = (self.workspace / "refs").rglob("*.lock")  # no ref may be called like that
+        for lock in (*self.workspace.glob("*.lock"), *refs):
+            with contextlib.suppress(FileNotFoundError):
+                if lock.stat().st_mtime < before:
+                    lock.unlink()
 
     def _commit(self, name: str) -> str | None:
         try:

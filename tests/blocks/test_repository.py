@@ -119,6 +119,44 @@ def test_a_branch_that_moved_is_seen_after_the_next_fetch(
     assert repository.resolve("main") == second
 
 
+LOCKS = ["refs/remotes/origin/main.lock", "packed-refs.lock"]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_that_a_killed_git_left_is_removed(
+    origin: Origin, repository: Repository, lock: str
+) -> None:
+    origin.tag("v1.0.0")
+    repository.fetch()
+    left = repository.workspace / lock
+    left.touch()
+    os.utime(left, (0, 0))
+    origin.run("push", "--quiet", "--delete", "origin", "v1.0.0")  # so packed-refs is written
+    second = origin.commit("README", "two\n", "Second")
+
+    repository.fetch()
+
+    assert repository.resolve("main") == second
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_that_a_git_at_work_may_hold_is_respected(
+    origin: Origin, repository: Repository, lock: str
+) -> None:
+    origin.tag("v1.0.0")
+    repository.fetch()
+    held = repository.workspace / lock
+    held.touch()
+    origin.run("push", "--quiet", "--delete", "origin", "v1.0.0")
+    origin.commit("README", "two\n", "Second")
+
+    with pytest.raises(Unreachable, match="lock"):
+        repository.fetch()
+
+    assert held.exists()
+
+
 @pytest.mark.parametrize("ref", ["no-such-branch", "v9.9.9", "0" * 40, "HEAD", "FETCH_HEAD"])
 def test_a_name_that_the_remote_does_not_have_is_refused(
     repository: Repository, origin: Origin, ref: str
