@@ -40,7 +40,6 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 _LOCK_TIMEOUT = timedelta(seconds=5)
 _STATEMENT_TIMEOUT = timedelta(seconds=10)
-_IDLE_TIMEOUT = timedelta(seconds=10)  # of a process that hangs in the middle of writing
 _SERVED = ("Deployed", "RollbackDone")  # endings after which the named release serves
 _LOCK_COLUMNS = (
     "environment, run_id, owner, reason, token, acquired_at, heartbeat_at,"
@@ -376,9 +375,7 @@ class Ledger(Part):
     # --- connection and spool ---
 
     def _open(self) -> Connection:
-        return open_connection(
-            self.dsn, "ignition-ledger", _LOCK_TIMEOUT, _STATEMENT_TIMEOUT, _IDLE_TIMEOUT
-        )
+        return open_connection(self.dsn, "ignition-ledger", _LOCK_TIMEOUT, _STATEMENT_TIMEOUT)
 
     def _connect(self) -> AbstractContextManager[Connection]:
         return connected(self._open)

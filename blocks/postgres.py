@@ -17,6 +17,8 @@ from pydantic import SecretStr
 from release.errors import BadConfiguration, DeployError, Unreachable
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
+# No program is silent for so long in a transaction, unless it hangs; users wait for its locks.
+_IDLE_TIMEOUT = timedelta(seconds=10)
 
 _CONFIGURATION_FAULTS = (  # libpq gives no code for a refused connection, only the server's words
     "password authentication failed",
@@ -34,22 +36,17 @@ Connection = psycopg.Connection[DictRow]
 
 
 def open_connection(
-    dsn: SecretStr,
-    application_name: str,
-    lock_timeout: timedelta,
-    statement_timeout: timedelta,
-    idle_timeout: timedelta = timedelta(minutes=1),
+    dsn: SecretStr, application_name: str, lock_timeout: timedelta, statement_timeout: timedelta
 ) -> Connection:
     """Connect to a server that takes writes; every statement is its own transaction.
 
-    The limits are the session's defaults, so RESET ALL brings them back. ``idle_timeout`` is for a
-    transaction whose client does nothing, and keeps its locks meanwhile. A backend whose client is
+    The limits are the session's defaults, so RESET ALL brings them back. A backend whose client is
     gone notices within 500 ms. Raises Unreachable, or BadConfiguration for a refused login.
     """
     limits = {
         "lock_timeout": round(lock_timeout.total_seconds() * 1000),
         "statement_timeout": round(statement_timeout.total_seconds() * 1000),
-        "idle_in_transaction_session_timeout": round(idle_timeout.total_seconds() * 1000),
+        "idle_in_transaction_session_timeout": round(_IDLE_TIMEOUT.total_seconds() * 1000),
         "client_connection_check_interval": 500,
         "standard_conforming_strings": "on",
     }

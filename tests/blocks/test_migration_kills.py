@@ -416,3 +416,24 @@ def test_an_index_whose_runner_was_killed_is_built_by_the_next_one(dsn: str, cli
     assert any("was left INVALID" in line for line in following.lines)
     assert ask(dsn, VALID) == [True]
     assert ask(dsn, "SELECT status FROM schema_migrations WHERE version = '0002'") == ["applied"]
+
+
+def test_a_runner_that_hangs_in_its_transaction_gives_its_locks_back(
+    with_one_file: str, clients: Path
+) -> None:
+    """Users wait for what it has locked until the server ends its session; nothing of it stays."""
+    dsn = with_one_file
+    version, sql = FILES[1]
+    waits = (version, f"SELECT pg_advisory_xact_lock(4711);\n{sql}")
+    with psycopg.connect(dsn) as gate:
+        gate.execute("SELECT pg_advisory_xact_lock(4711)")
+        hung = start_client(clients, dsn, [FILES[0], waits], lock_timeout_ms=PATIENT)
+        until(lambda: reaches_the_stop(dsn))
+        hung.send(signal.SIGSTOP)
+    try:
+        until(lambda: ask(dsn, "SELECT pg_try_advisory_xact_lock(4711)::int") == [0])
+        until(lambda: ask(dsn, "SELECT pg_try_advisory_xact_lock(4711)::int") == [1])
+        assert state(dsn) == State(["0001"], {"0001": ROWS}, ["0001"])
+    finally:
+        hung.send(signal.SIGKILL)
+        hung.hear_out()
