@@ -11,7 +11,7 @@ from sandbox.errors import SandboxError
 AT_ONCE = 60.0  # seconds from the fault until the pipeline has it in hand (the limit)
 GIVEN_UP = 150.0  # … where what is gone is tried again and again first
 NEVER, DEPLOYED, ROLLED_BACK = "", "Deployed", "RolledBack"
-FAILED, REFUSED, REJECTED, BACK = "Failed", "Refused", "Rejected", "RollbackDone"
+FAILED, REFUSED, BACK = "Failed", "Refused", "RollbackDone"
 
 
 class Fault(StrEnum):
@@ -223,7 +223,7 @@ def _outages(moment: Moment) -> Iterable[Cell]:
 
 _ON_OUTAGE = {
     Moment.PLAN: (DEPLOYED, NEVER, REFUSED, FAILED),
-    Moment.CHECKLIST: (DEPLOYED, REFUSED, FAILED, REJECTED),  # evidence that cannot be had rejects
+    Moment.CHECKLIST: (DEPLOYED, REFUSED, FAILED),  # who is silent is asked again
     **dict.fromkeys((Moment.PREPARE, Moment.TAG, Moment.BUILD, Moment.IMAGE), (DEPLOYED, FAILED)),
     **dict.fromkeys((Moment.MIGRATE, Moment.MIGRATING, Moment.MIGRATED), (DEPLOYED, FAILED)),
     **dict.fromkeys((Moment.DEPLOY, Moment.STARTED, Moment.ADMITTED), (DEPLOYED, ROLLED_BACK)),
