@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ _EVENT_COLUMNS = "seq, at, environment, run_id, kind, step, payload, previous_ha
 _LOG_COLUMNS = (
     "date, version, deployer, notes, environment, ending, run_id, digest, revision, image"
 )
+
+_IDENTITY = attrgetter("kind", "step", "key")  # of an event among those of its run
 
 _logger = logging.getLogger(__name__)
 
@@ -149,12 +152,7 @@ class Ledger(Part):
         Never raises: from a ledger that does not answer, only what this worker kept is known.
         """
         self.flush()
-        try:
-            written = self.events(run_id=run_id, kinds=kinds or None)
-        except DeployError as error:
-            _logger.warning("the events of %s are incomplete: %s", short_run(run_id), error.what)
-            written = []
-        kept = [
+        kept = [  # before the ledger is read: another process may write them meanwhile
             Event(
                 seq=0,
                 at=datetime.fromisoformat(entry["at"]),
@@ -168,7 +166,15 @@ class Ledger(Part):
             for entry in self._kept()
             if entry["run_id"] == run_id and (not kinds or entry["kind"] in kinds)
         ]
-        return written + kept
+        try:
+            written = self.events(run_id=run_id, kinds=kinds or None)
+        except DeployError as error:
+            _logger.warning("the events of %s are incomplete: %s", short_run(run_id), error.what)
+            written = []
+        there = {(event.kind, event.step, event.key) for event in written}
+        return written + [
+            event for event in kept if (event.kind, event.step, event.key) not in there
+        ]
 
     def steps_begun(self, run_id: str) -> tuple[str, ...]:
         """The steps that a run began, in order, also those that only this worker knows of.

@@ -157,6 +157,26 @@ def test_events_of_a_dead_ledger_are_kept_and_written_in_order_later(ledger):
     assert ledger.verify() == []
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_event_that_another_writes_while_a_run_is_read_is_seen_once(ledger, monkeypatch, when):
+    """Just before the ledger is asked, or just after it has answered."""
+    away(ledger).record("staging", "r1", EventKind.PLAN_MADE)
+    read = Ledger.events
+    monkeypatch.setattr(Ledger, "flush", lambda ledger: False)  # it came too early for the event
+
+    def events(self, **wanted):
+        monkeypatch.undo()
+        if when == "before":
+            assert ledger.flush()
+        found = read(self, **wanted)
+        assert ledger.flush()
+        return found
+
+    monkeypatch.setattr(Ledger, "events", events)
+
+    assert [event.kind for event in ledger.run_events("r1")] == ["plan_made"]
+
+
 def test_the_steps_begun_are_known_though_the_ledger_died_on_the_way(ledger):
     """A rollback is planned from them: the step before the crash of the ledger counts, too."""
     ledger.record("staging", "r1", EventKind.STEP_BEGUN, step="Plan")
