@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ Say = Callable[[str], None]
 
 _EVERY = 0.25  # seconds between two looks
 _PROGRESS_EVERY = 2.0  # seconds between two lines about the same index
+_UNKNOWN = "an unknown session"
 
 _BLOCKERS = """
     SELECT pid, application_name, state, clock_timestamp() - xact_start AS age
@@ -28,6 +30,18 @@ _PROGRESS = """
     WHERE p.pid = %s"""
 
 
+@dataclass
+class _Work:
+    """One try: since when, how long until it is looked at (s), and what was seen of it."""
+
+    since: float
+    after: float
+    building: str
+    blockers: str = _UNKNOWN
+    said_at: float = 0.0
+    said: str = ""
+
+
 class SessionWatch:
     """Looks at one session, ``pid``, as long as it works on something; costs nothing before that.
 
@@ -35,11 +49,11 @@ class SessionWatch:
     """
 
     def __init__(self, open_connection: Callable[[], Connection], pid: int, say: Say) -> None:
-        self.blockers = "an unknown session"
+        self.blockers = _UNKNOWN
         self._open = open_connection
         self._pid = pid
         self._say = say
-        self._work: tuple[float, float, str] | None = None  # since, look after, index work's name
+        self._work: _Work | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
 
@@ -56,45 +70,50 @@ class SessionWatch:
         """Look while the block runs; ``building`` names an index whose progress is said."""
         if self._thread.ident is None:
             self._thread.start()
-        self.blockers = "an unknown session"
         after = min(_EVERY, lock_timeout.total_seconds() / 3)
-        self._work = (time.monotonic(), after, building)
+        work = self._work = _Work(time.monotonic(), after, building)
         try:
             yield
         finally:
             self._work = None
+            self.blockers = work.blockers
 
     def _look_on(self) -> None:
+        """Most work is done before it is due, and costs no second connection.
+
+        A connection that was needed is kept: on a busy machine the next try's lock timeout is
+        over before another one is open, and nobody learns who is in the way.
+        """
         try:
-            while not self._over.wait(self._pause()):
-                if self._is_due():
-                    self._look_closely()
+            while not self._is_due():
+                if self._over.wait(self._pause()):
+                    return
+            with self._open() as connection:
+                while not self._over.is_set():
+                    if (work := self._work) and self._is_due():
+                        self._look(connection, work)
+                    self._over.wait(self._pause())
         except (psycopg.Error, DeployError):
             return
 
     def _pause(self) -> float:
         work = self._work
-        return work[1] if work else _EVERY / 5
+        return work.after if work else _EVERY / 5
 
     def _is_due(self) -> bool:
         work = self._work
-        return work is not None and time.monotonic() - work[0] >= work[1]
+        return work is not None and time.monotonic() - work.since >= work.after
 
-    def _look_closely(self) -> None:
-        """Most work is done before this, and costs no second connection."""
-        said_at, said = 0.0, ""
-        with self._open() as connection:
-            while (work := self._work) and not self._over.is_set():
-                rows = connection.execute(_BLOCKERS, (self._pid,)).fetchall()
-                if rows:
-                    self.blockers = " and ".join(say_session(row) for row in rows)
-                if work[2] and time.monotonic() - said_at >= _PROGRESS_EVERY:
-                    row = connection.execute(_PROGRESS, (self._pid,)).fetchone()
-                    line = f"{work[2]}: {_progress(row)}" if row else said
-                    if line != said:
-                        self._say(line)
-                        said_at, said = time.monotonic(), line
-                self._over.wait(work[1])
+    def _look(self, connection: Connection, work: _Work) -> None:
+        rows = connection.execute(_BLOCKERS, (self._pid,)).fetchall()
+        if rows:
+            work.blockers = " and ".join(say_session(row) for row in rows)
+        if work.building and time.monotonic() - work.said_at >= _PROGRESS_EVERY:
+            row = connection.execute(_PROGRESS, (self._pid,)).fetchone()
+            line = f"{work.building}: {_progress(row)}" if row else work.said
+            if line != work.said:
+                self._say(line)
+                work.said_at, work.said = time.monotonic(), line
 
 
 def say_session(row: Mapping[str, Any]) -> str:
