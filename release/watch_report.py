@@ -12,7 +12,10 @@ from release.duration import say_duration
 from release.triggers import Action, Decision, Sample
 from release.verdict import Outcome, Trigger, Verdict, clock
 
-DRAWING = "The plots are being drawn: load this page again in a moment."
+DRAWING = (
+    "The plots are being drawn: load this page again in a moment. If it still says this 2 min "
+    "later, the run's process ended while it drew them, and there are none."
+)
 
 
 @dataclass(frozen=True, slots=True)
