@@ -5,10 +5,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.context import SyncClientContext
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
@@ -115,11 +117,13 @@ def install(settings: Settings) -> Iterator[str]:
     targets = [build_target(settings, name) for name in names]
     targets[0].ledger.install()
     yield "ledger: schema up to date"
-    for target in targets:
-        _save(target)
-        yield f"blocks: ignition-target/{target.environment}"
     yield f"work pool: {_ensure_work_pool()}"
-    _apply_prefect_yaml()
+    with ThreadPoolExecutor(1) as beside:  # a process of Prefect's, which takes as long as blocks
+        applied = beside.submit(_apply_prefect_yaml)
+        for target in targets:
+            _save(target)
+            yield f"blocks: ignition-target/{target.environment}"
+        applied.result()
     yield "deployments: prefect.yaml applied"
     with prefect() as client:
         names = apply_automations(client, settings)
@@ -187,11 +191,12 @@ def _save(target: Target) -> None:
         target.metrics.prometheus,
         target.metrics,
     )
-    for block in shared:
-        block.save(_SHARED, overwrite=True)
-    for part in filter(None, own):
-        part.save(target.environment, overwrite=True)
-    target.save(target.environment, overwrite=True)
+    with SyncClientContext.get_or_create():  # each save makes three clients of its own without it
+        for block in shared:
+            block.save(_SHARED, overwrite=True)
+        for part in filter(None, own):
+            part.save(target.environment, overwrite=True)
+        target.save(target.environment, overwrite=True)
 
 
 def _ensure_work_pool() -> str:

@@ -18,7 +18,7 @@ import httpx
 import psycopg
 
 from sandbox import environments, faults, origin, prefect, runs, stack, witness
-from sandbox.chaos_cells import EVERY_CELL, REFUSED, Cell, Fault, chosen, in_order_of_play
+from sandbox.chaos_cells import EVERY_CELL, REFUSED, Cell, Fault, Moment, chosen, in_order_of_play
 from sandbox.chaos_table import HEAD, RATE, Result, Seen, rows, rows_of
 from sandbox.commands import run, wait_until
 from sandbox.errors import NotReady, SandboxError
@@ -47,10 +47,12 @@ AFTERWARDS = 60.0  # seconds in which a recovery may still find that there is no
 TAIL = 2.0  # seconds of traffic after it is settled
 MIGRATIONS = "app/backend/migrations"
 FIRST_FILE = 3  # after those of main
-# Each file writes one row, so that one that is applied twice is seen. What comes after the row
-# holds the file open long enough to be hit.
+# Each file writes one row, so that one that is applied twice is seen.
 TABLE = "CREATE TABLE chaos_effects (file text NOT NULL);\n"
-EFFECT = "INSERT INTO chaos_effects VALUES ('{file}');\nSELECT pg_sleep(0.8);\n"
+EFFECT = "INSERT INTO chaos_effects VALUES ('{file}');\n"
+# A file that is to be hit is held open for long enough; not in its rehearsal, on a copy.
+HELD_OPEN = f"SELECT pg_sleep(0.8) WHERE current_database() = '{AT}';\n"
+HIT_IN_ITS_FILE = (Moment.MIGRATE, Moment.MIGRATING)
 ENDS_A_RUN = {
     *(Fault.KILL_RUN, Fault.FORGET, Fault.KILL_ROLLBACK, Fault.KILL_BOTH, Fault.HANG),
     *(Fault.CANCEL, Fault.CANCEL_TWICE, Fault.REGISTRY_GONE, Fault.ORIGIN_GONE),
@@ -106,7 +108,8 @@ class Field:
         """
         made = self.serving if cell.is_rollback else None
         if made is None:
-            made = self.release(cell.name, EFFECT)
+            held = HELD_OPEN if cell.moment in HIT_IN_ITS_FILE else ""
+            made = self.release(cell.name, EFFECT + held)
             if cell.is_rollback:
                 follow(self.deploy(made))
         url = self.sandbox.staging.public_url

@@ -69,32 +69,16 @@ def wait_for_server(sandbox: Sandbox, unless: threading.Event) -> str:
 
 
 def server_answers(sandbox: Sandbox) -> bool:
-    """Whether the server calls itself healthy."""
-    return answers_ok(f"{sandbox.prefect_api_url}/health")
-
-
-def answers_ok(url: str) -> bool:
-    """Whether an address answers with 200 within 5 s."""
+    """Whether the server calls itself healthy within 5 s."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(f"{sandbox.prefect_api_url}/health", timeout=5) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 
 
-def ensure_work_pool(sandbox: Sandbox) -> str:
-    """Make the pool that deployments name and the worker serves, unless it is there."""
-    if answers_ok(f"{sandbox.prefect_api_url}/work_pools/{WORK_POOL}"):
-        return "there already"
-    run(
-        [prefect(sandbox), "work-pool", "create", WORK_POOL, "--type", "process"],
-        environment=client_variables(sandbox),
-    )
-    return f"made {WORK_POOL}"
-
-
 def register_deployments(sandbox: Sandbox) -> str:
-    """Let the project write its blocks, deployments and automations into the server."""
+    """Let the project write its work pool, blocks, deployments and automations into the server."""
     run(
         [sandbox.programs / "ignition", "setup"],
         directory=sandbox.checkout,
@@ -147,7 +131,7 @@ def _with_names_of_its_own(sandbox: Sandbox) -> tuple[str | Path, ...]:
 def worker_variables() -> dict[str, str]:
     """The worker's own settings."""
     return {
-        "PREFECT_WORKER_QUERY_SECONDS": "1",  # how soon a started run is seen
+        "PREFECT_WORKER_QUERY_SECONDS": "0.5",  # how soon a started run is seen
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds; the least that Prefect takes
     }
 

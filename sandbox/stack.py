@@ -119,7 +119,6 @@ def start_pipeline(sandbox: Sandbox) -> str:
     """Write the pipeline's configuration, register its deployments, and start its worker."""
     configuration.write(sandbox)
     approvers.enrol(sandbox)
-    prefect.ensure_work_pool(sandbox)
     prefect.register_deployments(sandbox)
     return prefect.start_worker(sandbox)
 
