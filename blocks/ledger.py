@@ -51,7 +51,7 @@ _LOG_COLUMNS = (
     "date, version, deployer, notes, environment, ending, run_id, digest, revision, image"
 )
 
-_IDENTITY = attrgetter("kind", "step", "key")  # of an event among those of its run
+_IDENTITY = attrgetter("kind", "step", "key")  # of an event in its run, as the table has it
 
 _logger = logging.getLogger(__name__)
 
@@ -171,10 +171,8 @@ class Ledger(Part):
         except DeployError as error:
             _logger.warning("the events of %s are incomplete: %s", short_run(run_id), error.what)
             written = []
-        there = {(event.kind, event.step, event.key) for event in written}
-        return written + [
-            event for event in kept if (event.kind, event.step, event.key) not in there
-        ]
+        there = set(map(_IDENTITY, written))
+        return written + [event for event in kept if _IDENTITY(event) not in there]
 
     def steps_begun(self, run_id: str) -> tuple[str, ...]:
         """The steps that a run began, in order, also those that only this worker knows of.

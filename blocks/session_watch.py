@@ -32,14 +32,19 @@ _PROGRESS = """
 
 @dataclass
 class _Work:
-    """One try: since when, how long until it is looked at (s), and what was seen of it."""
+    """One try, and what was seen of it; times are in seconds of the monotonic clock."""
 
     since: float
-    after: float
-    building: str
+    after: float  # seconds until it is looked at, and between two looks
+    building: str  # the name of an index, or nothing
     blockers: str = _UNKNOWN
     said_at: float = 0.0
     said: str = ""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it takes long enough to be looked at."""
+        return time.monotonic() - self.since >= self.after
 
 
 class SessionWatch:
@@ -85,12 +90,12 @@ class SessionWatch:
         over before another one is open, and nobody learns who is in the way.
         """
         try:
-            while not self._is_due():
+            while self._due() is None:
                 if self._over.wait(self._pause()):
                     return
             with self._open() as connection:
                 while not self._over.is_set():
-                    if (work := self._work) and self._is_due():
+                    if work := self._due():
                         self._look(connection, work)
                     self._over.wait(self._pause())
         except (psycopg.Error, DeployError):
@@ -100,9 +105,9 @@ class SessionWatch:
         work = self._work
         return work.after if work else _EVERY / 5
 
-    def _is_due(self) -> bool:
+    def _due(self) -> _Work | None:
         work = self._work
-        return work is not None and time.monotonic() - work.since >= work.after
+        return work if work and work.is_due else None
 
     def _look(self, connection: Connection, work: _Work) -> None:
         rows = connection.execute(_BLOCKERS, (self._pid,)).fetchall()

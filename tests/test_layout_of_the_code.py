@@ -17,7 +17,7 @@ LONGEST_MODULE = 400  # lines
 # Modules that are longer for a reason, with the length that they may not exceed.
 LONGER = {
     "blocks/compose.py": 550,
-    "blocks/ledger.py": 515,
+    "blocks/ledger.py": 510,
     "cli/main.py": 420,
     "release/runbook.py": 450,
     "settings.py": 480,
