@@ -4,6 +4,7 @@ It listens on a free port of 127.0.0.1, scrapes each second what its owner names
 in a folder that its owner throws away.
 """
 
+import base64
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +28,25 @@ START_TIMEOUT = 30.0  # seconds
 
 
 class LocalPrometheus:
-    """A server with its data in ``folder``, that scrapes ``targets`` (Prometheus's own form)."""
+    """A server with its data in ``folder``, that scrapes ``targets`` (Prometheus's own form).
+
+    ``login`` is a name and its password of those in ``web``: only who is let in learns of a server
+    whether it is ready.
+    """
 
     def __init__(
         self,
         folder: Path,
         targets: Sequence[Mapping[str, Any]] = (),
         web: Mapping[str, Any] | None = None,
+        login: tuple[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         self._targets = list(targets)
         self._web = web
+        self._login = login
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -53,7 +61,8 @@ class LocalPrometheus:
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/"
             )
         try:
-            wait_until(lambda: answers(self.url), what="start", seconds=START_TIMEOUT, hint="")
+            ready = partial(answers, self.url, self._login)
+            wait_until(ready, what="start", seconds=START_TIMEOUT, hint="")
         except NotReady:
             raise NotReady(f"Prometheus did not start: {log.read_text()[-2000:]}") from None
 
@@ -67,11 +76,13 @@ class LocalPrometheus:
 
 @contextmanager
 def local_prometheus(
-    targets: Sequence[Mapping[str, Any]] = (), web: Mapping[str, Any] | None = None
+    targets: Sequence[Mapping[str, Any]] = (),
+    web: Mapping[str, Any] | None = None,
+    login: tuple[str, str] | None = None,
 ) -> Iterator[LocalPrometheus]:
     """A new, running server; it is stopped and its folder removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="ignition-prometheus-"))
-    server = LocalPrometheus(folder, targets, web)
+    server = LocalPrometheus(folder, targets, web, login)
     try:
         server.start()
         yield server
@@ -110,13 +121,15 @@ def command_line(folder: Path, port: int, web: Mapping[str, Any] | None = None) 
     return command
 
 
-def answers(url: str) -> bool:
-    """Whether a server is ready, or would be for who may log in."""
+def answers(url: str, login: tuple[str, str] | None = None) -> bool:
+    """Whether a server is ready: it answers some time before it would answer a query."""
+    request = urllib.request.Request(f"{url}/-/ready")
+    if login is not None:
+        encoded = base64.b64encode(":".join(login).encode()).decode()
+        request.add_header("Authorization", f"Basic {encoded}")
     try:
-        with urllib.request.urlopen(f"{url}/-/ready", timeout=2) as answer:
+        with urllib.request.urlopen(request, timeout=2) as answer:
             return bool(answer.status == 200)
-    except urllib.error.HTTPError as error:
-        return error.code == 401
     except (urllib.error.URLError, OSError):
         return False
 

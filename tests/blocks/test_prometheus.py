@@ -355,7 +355,8 @@ class TestNotThere:
 
 @pytest.fixture(scope="module")
 def locked() -> Iterator[LocalPrometheus]:
-    with local_prometheus(web={"basic_auth_users": {"ignition": HASHED}}) as started:
+    web = {"basic_auth_users": {"ignition": HASHED}}
+    with local_prometheus(web=web, login=("ignition", PASSWORD)) as started:
         yield started
 
 
