@@ -35,7 +35,7 @@ def client(timeout_s: float, *, own_network: bool = False) -> httpx.Client:
     """
     return httpx.Client(
         timeout=timeout_s,
-        verify=_tls(),
+        verify=tls(),
         trust_env=not own_network,
         limits=httpx.Limits(max_keepalive_connections=0),
         headers={"Connection": "close", "User-Agent": "ignition-deploy"},
@@ -76,7 +76,7 @@ def shown(url: str) -> str:
 
 
 @functools.cache
-def _tls() -> ssl.SSLContext:
+def tls() -> ssl.SSLContext:
     """One for all clients: reading the certificate store takes longer than most answers."""
     return httpx.create_ssl_context()
 

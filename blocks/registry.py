@@ -7,6 +7,7 @@ import docker.errors
 import httpx
 from pydantic import Field, SecretStr
 
+from blocks.http_client import tls
 from blocks.part import Part
 from release.errors import BuildFailed, Unreachable
 from release.model import ImageRef
@@ -29,10 +30,10 @@ class Registry(Part):
 
     def check(self) -> None:
         """Raise Unreachable if the registry does not answer, or refuses the login."""
-        scheme = "http" if self.insecure else "https"
+        address = f"{'http' if self.insecure else 'https'}://{self.address}/v2/"
         login = (self.username, self.password.get_secret_value()) if self.username else None
         try:
-            answer = httpx.get(f"{scheme}://{self.address}/v2/", timeout=10, auth=login)
+            answer = httpx.get(address, timeout=10, auth=login, verify=tls())
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unreachable(
                 f"registry {self.address} does not answer: {error}", "ignition doctor"

@@ -148,15 +148,15 @@ def follow(
     """
     shown = ("", "")
     until = time.monotonic() + within.total_seconds() if within else None
-    while until is None or time.monotonic() < until:
-        with prefect() as client:
+    with prefect() as client:
+        while until is None or time.monotonic() < until:
             run = view(client.read_flow_run(UUID(run.id)))
-        if (run.state, run.message) != shown:
-            shown = (run.state, run.message)
-            say(run)
-        if run.ended:
-            return run
-        time.sleep(_EVERY.total_seconds())  # the distance between two looks at the run's state
+            if (run.state, run.message) != shown:
+                shown = (run.state, run.message)
+                say(run)
+            if run.ended:
+                return run
+            time.sleep(_EVERY.total_seconds())  # the distance between two looks at its state
     raise Unreachable(f"{run.label} has not ended, it is {run.state}", "ignition status")
 
 

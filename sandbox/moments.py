@@ -144,7 +144,8 @@ class World:
 
     def state(self, run_id: str) -> str:
         """The name of a run's state in Prefect."""
-        answer = httpx.get(f"{self.sandbox.prefect_api_url}/flow_runs/{run_id}", timeout=30)
+        api = witness.prefect_api(self.sandbox.prefect_api_url)
+        answer = api.get(f"/flow_runs/{run_id}")
         return str(answer.raise_for_status().json()["state"]["name"])
 
     # ---- the record

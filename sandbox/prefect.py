@@ -6,6 +6,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import certifi
+
 from sandbox import configuration
 from sandbox.commands import run, wait_until
 from sandbox.layout import HOST, NAME, Sandbox
@@ -29,6 +31,7 @@ def start_server(sandbox: Sandbox) -> str:
     """Start the server, without waiting: it takes long, and others can go on meanwhile."""
     port = sandbox.ports.prefect
     sandbox.prefect_home.mkdir(parents=True, exist_ok=True)
+    authority_file(sandbox).write_text(certifi.contents().partition("\n\n")[0])
     server_process(sandbox).start(
         [prefect(sandbox), "server", "start", "--host", HOST, "--port", str(port)],
         client_variables(sandbox) | server_variables(sandbox),
@@ -53,7 +56,22 @@ def client_variables(sandbox: Sandbox) -> dict[str, str]:
     """What the worker, its flow runs and the command line share."""
     path = f"{sandbox.programs}:{os.environ['PATH']}"
     secrets = configuration.secrets(sandbox)
-    return sandbox.variables() | secrets | {"PATH": path, "DO_NOT_TRACK": "1"}
+    own = {"PATH": path, "DO_NOT_TRACK": "1"} | tls_variables(sandbox)
+    return sandbox.variables() | secrets | own
+
+
+def tls_variables(sandbox: Sandbox) -> dict[str, str]:
+    """What spares Prefect's clients the certificates of all authorities.
+
+    The server speaks plain HTTP, on this machine; but each client, and a run makes a dozen, would
+    read them all, which takes a run more than a second of a busy machine.
+    """
+    return {"PREFECT_API_SSL_CERT_FILE": str(authority_file(sandbox))}
+
+
+def authority_file(sandbox: Sandbox) -> Path:
+    """One authority's certificate: a file without any would be refused."""
+    return sandbox.prefect_home / "authority.pem"
 
 
 def wait_for_server(sandbox: Sandbox, unless: threading.Event) -> str:

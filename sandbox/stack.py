@@ -55,6 +55,7 @@ def standing(sandbox: Sandbox, command: str) -> Iterator[None]:
         raise SandboxError(f"{sandbox.folder} is up; type: make down, then: make {command}")
     # Before anything imports Prefect, which reads the server's address once.
     os.environ.update(sandbox.variables() | configuration.secrets(sandbox))
+    os.environ.update(prefect.tls_variables(sandbox))
     try:
         up(sandbox)
         yield

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -144,13 +145,22 @@ def log(sandbox: Sandbox, run_id: str) -> list[tuple[float, str]]:
 
 def pages(sandbox: Sandbox, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Everything that a filter of Prefect's API finds, page by page."""
-    with httpx.Client(base_url=sandbox.prefect_api_url, timeout=60) as api:
-        for offset in count(0, PAGE):
-            answer = api.post(path, json={**body, "limit": PAGE, "offset": offset})
-            answer.raise_for_status()
-            yield from answer.json()
-            if len(answer.json()) < PAGE:
-                return
+    for offset in count(0, PAGE):
+        page = {**body, "limit": PAGE, "offset": offset}
+        answer = prefect_api(sandbox.prefect_api_url).post(path, json=page)
+        answer.raise_for_status()
+        yield from answer.json()
+        if len(answer.json()) < PAGE:
+            return
+
+
+@cache
+def prefect_api(url: str) -> httpx.Client:
+    """A client of Prefect's API that keeps no connection: the server may be another by then.
+
+    One for all requests: to make one takes longer than most answers.
+    """
+    return httpx.Client(base_url=url, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def _seconds(timestamp: str) -> float:
