@@ -3,6 +3,7 @@
 import functools
 import re
 import ssl
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from release.duration import say_duration
 from release.model import Probe
 
 LONGEST_BODY = 1_000_000  # bytes; no page that is looked at has a reason to be longer
+_ONE_READS = threading.Lock()
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 
 
@@ -75,9 +77,14 @@ def shown(url: str) -> str:
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
 
 
-@functools.cache
 def tls() -> ssl.SSLContext:
     """One for all clients: reading the certificate store takes longer than most answers."""
+    with _ONE_READS:  # several ask at once when a run begins
+        return _tls()
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
