@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr
 from blocks.http_client import tls
 from blocks.part import Part
 from release.errors import BuildFailed, Unreachable
+from release.image import is_refused_for_good
 from release.model import ImageRef
 
 
@@ -85,8 +86,8 @@ class Registry(Part):
     def push(self, name: str, tag: str, say: Callable[[str], None]) -> ImageRef:
         """Push a local image and return the digest that the registry then holds.
 
-        Raises BuildFailed if the registry refuses it, or holds another digest afterwards than the
-        one that it acknowledged.
+        Raises BuildFailed if the registry refuses it for good, or holds another digest afterwards
+        than the one that it acknowledged; Unreachable if it may take it later.
         """
         repository = self.repository(name)
         acknowledged = ""
@@ -96,8 +97,9 @@ class Registry(Part):
                 repository, tag=tag, stream=True, decode=True, auth_config=self._login()
             ):
                 if "error" in event:
-                    raise BuildFailed(
-                        f"registry {self.address} refused {name}:{tag}: {event['error']}",
+                    raised = BuildFailed if is_refused_for_good(event["error"]) else Unreachable
+                    raise raised(
+                        f"registry {self.address} did not take {name}:{tag}: {event['error']}",
                         f"docker push {repository}:{tag}",
                     )
                 acknowledged = event.get("aux", {}).get("Digest", acknowledged)

@@ -7,6 +7,12 @@ from release.model import ImageRef, Release
 VERSION_LABEL = "org.opencontainers.image.version"
 REVISION_LABEL = "org.opencontainers.image.revision"
 TITLE_LABEL = "org.opencontainers.image.title"
+# What no second try changes: of the codes of a registry, as an engine says them, and of its own.
+_FOR_GOOD = (
+    *("unauthorized", "denied", "forbidden", "no basic auth credentials", "unsupported"),
+    *("name invalid", "name unknown", "manifest invalid", "does not exist locally"),
+    *("x509:", "http response to https client"),
+)
 
 
 def image_labels(release: Release, name: str) -> dict[str, str]:
@@ -26,6 +32,16 @@ def build_arguments(release: Release, extra: Mapping[str, str]) -> dict[str, str
 def same_commit(one: str, other: str) -> bool:
     """Whether two full commit hashes are the same one; an empty one is never the same."""
     return bool(one) and one == other
+
+
+def is_refused_for_good(said: str) -> bool:
+    """Whether a registry that did not take an image will not take it later either.
+
+    ``said`` is the engine's sentence. Whatever is not known as a refusal may pass: a connection
+    that is refused or cut, a time limit, an HTTP status of 5xx, too many requests. Source: OCI
+    distribution specification, "Error Codes".
+    """
+    return any(words in said.lower() for words in _FOR_GOOD)
 
 
 def image_report(release: Release, image: ImageRef, origin: str) -> str:

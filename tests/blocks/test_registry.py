@@ -1,11 +1,12 @@
 """The registry block: what its answers mean, and that a push is read back."""
 
+import re
 import shutil
 import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
@@ -226,6 +227,48 @@ def test_a_registry_that_is_gone_fails_the_push_and_the_question(engine: str) ->
         gone.find("api", "v1.0.0")
     with pytest.raises(Unreachable):
         gone.labels(ImageRef("127.0.0.1:9/api", "sha256:" + "0" * 64))
+
+
+@pytest.fixture
+def image_for(local_image: str, registry: Registry) -> Iterator[Callable[[str], Registry]]:
+    """The local image under another registry's name, and that registry."""
+    client, made = docker.from_env(), []
+
+    def renamed(at: str) -> Registry:
+        other = Registry(address=at, insecure=True)
+        client.images.get(f"{registry.repository('api')}:{local_image}").tag(
+            other.repository("api"), local_image
+        )
+        made.append(f"{other.repository('api')}:{local_image}")
+        return other
+
+    yield renamed
+    for name in made:
+        client.images.remove(name, force=True)
+
+
+@pytest.mark.engine
+def test_a_push_to_a_registry_that_is_away_may_be_tried_again(
+    image_for: Callable[[str], Registry], local_image: str
+) -> None:
+    with pytest.raises(Unreachable, match=r"did not take api:.*connection refused") as failed:
+        image_for("127.0.0.1:9").push("api", local_image, lambda line: None)
+
+    assert failed.value.hint == f"docker push 127.0.0.1:9/api:{local_image}"
+
+
+@pytest.mark.engine
+def test_a_push_that_is_denied_is_not_tried_again(
+    image_for: Callable[[str], Registry], local_image: str, httpserver: HTTPServer
+) -> None:
+    denied = {"errors": [{"code": "DENIED", "message": "requested access is denied"}]}
+    blobs = re.compile("/v2/api/blobs/.*")
+    httpserver.expect_request(blobs, method="POST").respond_with_json(denied, status=403)
+    httpserver.expect_request(blobs, method="HEAD").respond_with_data("", status=404)
+    strict = image_for(answering(httpserver, 200))
+
+    with pytest.raises(BuildFailed, match=r"did not take api:.*denied"):
+        strict.push("api", local_image, lambda line: None)
 
 
 @pytest.mark.engine

@@ -2,7 +2,13 @@
 
 import pytest
 
-from release.image import build_arguments, image_labels, image_report, same_commit
+from release.image import (
+    build_arguments,
+    image_labels,
+    image_report,
+    is_refused_for_good,
+    same_commit,
+)
 from release.model import ImageRef, Release
 
 RELEASE = Release("v1.1.0", "a" * 40)
@@ -29,6 +35,40 @@ def test_settings_cannot_make_an_image_lie_about_its_version() -> None:
 )
 def test_an_unknown_commit_is_never_the_same_one(one: str, other: str, same: bool) -> None:
     assert same_commit(one, other) is same
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Get "http://127.0.0.1:5000/v2/": dial tcp 127.0.0.1:5000: connect: connection refused',
+        'Get "https://registry/v2/": dial tcp: lookup registry: no such host',
+        "received unexpected HTTP status: 503 Service Unavailable",
+        "net/http: TLS handshake timeout",
+        "toomanyrequests: slow down",
+        "blob upload unknown to registry",
+        "EOF",
+        "",
+    ],
+)
+def test_a_registry_that_is_away_for_a_moment_is_asked_again(said: str) -> None:
+    assert not is_refused_for_good(said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "denied: requested access to the resource is denied",
+        "unauthorized: authentication required",
+        "no basic auth credentials",
+        "name unknown: The repository with name 'api' does not exist in the registry",
+        "unexpected status from POST request to http://registry/v2/: 403 Forbidden",
+        "An image does not exist locally with the tag: registry/api",
+        'Get "https://registry/v2/": http: server gave HTTP response to HTTPS client',
+        "x509: certificate signed by unknown authority",
+    ],
+)
+def test_what_no_second_try_changes_is_not_tried_again(said: str) -> None:
+    assert is_refused_for_good(said)
 
 
 def test_the_report_names_the_digest() -> None:
