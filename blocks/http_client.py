@@ -78,7 +78,9 @@ def shown(url: str) -> str:
 
 
 def tls() -> ssl.SSLContext:
-    """One for all clients: reading the certificate store takes longer than most answers."""
+    """What all clients verify a certificate with: reading the authorities takes longer than most
+    answers, so it is done once for each process.
+    """
     with _ONE_READS:  # several ask at once when a run begins
         return _tls()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sandbox.chaos_cells import CELLS, DEPLOYED, FURTHER, Cell
 
-RATE = 40.0  # requests a second: enough to see a gap, little enough for two cores
+RATE = 60.0  # requests a second: enough to see a gap, little enough for two cores
 SERVES_THE_NEW = (DEPLOYED,)
 
 

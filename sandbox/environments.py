@@ -141,11 +141,6 @@ def password_hash(password: str) -> str:
     return f"scrypt${base64.b64encode(salt).decode()}${base64.b64encode(found).decode()}"
 
 
-def stop(environment: Environment) -> None:
-    """Stop its containers; they stay, also when the engine is restarted."""
-    compose(environment, "stop")
-
-
 def served_version(environment: Environment) -> str | None:
     """The version that the public address answers with; None when it does not answer."""
     try:
