@@ -1,6 +1,7 @@
 """The part that all rules with "for longer than" share: how long a breach has lasted.
 
-One good reading ends a breach, and so does a gap through which nothing is known.
+One good reading ends a breach, and so does a gap through which nothing is known, also one that has
+not ended yet: a source that fell silent in a breach can never say that it is over.
 """
 
 from collections.abc import Sequence
@@ -48,8 +49,8 @@ def judge_sustained(
 ) -> Verdict:
     """Judge what a rule has read: a breach that lasted for longer than ``sustained_for`` fires.
 
-    ``span`` is what the readings have to cover. A breach at the last reading is under way, and a
-    gap over ``longest_gap`` is inconclusive.
+    ``span`` is what the readings have to cover. A breach at the last reading is under way, unless
+    that is longer ago than ``longest_gap``. A gap over ``longest_gap`` is inconclusive.
     """
 
     def verdict(outcome: Outcome, sentence: str, under_way: bool = False) -> Verdict:
@@ -78,7 +79,7 @@ def judge_sustained(
         return verdict(
             Outcome.INCONCLUSIVE, f"{words.subject} not judged: {words.nothing}{said_by}"
         )
-    if readings[-1].breach:
+    if readings[-1].breach and span.until - readings[-1].at <= rules.longest_gap:
         sentence = f"{readings[-1].text} since {clock(runs[-1][0].at)}{said_by}"
         return verdict(Outcome.INCONCLUSIVE, sentence, under_way=True)
     gaps = _gaps(readings, span, rules.longest_gap)

@@ -289,8 +289,10 @@ def judge_error_rate(
     with fewer it says nothing. A breach begins with the first short rate above the ceiling. It
     ends when the rate is at or below the ceiling in the short window and in the long one, of half
     of ``sustained_for``: a release at 6% has many a hundred answers with five errors. A gap over
-    ``rules.longest_gap`` ends it as well. It lasts until the last sample whose own rate was above
-    the ceiling, not until its windows forgot that: four bad minutes are never five.
+    ``rules.longest_gap`` ends it as well, and so does as long a time without a window that holds
+    enough: the probes are many while nobody else counts, and few again when the router does. It
+    lasts until the last sample whose own rate was above the ceiling, not until its windows forgot
+    that: four bad minutes are never five.
 
     Each source is judged by itself, and the breach of one is enough: a source that sees little or
     nothing takes no breach back. Traffic of other releases than ``version`` is left out.

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from release.rules import WatchRules
 from release.sample import Restarts
+from release.traffic import PROBES
 from release.triggers import (
     AUTH_NOT_CONFIGURED,
     Action,
@@ -168,6 +169,23 @@ class TestWatch:
     )
     def test_decides(self, samples: list[Sample], action: Action) -> None:
         assert decide(samples).action is action
+
+    def test_a_proxy_that_is_restarted_rolls_no_good_release_back(self) -> None:
+        """While it was away, only probes were sent, and failed; then it counts all users again, and
+        the few probes beside them can never say that it is over."""
+        away = [
+            replace(one, traffic=counted(20, 15, PROBES)) for one in watched(4, SANDBOX, since=2)
+        ]
+        again = [
+            replace(one, traffic=(*counted(30, 0), *counted(3, 0, PROBES)))
+            for one in watched(12, SANDBOX, since=4.5)
+        ]
+        samples = [*watched(1.5, SANDBOX), *away, *again]
+        began = decide(samples[:12], SANDBOX)
+        assert began.notes == ("error rate 72.8% > 5.0% since 02:14:04 UTC (probes)",)
+        decision = decide(samples, SANDBOX)
+        assert decision.action is Action.PASS
+        assert decision.sentence == "no trigger in 12 s"
 
     def test_what_could_not_be_judged_is_said(self) -> None:
         decision = decide(watched(600, requests=None, errors=None, p0=None, restarts=None))

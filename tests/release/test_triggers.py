@@ -275,6 +275,32 @@ class TestErrorRate:
         assert "prometheus" in judge_error_rate([*silent, *good], RULES, V).sentence
 
     @pytest.mark.parametrize(
+        ("until", "under_way"),
+        [
+            pytest.param(300, True, id="the last window that holds 100 of its answers"),
+            pytest.param(360, True, id="60 s later"),
+            pytest.param(390, False, id="90 s later"),
+            pytest.param(600, False, id="at the end of the watch"),
+        ],
+    )
+    def test_a_source_that_fell_silent_holds_its_breach_no_longer_than_a_gap(
+        self, until: float, under_way: bool
+    ) -> None:
+        """A router was restarted. The probes are many until it counts again, and few from then on:
+        they can never say that what they saw is over."""
+        samples = [
+            *(Sample(at(t), traffic=counted(100, 40, PROBES)) for t in (0, 30)),
+            *(
+                Sample(at(t), traffic=(*counted(1, 0, PROBES), *counted(1000, 0, ROUTER)))
+                for t in range(60, round(until) + 1, 30)
+            ),
+        ]
+        verdict = judge_error_rate(samples, RULES, V)
+        assert verdict.under_way is under_way
+        assert verdict.outcome is (INCONCLUSIVE if under_way else HEALTHY), "the router decides"
+        assert ("error rate unknown for" in verdict.sentence) is not under_way
+
+    @pytest.mark.parametrize(
         ("release", "outcome"), [(V, UNHEALTHY), ("", UNHEALTHY), ("v1.0.0", INCONCLUSIVE)]
     )
     def test_the_traffic_of_another_release_is_not_judged(
