@@ -20,7 +20,7 @@ from release.bake import (
     out_of_service,
 )
 from release.duration import say_duration
-from release.errors import BadConfiguration, RolloutFailed
+from release.errors import BadConfiguration, RolloutFailed, Unreachable
 from release.model import Baseline, ImageRef, Instance
 from release.rollout import (
     BAKE_WEIGHT,
@@ -31,12 +31,13 @@ from release.rollout import (
     which_to_retire,
 )
 from release.rules import RolloutRules
-from release.slot import FULL_WEIGHT
+from release.slot import FULL_WEIGHT, Slot
 from release.verdict import Outcome
 from tasks.alarm import heed
 from tasks.step import step, write_report
 
 _LOOK_EVERY = 0.2  # seconds, during the bake
+_ROUTER_BACK_WITHIN = 15.0  # seconds; a restart takes one or two, or ten of grace before them
 _LONGEST = timedelta(hours=1)  # the rules bound these steps; this bounds a hanging system
 
 
@@ -97,7 +98,7 @@ def await_healthy(
     return healthy
 
 
-@step("Admit instances", timeout=timedelta(minutes=10), retries=1)
+@step("Admit instances", timeout=timedelta(minutes=10), retries=3)
 def admit_instances(
     target: RolloutTarget,
     instances: Sequence[Instance],
@@ -138,6 +139,8 @@ def bake(
 
     Looked at again and again, so that a release that fails at once is stopped at once. It goes on
     for up to ``bake_up_to`` while errors speak against the release and do not yet prove anything.
+    It lasts anew where the router was restarted, which is nothing that the release did. Raises
+    Unreachable where the router does not come back.
     """
     router = _router(target)
     began = time.monotonic()
@@ -148,7 +151,12 @@ def bake(
         time.sleep(pause)
         pause = _LOOK_EVERY
         heed()
-        seen.append(router.slots())
+        try:
+            seen.append(router.slots())
+        except Unreachable as error:
+            _say(run, f"{error.what}; the bake begins again when it does")
+            seen.append(_slots_again(router, cutover))
+            began = time.monotonic()
         verdict = judge_bake(looks_of(seen, names), ceiling, rules.bake_alpha)
         gone = out_of_service(cutover.slots, seen[-1])
         if gone or verdict.outcome is Outcome.UNHEALTHY:
@@ -158,6 +166,26 @@ def bake(
             return verdict
 
 
+def _slots_again(router: Router, cutover: Cutover) -> tuple[Slot, ...]:
+    """The slots of a router that did not answer, once it does and has found the new instances.
+
+    Users have no other router either: to roll back meanwhile would help none of them.
+    """
+    until = time.monotonic() + _ROUTER_BACK_WITHIN
+    while True:
+        time.sleep(_LOOK_EVERY)
+        heed()
+        late = time.monotonic() > until
+        try:
+            slots = router.slots()
+        except Unreachable:
+            if late:
+                raise
+            continue
+        if late or not out_of_service(cutover.slots, slots):
+            return slots
+
+
 @step("Pin release", timeout=timedelta(minutes=1), retries=1)
 def pin_release(target: RolloutTarget, image: ImageRef, run: str, key: str = "") -> None:
     """Write the digest where the host's own start reads it."""
@@ -165,7 +193,7 @@ def pin_release(target: RolloutTarget, image: ImageRef, run: str, key: str = "")
     _say(run, f"{image.short} pinned: a reboot of {target.environment} brings it back")
 
 
-@step("Drain baseline", timeout=_LONGEST, retries=1)
+@step("Drain baseline", timeout=_LONGEST, retries=3)
 def drain_baseline(
     target: RolloutTarget,
     new: Sequence[Instance],
@@ -188,7 +216,7 @@ def drain_baseline(
     return Drained(leaving, cut_off, _length(began))
 
 
-@step("Stop baseline", timeout=timedelta(minutes=10), retries=1)
+@step("Stop baseline", timeout=timedelta(minutes=10), retries=3)
 def stop_baseline(
     target: RolloutTarget,
     new: Sequence[Instance],

@@ -1,5 +1,6 @@
 """A proxy in memory, before the containers of a FakeOrchestrator."""
 
+import sys
 from dataclasses import replace
 from datetime import timedelta
 
@@ -22,18 +23,19 @@ class FakeRouter(Router):
     _slots: dict[str, Slot] = PrivateAttr(
         default_factory=lambda: {name: Slot(name) for name in slot_names("api", 6)}
     )
-    _answers: bool = PrivateAttr(default=True)
+    _silent: int = PrivateAttr(default=0)  # how many looks are still not answered
     _refused: int = PrivateAttr(default=0)  # by itself: no instance was there to answer
 
-    def hang_up(self) -> None:
-        """Answer nothing any more."""
-        self._answers = False
+    def hang_up(self, looks: int = sys.maxsize) -> None:
+        """Answer none of the next ``looks``."""
+        self._silent = looks
 
     def check(self) -> None:
         self.slots()
 
     def slots(self) -> tuple[Slot, ...]:
-        if not self._answers:
+        if self._silent:
+            self._silent -= 1
             raise Unreachable("the router does not answer")
         return tuple(self._seen(slot) for slot in self._slots.values())
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from release.model import Baseline, Instance
 from release.restore import Restored
 from release.rollout import Cutover
 from release.rules import RolloutRules
+from release.verdict import Outcome
 from sandbox.traffic import Traffic, TrafficReport
 from tasks import restore as way_back
 from tasks import rollout
@@ -28,6 +30,7 @@ RULES = RolloutRules(
     stop_grace=timedelta(seconds=5),
 )
 LAYOUT = ServiceLayout(name="ignition-api")
+SHORT = timedelta(milliseconds=400)
 AT_ONCE = RULES.model_copy(update={"bake": timedelta()})
 
 
@@ -212,6 +215,54 @@ def test_a_release_that_answers_with_errors_fails_the_bake() -> None:
 
     assert project.serving() == {"v1.0.0"}
     assert project.router.answer(40) == 0
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What step 4 says."""
+    lines: list[str] = []
+    monkeypatch.setattr(rollout, "_say", lambda run, text: lines.append(text))
+    return lines
+
+
+def test_a_bake_begins_again_where_the_router_was_away(said: list[str]) -> None:
+    """Both releases serve afterwards: it decided nothing."""
+    project = FakeProject()
+    base = project.reset()
+    cutover = rollout.admit_instances.fn(
+        project, start(project, "v1.1.0", AT_ONCE, base), RULES, RUN
+    )
+    assert project.router is not None
+    project.router.hang_up(looks=3)
+
+    began = time.monotonic()
+    rollout.bake.fn(project, cutover, RULES.model_copy(update={"bake": SHORT}), RUN)
+
+    assert time.monotonic() - began > 3 * rollout._LOOK_EVERY + SHORT.total_seconds()
+    assert said[-2] == "the router does not answer; the bake begins again when it does"
+    assert said[-1].startswith("bake of ")
+    assert project.serving() == {"v1.0.0", "v1.1.0"}
+
+
+def test_a_router_that_does_not_come_back_ends_the_bake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The baseline serves alone, once it can be told so."""
+    monkeypatch.setattr(rollout, "_ROUTER_BACK_WITHIN", 0.5)
+    project = FakeProject()
+    base = project.reset()
+    cutover = rollout.admit_instances.fn(
+        project, start(project, "v1.1.0", AT_ONCE, base), RULES, RUN
+    )
+    assert project.router is not None
+    project.router.hang_up()
+
+    with pytest.raises(Unreachable, match="the router does not answer"):
+        rollout.bake.fn(project, cutover, RULES, RUN)
+    project.router.hang_up(looks=1)
+    restore(project, base)
+
+    assert project.serving() == {"v1.0.0"}
 
 
 def test_an_environment_without_a_router_is_restarted_in_place_and_back(
@@ -462,6 +513,25 @@ def test_a_release_that_does_not_come_up_fails_no_request(
     print(f"{version}: {failures(report)}")
     assert report.failed == 0, failures(report)
     assert real_project.serving() == {"v1.0.0"}
+
+
+@pytest.mark.engine
+def test_a_router_that_is_restarted_during_the_bake_rolls_no_good_release_back(
+    real_project: RealProject, said: list[str]
+) -> None:
+    base = real_project.reset()
+    new = start(real_project, "v1.1.0", AT_ONCE, base)
+    cutover = rollout.admit_instances.fn(real_project, new, RULES, RUN)
+
+    with ThreadPoolExecutor() as beside:
+        restarted = beside.submit(real_project.restart_router)
+        verdict = rollout.bake.fn(real_project, cutover, RULES, RUN)
+        restarted.result()
+    rollout.drain_baseline.fn(real_project, new, RULES, RUN)
+
+    assert any("the bake begins again" in line for line in said), said
+    assert verdict.outcome is not Outcome.UNHEALTHY
+    assert real_project.serving() == {"v1.1.0"}
 
 
 @pytest.mark.engine
