@@ -10,7 +10,8 @@ import docker.errors
 from pydantic import Field
 
 from blocks.part import Part
-from release.errors import BuildFailed, Unreachable
+from release.errors import BuildFailed, DeployError, Unreachable
+from release.image import is_worth_another_build
 
 _LAST_LINES = 10
 
@@ -43,7 +44,8 @@ class Builder(Part):
     ) -> None:
         """Build the image ``tag`` from ``context`` and pass each line of progress to ``say``.
 
-        Raises BuildFailed with the last lines of the build.
+        Raises BuildFailed with the last lines of the build; Unreachable, with the same, where the
+        engine went away meanwhile, or what the build needed from elsewhere.
         """
         build = self._with_buildkit if self._has_buildkit() else self._with_engine
         build(context, dockerfile, tag, arguments, labels, say)
@@ -84,7 +86,7 @@ class Builder(Part):
                 lines.append(line)
                 say(line)
         if process.returncode != 0:
-            raise _failed(tag, f"exit code {process.returncode}", lines)
+            raise self._failed(tag, f"exit code {process.returncode}", lines)
 
     def _with_engine(
         self,
@@ -110,9 +112,23 @@ class Builder(Part):
                     lines.append(line)
                     say(line)
                 if "error" in event:
-                    raise _failed(tag, str(event["error"]), lines)
+                    raise self._failed(tag, str(event["error"]), lines)
         except docker.errors.DockerException as error:  # a Dockerfile that cannot be read, …
-            raise _failed(tag, str(error), lines) from None
+            raise self._failed(tag, str(error), lines) from None
+
+    def _failed(self, tag: str, why: str, lines: list[str]) -> DeployError:
+        tail = "\n".join(lines[-_LAST_LINES:])
+        what = f"image {tag} was not built: {why}\n{tail}"
+        if is_worth_another_build(what) or not self._answers():
+            return Unreachable(what, "docker info; once that is well, deploy again")
+        return BuildFailed(what, "mend the build, then deploy")
+
+    def _answers(self) -> bool:
+        try:
+            self.check()
+        except Unreachable:
+            return False
+        return True
 
     def _docker(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -124,8 +140,3 @@ class Builder(Part):
 
     def _client(self) -> docker.DockerClient:
         return docker.DockerClient(base_url=self.engine) if self.engine else docker.from_env()
-
-
-def _failed(tag: str, why: str, lines: list[str]) -> BuildFailed:
-    tail = "\n".join(lines[-_LAST_LINES:])
-    return BuildFailed(f"image {tag} was not built: {why}\n{tail}", "mend the build, then deploy")

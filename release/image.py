@@ -14,6 +14,16 @@ _FOR_GOOD = (
     *("x509:", "http response to https client"),
 )
 
+# What a second try may change: of an engine that is restarted, of names, connections and mirrors.
+_MAY_PASS = (
+    *("cannot connect to the docker daemon", "error during connect", "error reading from server"),
+    *("code = unavailable", "context canceled", "unexpected eof", "broken pipe"),
+    *("connection refused", "connection reset", "connection aborted", "timed out", "i/o timeout"),
+    *("handshake timeout", "network is unreachable", "too many requests", "toomanyrequests"),
+    *("temporary failure", "could not resolve", "no such host", "name or service not known"),
+    *("502 bad gateway", "503 service unavailable", "504 gateway time"),
+)
+
 
 def image_labels(release: Release, name: str) -> dict[str, str]:
     """Labels for a new image. Source: OCI image specification, "Pre-Defined Annotation Keys"."""
@@ -42,6 +52,15 @@ def is_refused_for_good(said: str) -> bool:
     distribution specification, "Error Codes".
     """
     return any(words in said.lower() for words in _FOR_GOOD)
+
+
+def is_worth_another_build(said: str) -> bool:
+    """Whether a build that failed may succeed when it is tried again, as it is.
+
+    ``said`` is how it ended, and its last lines. What is not known as a hiccup is the release's own
+    fault. A build whose own tests say "connection refused" is tried in vain, for a bounded time.
+    """
+    return any(words in said.lower() for words in _MAY_PASS)
 
 
 def image_report(release: Release, image: ImageRef, origin: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from blocks.builder import Builder
 from release.errors import BuildFailed, Unreachable
+from sandbox import images
 
 NO_ENGINE = "unix:///nonexistent/docker.sock"
 
@@ -140,13 +141,30 @@ def test_an_engine_that_is_not_there_is_unreachable() -> None:
     assert failed.value.hint == "docker info"
 
 
-def test_an_engine_that_goes_away_fails_the_build_with_its_name(
+def test_a_build_without_an_engine_may_be_tried_again_and_names_the_image(
     context: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Builder, "_has_buildkit", lambda self: False)
 
-    with pytest.raises(BuildFailed, match="image x:1 was not built"):
+    with pytest.raises(Unreachable, match="image x:1 was not built"):
         build(Builder(engine=NO_ENGINE), context, "x:1")
+
+
+@pytest.mark.engine
+def test_a_build_that_finds_a_mirror_away_may_be_tried_again(
+    builder: Builder, context: Path, tag: str
+) -> None:
+    """There is no image afterwards, as with every build that fails."""
+    (context / "Dockerfile").write_text(
+        f"FROM {images.ensure_base()}\n"
+        "RUN echo 'Temporary failure resolving mirror.example' >&2; exit 100\n"
+    )
+
+    with pytest.raises(Unreachable, match="Temporary failure resolving") as failed:
+        build(builder, context, tag)
+
+    assert failed.value.hint == "docker info; once that is well, deploy again"
+    assert docker.from_env().images.list(tag) == []
 
 
 def test_without_dockers_command_the_engines_own_builder_is_used(

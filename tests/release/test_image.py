@@ -7,6 +7,7 @@ from release.image import (
     image_labels,
     image_report,
     is_refused_for_good,
+    is_worth_another_build,
     same_commit,
 )
 from release.model import ImageRef, Release
@@ -69,6 +70,38 @@ def test_a_registry_that_is_away_for_a_moment_is_asked_again(said: str) -> None:
 )
 def test_what_no_second_try_changes_is_not_tried_again(said: str) -> None:
     assert is_refused_for_good(said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is it running?",
+        "ERROR: failed to solve: Canceled: context canceled",
+        "rpc error: code = Unavailable desc = error reading from server: EOF",
+        "Temporary failure resolving 'mirror.example'",
+        "WARNING: Retrying after connection broken by 'ConnectTimeoutError: timed out'",
+        "failed to fetch: 503 Service Unavailable",
+        "dial tcp 10.0.0.5:443: connect: connection refused",
+    ],
+)
+def test_a_build_that_met_a_hiccup_is_worth_another(said: str) -> None:
+    assert is_worth_another_build(f"exit code 1\n#5 [2/6] RUN make\n{said}")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "dockerfile parse error on line 2: unknown instruction: RNU",
+        'process "/bin/sh -c make" did not complete successfully: exit code: 2',
+        'failed to compute cache key: "/nothing": not found',
+        "error: invalid syntax (app.py, line 3)",
+        "No matching distribution found for ignition-nothing==9",
+        "no space left on device",
+        "",
+    ],
+)
+def test_a_build_that_fails_by_itself_is_not_tried_again(said: str) -> None:
+    assert not is_worth_another_build(f"exit code 1\n{said}")
 
 
 def test_the_report_names_the_digest() -> None:
