@@ -120,7 +120,10 @@ class Builder(Part):
         tail = "\n".join(lines[-_LAST_LINES:])
         what = f"image {tag} was not built: {why}\n{tail}"
         if is_worth_another_build(what) or not self._answers():
-            return Unreachable(what, "docker info; once that is well, deploy again")
+            return Unreachable(
+                what,
+                "docker info; where that is well, the last lines name what was away; then deploy again",
+            )
         return BuildFailed(what, "mend the build, then deploy")
 
     def _answers(self) -> bool:

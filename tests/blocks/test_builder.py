@@ -163,7 +163,10 @@ def test_a_build_that_finds_a_mirror_away_may_be_tried_again(
     with pytest.raises(Unreachable, match="Temporary failure resolving") as failed:
         build(builder, context, tag)
 
-    assert failed.value.hint == "docker info; once that is well, deploy again"
+    assert (
+        failed.value.hint
+        == "docker info; where that is well, the last lines name what was away; then deploy again"
+    )
     assert docker.from_env().images.list(tag) == []
 
 
