@@ -122,7 +122,7 @@ class Builder(Part):
         if is_worth_another_build(what) or not self._answers():
             return Unreachable(
                 what,
-                "docker info; where that is well, the last lines name what was away; then deploy again",
+                "docker info; where that is well, see what was away, then deploy again",
             )
         return BuildFailed(what, "mend the build, then deploy")
 

@@ -164,8 +164,7 @@ def test_a_build_that_finds_a_mirror_away_may_be_tried_again(
         build(builder, context, tag)
 
     assert (
-        failed.value.hint
-        == "docker info; where that is well, the last lines name what was away; then deploy again"
+        failed.value.hint == "docker info; where that is well, see what was away, then deploy again"
     )
     assert docker.from_env().images.list(tag) == []
 
