@@ -120,10 +120,8 @@ class Builder(Part):
         tail = "\n".join(lines[-_LAST_LINES:])
         what = f"image {tag} was not built: {why}\n{tail}"
         if is_worth_another_build(what) or not self._answers():
-            return Unreachable(
-                what,
-                "docker info; where that is well, see what was away, then deploy again",
-            )
+            hint = "docker info; where that is well, see what was away, then deploy again"
+            return Unreachable(what, hint)
         return BuildFailed(what, "mend the build, then deploy")
 
     def _answers(self) -> bool:
