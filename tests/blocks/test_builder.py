@@ -155,9 +155,9 @@ def test_a_build_that_finds_a_mirror_away_may_be_tried_again(
     builder: Builder, context: Path, tag: str
 ) -> None:
     """There is no image afterwards, as with every build that fails."""
+    images.ensure_base()
     (context / "Dockerfile").write_text(
-        f"FROM {images.ensure_base()}\n"
-        "RUN echo 'Temporary failure resolving mirror.example' >&2; exit 100\n"
+        f"FROM {images.BASE}\nRUN echo 'Temporary failure resolving mirror.example' >&2; exit 100\n"
     )
 
     with pytest.raises(Unreachable, match="Temporary failure resolving") as failed:
