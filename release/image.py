@@ -17,7 +17,7 @@ _FOR_GOOD = (
 # What a second try may change: of an engine that is restarted, of names, connections and mirrors.
 _MAY_PASS = (
     *("cannot connect to the docker daemon", "error during connect", "error reading from server"),
-    *("code = unavailable", "context canceled", "unexpected eof", "broken pipe"),
+    *("code = unavailable", "context canceled", "broken pipe"),
     *("connection refused", "connection reset", "connection aborted", "timed out", "i/o timeout"),
     *("handshake timeout", "network is unreachable", "too many requests", "toomanyrequests"),
     *("temporary failure", "could not resolve", "no such host", "name or service not known"),
@@ -59,6 +59,7 @@ def is_worth_another_build(said: str) -> bool:
 
     ``said`` is how it ended, and its last lines. What is not known as a hiccup is the release's own
     fault. A build whose own tests say "connection refused" is tried in vain, for a bounded time.
+    Source: the status codes of gRPC and HTTP, and the C library's words for names and connections.
     """
     return any(words in said.lower() for words in _MAY_PASS)
 

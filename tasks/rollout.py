@@ -8,6 +8,13 @@ from typing import Protocol
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
 
 from blocks.orchestrator import Orchestrator
 from blocks.router import Router
@@ -139,14 +146,15 @@ def bake(
 
     Looked at again and again, so that a release that fails at once is stopped at once. It goes on
     for up to ``bake_up_to`` while errors speak against the release and do not yet prove anything.
-    It lasts anew where the router was restarted, which is nothing that the release did. Raises
-    Unreachable where the router does not come back.
+    It lasts anew where the router was restarted, which is nothing that the release did; once, so
+    that it ends. Raises Unreachable where the router does not come back, or is away again.
     """
     router = _router(target)
     began = time.monotonic()
     names = {slot.instance for slot in cutover.slots}
     seen = [(*cutover.slots, *cutover.beside)]
     pause = min(_LOOK_EVERY, rules.bake.total_seconds())
+    restarted = False
     while True:
         time.sleep(pause)
         pause = _LOOK_EVERY
@@ -154,6 +162,9 @@ def bake(
         try:
             seen.append(router.slots())
         except Unreachable as error:
+            if restarted:
+                raise
+            restarted = True
             _say(run, f"{error.what}; the bake begins again when it does")
             seen.append(_slots_again(router, cutover))
             began = time.monotonic()
@@ -169,21 +180,23 @@ def bake(
 def _slots_again(router: Router, cutover: Cutover) -> tuple[Slot, ...]:
     """The slots of a router that did not answer, once it does and has found the new instances.
 
-    Users have no other router either: to roll back meanwhile would help none of them.
+    Users have no other router either: to roll back meanwhile would help none of them. Raises
+    Unreachable where it does not within ``_ROUTER_BACK_WITHIN``; slots without the new instances,
+    where it has not found them by then, are for the caller to judge.
     """
-    until = time.monotonic() + _ROUTER_BACK_WITHIN
-    while True:
-        time.sleep(_LOOK_EVERY)
+
+    def look() -> tuple[Slot, ...]:
         heed()
-        late = time.monotonic() > until
-        try:
-            slots = router.slots()
-        except Unreachable:
-            if late:
-                raise
-            continue
-        if late or not out_of_service(cutover.slots, slots):
-            return slots
+        return router.slots()
+
+    looking = Retrying(
+        retry=retry_if_exception_type(Unreachable)
+        | retry_if_result(lambda slots: bool(out_of_service(cutover.slots, slots))),
+        stop=stop_after_delay(_ROUTER_BACK_WITHIN),
+        wait=wait_fixed(_LOOK_EVERY),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else (),
+    )
+    return looking(look)
 
 
 @step("Pin release", timeout=timedelta(minutes=1), retries=1)

@@ -95,6 +95,7 @@ def test_a_build_that_met_a_hiccup_is_worth_another(said: str) -> None:
         'process "/bin/sh -c make" did not complete successfully: exit code: 2',
         'failed to compute cache key: "/nothing": not found',
         "error: invalid syntax (app.py, line 3)",
+        "SyntaxError: unexpected EOF while parsing",
         "No matching distribution found for ignition-nothing==9",
         "no space left on device",
         "",

@@ -265,6 +265,31 @@ def test_a_router_that_does_not_come_back_ends_the_bake(
     assert project.serving() == {"v1.0.0"}
 
 
+def test_a_router_that_is_away_again_and_again_does_not_prolong_the_bake_for_ever() -> None:
+    """The baseline serves alone afterwards."""
+    project = FakeProject()
+    base = project.reset()
+    cutover = rollout.admit_instances.fn(
+        project, start(project, "v1.1.0", AT_ONCE, base), RULES, RUN
+    )
+    router, looks = project.router, 0
+    assert router is not None
+
+    def heed() -> None:
+        nonlocal looks
+        looks += 1
+        router.hang_up(looks % 2)  # it does not answer every other look
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollout, "heed", heed)
+        with pytest.raises(Unreachable, match="the router does not answer"):
+            rollout.bake.fn(project, cutover, RULES, RUN)
+    restore(project, base)
+
+    assert looks == 3
+    assert project.serving() == {"v1.0.0"}
+
+
 def test_an_environment_without_a_router_is_restarted_in_place_and_back(
     project: Project,
 ) -> None:
