@@ -24,7 +24,8 @@ from blocks.part import Part
 from blocks.postgres import Connection, connected, open_connection, where
 from blocks.session_watch import Say
 from blocks.spool import Entry, Spool
-from release.errors import BadConfiguration, BadRequest, DeployError, EnvironmentLocked, Unreachable
+from release.errors import BadConfiguration, BadRequest, DeployError, Unreachable
+from release.hold import hold_of
 from release.ledger import (
     Break,
     Event,
@@ -214,7 +215,7 @@ class Ledger(Part):
                 (environment, run_id, owner, reason),
             ).fetchone()
             if row is None:
-                raise _locked(environment, _holder(connection, environment))
+                raise _locked(connection, environment, _holder(connection, environment))
             lock = Lock(**row)
             _note_lock(connection, lock, EventKind.LOCK_TAKEN, {"owner": owner, "reason": reason})
         return lock
@@ -223,6 +224,14 @@ class Ledger(Part):
         """Who holds the environment; None: it is free. Raises Unreachable."""
         with self._connect() as connection:
             return _holder(connection, environment)
+
+    def events_of_holder(self, lock: Lock) -> list[Event]:
+        """What the holder did, and the runs that it took the environment over from, oldest first.
+
+        Raises Unreachable.
+        """
+        with self._connect() as connection:
+            return _events_of_holder(connection, lock)
 
     def heartbeat(self, environment: str, run_id: str) -> bool:
         """Say that the run is alive; False: it does not hold the environment (any more).
@@ -297,7 +306,7 @@ class Ledger(Part):
             if held is None:
                 raise BadRequest(f"{environment} is free: there is nothing to take over")
             if held.run_id not in {*run_ids, by}:
-                raise _locked(environment, held)
+                raise _locked(connection, environment, held)
             row = connection.execute(
                 "UPDATE environment_locks SET run_id = %s, owner = %s, reason = %s,"
                 " token = nextval('environment_lock_tokens'), acquired_at = clock_timestamp(),"
@@ -494,15 +503,27 @@ def _holder(connection: Connection, environment: str, how: str = "") -> Lock | N
     return Lock(**row) if row else None
 
 
-def _locked(environment: str, lock: Lock | None) -> DeployError:
+def _locked(connection: Connection, environment: str, lock: Lock | None) -> DeployError:
     if lock is None:
         return Unreachable(f"{environment} was given back just now", "try again")
-    return EnvironmentLocked(
-        f"{environment} is held by {lock.owner}, run {short_run(lock.run_id)}, since "
-        f"{lock.acquired_at.astimezone(UTC):%H:%M} UTC: {lock.reason}",
-        f"ignition status {environment}; if that run waits at a gate: "
-        f"ignition reject {short_run(lock.run_id)} --as NAME --reason …",
-    )
+    return hold_of(lock, _events_of_holder(connection, lock)).refusal(environment)
+
+
+def _events_of_holder(connection: Connection, lock: Lock) -> list[Event]:
+    rows = connection.execute(
+        "WITH RECURSIVE line (run_id) AS (SELECT %(run_id)s::text UNION"
+        " SELECT before.run_id FROM ledger_events before JOIN line"
+        " ON before.environment = %(environment)s AND before.kind = %(taken_over)s"
+        " AND before.payload ->> 'by' = line.run_id)"
+        f" SELECT {_EVENT_COLUMNS} FROM ledger_events WHERE environment = %(environment)s"
+        " AND run_id IN (SELECT run_id FROM line) ORDER BY seq".encode(),
+        {
+            "run_id": lock.run_id,
+            "environment": lock.environment,
+            "taken_over": EventKind.LOCK_TAKEN_OVER.value,
+        },
+    ).fetchall()
+    return [Event(**row) for row in rows]
 
 
 def _one_line(text: str) -> str:

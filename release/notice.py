@@ -84,7 +84,7 @@ def gate_waits(
         "\n".join(
             [
                 *([f"what: {_plain(gate.about)}"] if gate.about else []),
-                f"open: {', '.join(gate.items)}",
+                f"open: {', '.join(gate.items) or gate.open}",
                 f"signed: {', '.join(gate.signed) or 'nothing'}",
                 f"evidence: {gate.evidence or 'unknown'}",
                 f"until: {_clock(until) if until else 'unknown'}, then the run ends",

@@ -23,6 +23,7 @@ from release.checklist import (
     Signature,
     checked_answer,
     covered,
+    missing,
     rejected_by,
 )
 from release.errors import BadRequest, DeployError, SignaturesInvalid, Unproven, Unreachable
@@ -88,6 +89,7 @@ def open_gate(target: Target, gate: GateRound, until: datetime | None, *, key: s
     payload: dict[str, Any] = {
         "items": items,
         "roles": roles,
+        "more": {item.id: missing(item, gate.signatures) for item in gate.waiting},
         "lacks": gate.lacks,
         "about": gate.about,
         "evidence": say_evidence(gate.evidence),
