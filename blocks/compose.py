@@ -27,8 +27,10 @@ import requests.exceptions
 from pydantic import Field, PrivateAttr, SecretStr
 
 from blocks.orchestrator import Orchestrator
+from release.baseline import release_of_image
+from release.by_hand import Host
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed, Unreachable
-from release.model import ImageRef, Instance
+from release.model import ImageRef, Instance, Release
 from release.rollout import is_ready, unfit_instance
 
 _POLL = 0.2  # seconds
@@ -277,6 +279,39 @@ class ComposeOrchestrator(Orchestrator):
             return ImageRef.parse(found[-1].partition("=")[2].strip().strip("\"'"))
         except BadRequest:
             return None
+
+    def by_hand(self, replicas: int) -> Host:
+        """What a person needs to know to start the service on the host, without any of us."""
+        path, there = self._env_file(), 0
+        with suppress(DeployError):  # what is typed is right for the least there has to be
+            there = len(self._containers())
+        return Host(
+            directory=self.directory,
+            file=self.file,
+            service=self.service,
+            variable=self.image_variable,
+            env_file=path,
+            assigned=path.exists() and bool(self._assignment().search(path.read_text())),
+            containers=max(replicas, there),
+            engine=self.engine,
+        )
+
+    def kept_releases(self) -> tuple[Release, ...]:
+        """The releases whose images the engine holds, newest first: those start without others."""
+        pinned = self.pinned()
+        known = {i.image.repository for i in self.instances() if i.image}
+        known |= {pinned.repository} if pinned else set()
+        with self._asking("cannot list images") as engine:
+            images = sorted(engine.api.images(), key=lambda image: image["Created"], reverse=True)
+        return tuple(
+            release_of_image(
+                ImageRef.parse(name), labels.get(_VERSION, ""), labels.get(_REVISION, "")
+            )
+            for image in images
+            for labels in [image.get("Labels") or {}]
+            for name in image.get("RepoDigests") or []
+            if name.partition("@")[0] in known
+        )
 
     def _env_file(self) -> Path:
         return (self.directory / ".env").resolve()

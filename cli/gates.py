@@ -85,6 +85,12 @@ class GateView:
         ]
 
     @property
+    def summary(self) -> str:
+        """All of it in a line."""
+        what = f"open: {', '.join(map(self._item, self.items))}" if self.items else self.lacks
+        return f"{self.label} {self.name}, since {self.since}, until {self.until}; {what}"
+
+    @property
     def _nothing(self) -> str:
         return "no item, but a signature by somebody else" if self.lacks else "unknown"
 

@@ -2,10 +2,13 @@
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
 
@@ -20,9 +23,11 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
-from release.errors import BadRequest, Rejected, Unreachable
+from release.duration import say_duration
+from release.errors import BadRequest, DeployError, Rejected, Unreachable
 
 _EVERY = timedelta(seconds=1)
+_ANSWERS_WITHIN = timedelta(seconds=8)
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,34 @@ def prefect() -> Iterator[SyncPrefectClient]:
         ) from None
     except httpx.HTTPStatusError as error:
         raise BadRequest(f"Prefect refused: {_detail(error)}") from None
+
+
+def unavailable(within: timedelta = _ANSWERS_WITHIN) -> DeployError | None:
+    """Why Prefect cannot be asked; None where it answers.
+
+    The client tries a server that hangs again for minutes: nobody waits for that at 3 am.
+    """
+    answers: SimpleQueue[DeployError | None] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            with prefect() as client:
+                client.hello()
+        except DeployError as error:
+            answers.put(error)
+        else:
+            answers.put(None)
+
+    # Which server it is stands in the context.
+    threading.Thread(target=copy_context().run, args=(ask,), daemon=True).start()
+    try:
+        return answers.get(timeout=within.total_seconds())
+    except Empty:
+        address = get_current_settings().api.url
+        return Unreachable(
+            f"the Prefect server at {address} has not answered within {say_duration(within)}",
+            "prefect server start",
+        )
 
 
 def start(deployment: str, parameters: dict[str, Any], name: str, tags: list[str]) -> RunView:

@@ -57,7 +57,7 @@ def find_baseline(
 ) -> Baseline:
     """The release that ``to`` names: an image by digest, a version, nothing, or (empty) the one
     that served before the present one."""
-    release = _named(target, to, service)
+    release = release_named(target, to, service)
     _say(run, f"to {release.version if release else NOTHING}")
     return baseline_from(
         target.environment,
@@ -90,7 +90,8 @@ def previous(target: Target, service: ServiceLayout) -> Release:
         raise
 
 
-def _named(target: Target, to: str, service: ServiceLayout) -> Release | None:
+def release_named(target: Target, to: str, service: ServiceLayout) -> Release | None:
+    """The release that a rollback to ``to`` restores; None: nothing is to serve."""
     if to == NOTHING:
         return None
     if "@" in to:
