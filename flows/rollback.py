@@ -17,11 +17,12 @@ from release.hand_over import Way
 from release.ledger import EventKind
 from release.model import Baseline, Step
 from release.outcome import Ending, explain, hint_of
+from release.recovery import left_by
 from release.request import RollbackRequest, checked_rollback
 from tasks.environment import hold_environment
 from tasks.hand_over import Holder, await_holder, declare_p0, look_for_holder, take_over
 from tasks.migration import check_schema
-from tasks.restore import find_baseline, restore_baseline, serve_baseline
+from tasks.restore import find_baseline, restore_baseline, serve_baseline, what_is_left
 from tasks.serving import what_serves
 from tasks.verification import verify_baseline
 
@@ -63,13 +64,11 @@ def _try(run: Run, request: RollbackRequest) -> tuple[Ending, str, Baseline | No
         return Ending.REFUSED, explain(error), None, hint_of(error)
     except Exception as error:  # whatever it was, a person has to look at the environment now
         say_unexpected(run.label, error)
-        return Ending.ROLLBACK_FAILED, explain(error), None, hint_of(error)
-    return (
-        Ending.ROLLBACK_DONE,
-        f"rolled back to {baseline.version}: {request.reason}",
-        baseline,
-        "",
-    )
+        why = "" if run.nested else f"; it was to be rolled back because: {request.reason}"
+        return Ending.ROLLBACK_FAILED, explain(error) + why, None, hint_of(error)
+    left = left_by(run.target.ledger.run_events(run.id, EventKind.ROLLBACK_STARTED))
+    sentence = f"{left}rolled back to {baseline.version}: {request.reason}"
+    return Ending.ROLLBACK_DONE, sentence, baseline, ""
 
 
 def clear_the_way(run: Run, request: RollbackRequest) -> State[Any] | None:
@@ -123,6 +122,8 @@ def _bring_back(run: Run, request: RollbackRequest) -> Baseline:
             "to": baseline.version,
             "baseline": key,
             "by": request.started_by,
+            # Once: a run that goes on would find what it has restored itself.
+            "from": "" if run.nested else what_is_left(target),
         }
         run.record(EventKind.ROLLBACK_STARTED, payload=payload)
         serve_baseline(target, baseline, service, rules.rollout, run.label, key=key)

@@ -234,6 +234,13 @@ def replaced_release(events: Sequence[Event]) -> Release | None:
     return release_of_image(ImageRef.parse(address), str(plan.get("to", "")), revision="")
 
 
+def left_by(events: Sequence[Event]) -> str:
+    """What a rollback left, as a sentence begins: "v1.1.0 was "; "" where that is not known."""
+    begun = [event for event in events if event.kind == EventKind.ROLLBACK_STARTED]
+    left = str(begun[0].payload.get("from", "")) if begun else ""
+    return f"{left} was " if left else ""
+
+
 def _first_plan(events: Sequence[Event]) -> Mapping[str, Any]:
     """One that was made again, after the release served, would name the release itself."""
     planned = (event.payload for event in events if event.kind == EventKind.PLAN_MADE)

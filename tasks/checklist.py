@@ -57,6 +57,7 @@ class GateRound:
     evidence: tuple[Evidence, ...]
     signatures: tuple[Signature, ...]
     lacks: str = ""  # who is missing, in a sentence
+    open: str = ""  # the items that too few have signed, or else who is missing
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,12 @@ def open_gate(target: Target, gate: GateRound, until: datetime | None, *, key: s
         f" until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "",
         ", ".join(items),
     )
+
+
+@step("Say what an answer came to", timeout=timedelta(seconds=30))
+def say_said(gate: GateRound, said: str, *, key: str) -> None:
+    """The last line of a run's log before it is suspended again. ``key`` names the round."""
+    get_run_logger().info("[%s] Checklist %s", gate.label, said)
 
 
 @step("Close gate", timeout=timedelta(seconds=30), retries=2)

@@ -90,6 +90,16 @@ def previous(target: Target, service: ServiceLayout) -> Release:
         raise
 
 
+def what_is_left(target: Target) -> str:
+    """The versions that a rollback is about to leave; "" where nobody can say. Never raises: it is
+    for the record alone.
+    """
+    with contextlib.suppress(DeployError):
+        found = {i.version or (i.image.short if i.image else "") for i in meant_to_serve(target)}
+        return ", ".join(sorted(found))
+    return ""
+
+
 def release_named(target: Target, to: str, service: ServiceLayout) -> Release | None:
     """The release that a rollback to ``to`` restores; None: nothing is to serve."""
     if to == NOTHING:
