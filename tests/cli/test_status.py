@@ -1,5 +1,6 @@
 """`ignition status`: what serves, since when, by whom, the way back; with Prefect or without."""
 
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
 import cli.examine
 from blocks.ledger import Ledger
-from cli.runs import RunView
+from cli.runs import RunView, unavailable
 from release.errors import BadRequest, DeployError, Unreachable
 from release.layout import ServiceLayout
 from release.ledger import EventKind
@@ -272,3 +274,28 @@ def test_a_lock_of_a_run_that_has_not_ended_stays(
         unlock(production)
 
     assert production.held_by() == run
+
+
+# ---- whether Prefect answers
+
+
+def test_a_server_that_hangs_is_not_tried_again_for_minutes() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and says nothing
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
+        with temporary_settings({PREFECT_API_URL: address}):
+            away = unavailable(within=timedelta(milliseconds=500))
+
+    assert away is not None
+    assert away.what == f"the Prefect server at {address} has not answered within 500 ms"
+
+
+def test_a_server_that_is_down_is_named() -> None:
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        away = unavailable()
+
+    assert away is not None
+    assert away.what.startswith("the Prefect server at http://127.0.0.1:9/api does not answer")
+
+
+def test_a_server_that_answers_is_there(prefect_server: None) -> None:
+    assert unavailable() is None
