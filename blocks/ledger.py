@@ -20,12 +20,12 @@ from psycopg import errors
 from pydantic import Field, SecretStr
 
 from blocks.database import Database, apply_folder, read_folder
+from blocks.ledger_lock import EVENT_COLUMNS, LOCK_COLUMNS, events_of, holder_of, locked
 from blocks.part import Part
 from blocks.postgres import Connection, connected, open_connection, where
 from blocks.session_watch import Say
 from blocks.spool import Entry, Spool
 from release.errors import BadConfiguration, BadRequest, DeployError, Unreachable
-from release.hold import hold_of
 from release.ledger import (
     Break,
     Event,
@@ -43,11 +43,6 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _LOCK_TIMEOUT = timedelta(seconds=5)
 _STATEMENT_TIMEOUT = timedelta(seconds=10)
 _SERVED = ("Deployed", "RollbackDone")  # endings after which the named release serves
-_LOCK_COLUMNS = (
-    "environment, run_id, owner, reason, token, acquired_at, heartbeat_at,"
-    " clock_timestamp() - heartbeat_at AS silent"
-)
-_EVENT_COLUMNS = "seq, at, environment, run_id, kind, step, payload, previous_hash, hash, key"
 _LOG_COLUMNS = (
     "date, version, deployer, notes, environment, ending, run_id, digest, revision, image"
 )
@@ -139,7 +134,7 @@ class Ledger(Part):
         wanted = None if kinds is None else [kind.value for kind in kinds]
         with self._connect() as connection:
             rows = connection.execute(
-                f"SELECT {_EVENT_COLUMNS} FROM ledger_events"
+                f"SELECT {EVENT_COLUMNS} FROM ledger_events"
                 " WHERE (%(environment)s::text IS NULL OR environment = %(environment)s)"
                 " AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)"
                 " AND (%(kinds)s::text[] IS NULL OR kind = ANY (%(kinds)s)) ORDER BY seq".encode(),
@@ -211,11 +206,11 @@ class Ledger(Part):
                 "INSERT INTO environment_locks AS held (environment, run_id, owner, reason)"
                 " VALUES (%s, %s, %s, %s) ON CONFLICT (environment) DO UPDATE"
                 " SET heartbeat_at = clock_timestamp() WHERE held.run_id = excluded.run_id"
-                f" RETURNING {_LOCK_COLUMNS}".encode(),
+                f" RETURNING {LOCK_COLUMNS}".encode(),
                 (environment, run_id, owner, reason),
             ).fetchone()
             if row is None:
-                raise _locked(connection, environment, _holder(connection, environment))
+                raise locked(connection, environment, holder_of(connection, environment))
             lock = Lock(**row)
             _note_lock(connection, lock, EventKind.LOCK_TAKEN, {"owner": owner, "reason": reason})
         return lock
@@ -223,7 +218,7 @@ class Ledger(Part):
     def holder(self, environment: str) -> Lock | None:
         """Who holds the environment; None: it is free. Raises Unreachable."""
         with self._connect() as connection:
-            return _holder(connection, environment)
+            return holder_of(connection, environment)
 
     def events_of_holder(self, lock: Lock) -> list[Event]:
         """What the holder did, and the runs that it took the environment over from, oldest first.
@@ -231,7 +226,7 @@ class Ledger(Part):
         Raises Unreachable.
         """
         with self._connect() as connection:
-            return _events_of_holder(connection, lock)
+            return events_of(connection, lock)
 
     def heartbeat(self, environment: str, run_id: str) -> bool:
         """Say that the run is alive; False: it does not hold the environment (any more).
@@ -282,7 +277,7 @@ class Ledger(Part):
             row = connection.execute(
                 "DELETE FROM environment_locks WHERE environment = %(environment)s"
                 " AND (%(held_by)s::text IS NULL OR run_id = %(held_by)s)"
-                f" RETURNING {_LOCK_COLUMNS}".encode(),
+                f" RETURNING {LOCK_COLUMNS}".encode(),
                 {"environment": environment, "held_by": held_by},
             ).fetchone()
             if row is None:
@@ -302,16 +297,16 @@ class Ledger(Part):
         """
         self.flush()
         with self._connect() as connection, connection.transaction():
-            held = _holder(connection, environment, "FOR UPDATE")
+            held = holder_of(connection, environment, "FOR UPDATE")
             if held is None:
                 raise BadRequest(f"{environment} is free: there is nothing to take over")
             if held.run_id not in {*run_ids, by}:
-                raise _locked(connection, environment, held)
+                raise locked(connection, environment, held)
             row = connection.execute(
                 "UPDATE environment_locks SET run_id = %s, owner = %s, reason = %s,"
                 " token = nextval('environment_lock_tokens'), acquired_at = clock_timestamp(),"
                 f" heartbeat_at = clock_timestamp() WHERE environment = %s"
-                f" RETURNING {_LOCK_COLUMNS}".encode(),
+                f" RETURNING {LOCK_COLUMNS}".encode(),
                 (by, owner, reason, environment),
             ).fetchone()
             assert row is not None, "it is held, and locked"
@@ -493,37 +488,6 @@ def _note_lock(
             "payload": write_payload({**payload, "token": lock.token}),
         },
     )
-
-
-def _holder(connection: Connection, environment: str, how: str = "") -> Lock | None:
-    row = connection.execute(
-        f"SELECT {_LOCK_COLUMNS} FROM environment_locks WHERE environment = %s {how}".encode(),
-        (environment,),
-    ).fetchone()
-    return Lock(**row) if row else None
-
-
-def _locked(connection: Connection, environment: str, lock: Lock | None) -> DeployError:
-    if lock is None:
-        return Unreachable(f"{environment} was given back just now", "try again")
-    return hold_of(lock, _events_of_holder(connection, lock)).refusal(environment)
-
-
-def _events_of_holder(connection: Connection, lock: Lock) -> list[Event]:
-    rows = connection.execute(
-        "WITH RECURSIVE line (run_id) AS (SELECT %(run_id)s::text UNION"
-        " SELECT before.run_id FROM ledger_events before JOIN line"
-        " ON before.environment = %(environment)s AND before.kind = %(taken_over)s"
-        " AND before.payload ->> 'by' = line.run_id)"
-        f" SELECT {_EVENT_COLUMNS} FROM ledger_events WHERE environment = %(environment)s"
-        " AND run_id IN (SELECT run_id FROM line) ORDER BY seq".encode(),
-        {
-            "run_id": lock.run_id,
-            "environment": lock.environment,
-            "taken_over": EventKind.LOCK_TAKEN_OVER.value,
-        },
-    ).fetchall()
-    return [Event(**row) for row in rows]
 
 
 def _one_line(text: str) -> str:
