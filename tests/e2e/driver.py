@@ -141,6 +141,38 @@ class Operator:
         )
         return str(made["id"])
 
+    def scheduled(self, deployment: str) -> list[dict[str, Any]]:
+        """The runs of a deployment that its schedules made, started or not, by when they are due."""
+        flow, _, name = deployment.partition("/")
+        made = {
+            "flows": {"name": {"any_": [flow]}},
+            "deployments": {"name": {"any_": [name]}},
+            "sort": "EXPECTED_START_TIME_ASC",
+        }
+        found = self.pages("/flow_runs/filter", made)
+        return [each for each in found if each["auto_scheduled"]]
+
+    def end_of_next_due(self, deployment: str) -> Outcome:
+        """Let a schedule of a deployment come due within a minute, and wait for its run's end."""
+        path = f"/deployments/{self.get(f'/deployments/name/{deployment}')['id']}/schedules"
+        minutely = {"schedule": {"cron": "* * * * *", "timezone": "UTC"}, "active": True}
+
+        def started() -> set[str]:
+            return {str(run["id"]) for run in self.scheduled(deployment) if run["start_time"]}
+
+        before = started()
+        [added] = self.post(path, [minutely])
+        try:
+            run, *_ = wait_until(
+                lambda: started() - before,
+                what=f"a run of {deployment} that starts by its schedule",
+                seconds=RUN_TIMEOUT,
+                hint=f"read {self.sandbox.logs}",
+            )
+        finally:  # with it go its runs that have not started
+            self.api.delete(f"{path}/{added['id']}").raise_for_status()
+        return self.end_of(run)
+
     def end_of(self, flow_run: str) -> Outcome:
         """Wait until a run has ended."""
         ended = self.wait_for(flow_run, lambda seen: seen["state"]["type"] in ENDED, "end")
@@ -458,7 +490,7 @@ class Operator:
         answer.raise_for_status()
         return answer.json()
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def post(self, path: str, body: Mapping[str, Any] | Sequence[Any]) -> Any:
         answer = self.api.post(path, json=body)
         assert answer.is_success, f"{path}: {answer.status_code} {answer.text}"
         return answer.json()
