@@ -142,7 +142,7 @@ class Operator:
         return str(made["id"])
 
     def scheduled(self, deployment: str) -> list[dict[str, Any]]:
-        """The runs of a deployment that its schedules made, started or not, by when they are due."""
+        """The runs that a deployment's schedules made, started or not, by when they are due."""
         flow, _, name = deployment.partition("/")
         made = {
             "flows": {"name": {"any_": [flow]}},

@@ -6,5 +6,5 @@ from prefect.client.schemas.objects import State
 
 
 def ending_of(state: State[Any]) -> str:
-    """The ending's name, as ``release.outcome.Ending`` has it; a state's own name before the end."""
+    """An ending's name, as ``release.outcome.Ending`` has it; before the end, the state's own."""
     return state.name or ""
