@@ -54,6 +54,7 @@ def remind(
         block.save(name, overwrite=True)
     notify = SimpleNamespace(blocks=("custom-webhook/team",), escalation=("custom-webhook/pager",))
     run = SimpleNamespace(
+        label="d-1874ab",
         target=SimpleNamespace(environment=ENVIRONMENT, ledger=ledger),
         settings=SimpleNamespace(notify=notify),
     )
