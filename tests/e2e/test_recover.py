@@ -128,6 +128,8 @@ def test_setup_makes_its_automations_once_however_often_it_is_typed(operator: Op
         "ignition: recover production",
         "ignition: recover staging",
         "ignition: reminder for production",
+        "ignition: settle production",
+        "ignition: settle staging",
         "ignition: silence production",
         "ignition: silence staging",
     ]

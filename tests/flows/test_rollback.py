@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 import flows.rollback
@@ -40,6 +41,13 @@ def roll_back(production: Environment, monkeypatch: pytest.MonkeyPatch) -> Calla
     return start
 
 
+def shown(ended: Any) -> tuple[str, set[str]]:
+    """A run's name and tags, as its page shows them."""
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(ended.state_details.flow_run_id)
+    return run.name, set(run.tags)
+
+
 def deployment(production: Environment, *steps: Step, gate: Step | None = None) -> str:
     """A deployment that holds the environment and has begun these steps."""
     run_id = str(uuid4())
@@ -57,6 +65,9 @@ def test_the_release_that_served_before_serves_again(
     ended = roll_back()
 
     assert ending_of(ended) == "RollbackDone", ended
+    name, tags = shown(ended)
+    assert name == "rollback of production to v1.0.0 · RollbackDone", "not by its digest"
+    assert tags >= {"env:production", "version:v1.0.0", "ending:RollbackDone"}
     assert ended.message.endswith("production serves v1.0.0")
     assert production.serves == "v1.0.0"
     assert production.held_by() == ""
