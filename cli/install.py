@@ -33,7 +33,10 @@ from blocks.ticketing import Ticketing
 from cli.automations import apply as apply_automations
 from cli.runs import prefect
 from release.errors import BadConfiguration
+from release.ledger import EventKind
 from release.prometheus import PrometheusSettings
+from release.runbook_log import RUN, written_rows
+from release.wording import count_of
 from settings import EnvironmentSettings, Settings, config_path, variable_of
 
 WORK_POOL = "ignition"
@@ -117,6 +120,7 @@ def install(settings: Settings) -> Iterator[str]:
     targets = [build_target(settings, name) for name in names]
     targets[0].ledger.install()
     yield "ledger: schema up to date"
+    yield from _write_rows_of_runbook(settings, targets[0].ledger)
     yield f"work pool: {_ensure_work_pool()}"
     with ThreadPoolExecutor(1) as beside:  # a process of Prefect's, which takes as long as blocks
         applied = beside.submit(_apply_prefect_yaml)
@@ -128,6 +132,27 @@ def install(settings: Settings) -> Iterator[str]:
     with prefect() as client:
         names = apply_automations(client, settings)
     yield f"automations: {len(names)} for gates and for runs that did not end themselves"
+
+
+def _write_rows_of_runbook(settings: Settings, ledger: Ledger) -> Iterator[str]:
+    """Begin the deployment log with the rows of the runbook's own table, once each.
+
+    They are about the environment for which people sign; where there are several, the runbook does
+    not say which.
+    """
+    try:
+        text = settings.located(settings.runbook).read_text(encoding="utf-8")
+    except (OSError, UnicodeError):
+        return  # said by `ignition doctor`, and by each run
+    signed = [n for n, rules in settings.environments.items() if rules.gate.approval == "human"]
+    if len(signed) != 1:
+        return
+    rows = written_rows(text)
+    for row in rows:
+        kind = EventKind.DEPLOYMENT_ENDED
+        ledger.record(signed[0], RUN, kind, key=row.key, payload=row.payload, at=row.date)
+    if rows:
+        yield f"deployment log: {count_of(len(rows), 'row')} of {settings.runbook}"
 
 
 def _router(settings: Settings, rules: EnvironmentSettings) -> HaproxyRouter | None:

@@ -112,7 +112,7 @@ def deploy(
     """
     from cli.runs import start
     from release.model import ReleaseKind
-    from release.request import DeployRequest, checked, name_of
+    from release.request import DeployRequest, checked, name_of, tags_of
     from settings import load_settings
 
     load_settings().environment(to)
@@ -127,8 +127,8 @@ def deploy(
             dry_run=dry_run,
         )
     )
-    name = name_of("deploy", version or branch, to)
-    tags = [f"env:{to}", f"version:{version or branch}"]
+    name = name_of("deploy", version or branch, to, dry_run=dry_run)
+    tags = sorted(tags_of(to, version or branch))
     parameters = {"request": request.model_dump(mode="json"), "environment": to}
     _started(start(f"deploy/{to}", parameters, name, tags), wait, as_json)
 
@@ -168,16 +168,15 @@ def rollback(
     Example: `ignition rollback production --reason "P0: orders are charged twice" --wait`
     """
     from cli.runs import start
-    from release.request import RollbackRequest, checked_rollback, name_of
+    from release.request import RollbackRequest, checked_rollback, name_of, tags_of
     from settings import load_settings
 
     load_settings().environment(environment)
     request = checked_rollback(RollbackRequest(reason=reason, to=to, started_by=by), environment)
     parameters = {"request": request.model_dump(mode="json"), "environment": environment}
     name = name_of("rollback", to, environment)
-    _started(
-        start(f"rollback/{environment}", parameters, name, [f"env:{environment}"]), wait, as_json
-    )
+    tags = sorted(tags_of(environment, to))
+    _started(start(f"rollback/{environment}", parameters, name, tags), wait, as_json)
 
 
 @app.command()

@@ -21,6 +21,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
 from release.errors import BadRequest, Rejected, Unreachable
+from release.outcome import ending_in, sentence_in
 
 _EVERY = timedelta(seconds=1)
 
@@ -32,7 +33,7 @@ class RunView:
     id: str
     label: str
     name: str
-    state: str
+    state: str  # of a run that has ended: how, in our words
     state_type: str
     message: str
     url: str
@@ -170,9 +171,9 @@ def view(run: FlowRun) -> RunView:
         id=str(run.id),
         label=f"d-{str(run.id)[:6]}",
         name=run.name,
-        state=state.name or "" if state else "",
+        state=ending_in(state.message) or state.name or "" if state else "",
         state_type=state.type.value if state else "",
-        message=(state.message or "") if state else "",
+        message=sentence_in(state.message) if state else "",
         url=f"{ui}/runs/flow-run/{run.id}",
         started_at=_clock(run.start_time or run.created),
         waits_until=_clock(expires),

@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from flows import outcome
 from flows.gate import Opened, Subject, sign_off
 from flows.logs import say_unexpected
+from flows.once import once
 from flows.rollback import rollback
 from flows.run import Run, begin, load_target, run_name
 from release.baseline import baseline_address
@@ -20,7 +21,7 @@ from release.ledger import EventKind
 from release.migration import MigrationFile
 from release.model import Baseline, Instance, Release, Step, image_of
 from release.notice import gate_opened
-from release.outcome import Ending, ending_of_failure, explain, hint_of, one_line
+from release.outcome import Ending, ending_of_failure, explain, hint_of, one_line, sentence_in
 from release.plan import Plan
 from release.recovery import planned_baseline
 from release.rehearsal import Rehearsal
@@ -36,6 +37,7 @@ from tasks.hand_over import refuse_after_p0
 from tasks.image import build_image
 from tasks.migration import apply_migrations, plan_schema, refuse_older_releases
 from tasks.notification import notify, page_of
+from tasks.page import show_version
 from tasks.plan import make_plan, resolve_release
 from tasks.rehearsal import rehearse_migrations
 from tasks.release import prepare_release
@@ -61,6 +63,7 @@ from tasks.watch import watch_release
 
 
 @flow(name="deploy", flow_run_name=run_name)
+@once
 def deploy(request: DeployRequest, environment: str = "staging") -> State[Any]:
     """Deploy a release by the runbook: plan, sign, build, migrate, roll out, verify, watch.
 
@@ -73,6 +76,7 @@ def deploy(request: DeployRequest, environment: str = "staging") -> State[Any]:
         checked(request)
     except DeployError as error:
         return outcome.refused(error)
+    show_version(run.environment, request.version or request.ref)
     with run.alive():
         return carry_out(run, request)
 
@@ -334,10 +338,10 @@ def roll_back(
         reason=one_line(why), to=baseline_address(plan.baseline), started_by="pipeline"
     )
     restored = rollback(wanted, run.environment, return_state=True)
-    if restored.name == Ending.ROLLBACK_DONE:
+    if outcome.ending_of(restored) is Ending.ROLLBACK_DONE:
         sentence = f"{release.version} was rolled back to {plan.baseline.version}: {why}"
         return end(run, request, Ending.ROLLED_BACK, sentence, release, hint_of(error))
-    sentence = f"{why}; then the rollback failed: {restored.message}"
+    sentence = f"{why}; then the rollback failed: {sentence_in(restored.message)}"
     return end(run, request, Ending.ROLLBACK_FAILED, sentence, release, hint_of(error))
 
 
@@ -358,4 +362,5 @@ def end(
         deployer=request.started_by,
         notes=request.notes,
         hint=hint,
+        dry_run=request.dry_run,
     )

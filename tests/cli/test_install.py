@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from blocks.ledger import Ledger
 from blocks.prometheus import Prometheus
 from blocks.target import Target
 from cli import install
@@ -184,3 +185,36 @@ def test_an_unknown_environment_is_refused(settings: Settings) -> None:
 
 def test_prefect_yaml_stands_where_setup_applies_it() -> None:
     assert (install.HOME / "prefect.yaml").is_file()
+
+
+LOG = """\
+## Deployment Log
+
+| Date | Version | Deployer | Notes |
+|------|---------|----------|-------|
+| 2026-02-03 | v1.4.0 | Grace | the new billing |
+"""
+
+
+@pytest.mark.parametrize(
+    ("runbook", "log"),
+    [(LOG, [("2026-02-03", "v1.4.0", "Grace", "eu-west")]), ("# Another runbook\n", [])],
+)
+def test_the_deployment_log_begins_with_the_rows_of_ones_own_runbook_and_no_other(
+    settings: Settings,
+    dsn: str,
+    tmp_path: Path,
+    runbook: str,
+    log: list[tuple[str, ...]],
+) -> None:
+    """However often `ignition setup` is typed, each row is there once."""
+    ledger = Ledger(dsn=SecretStr(dsn), spool=tmp_path / "spool")
+    ledger.install()
+    settings.located(settings.runbook).write_text(runbook)
+
+    for _ in range(2):
+        list(install._write_rows_of_runbook(settings, ledger))
+
+    found = [(f"{r.date:%Y-%m-%d}", r.version, r.deployer, r.environment) for r in ledger.log()]
+    assert found == log
+    assert ledger.verify() == []

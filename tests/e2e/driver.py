@@ -22,6 +22,7 @@ import psycopg
 from cli.gates import rejection
 from release.ledger import EventKind
 from release.model import Step
+from release.outcome import ending_in, sentence_in
 from release.watch_report import DRAWING
 from sandbox import approvers, origin, postgres, prefect, witness
 from sandbox.commands import run, wait_until
@@ -130,9 +131,8 @@ class Operator:
         job_variables: Mapping[str, Any] | None = None,
     ) -> str:
         """Create a run of a deployment with the form's own checks switched off."""
-        found = self.get(f"/deployments/name/{deployment}")
         made = self.post(
-            f"/deployments/{found['id']}/create_flow_run",
+            f"/deployments/{self.deployment(deployment)}/create_flow_run",
             {
                 "parameters": parameters or {},
                 "job_variables": job_variables or {},
@@ -154,7 +154,7 @@ class Operator:
 
     def end_of_next_due(self, deployment: str) -> Outcome:
         """Let a schedule of a deployment come due within a minute, and wait for its run's end."""
-        path = f"/deployments/{self.get(f'/deployments/name/{deployment}')['id']}/schedules"
+        path = f"/deployments/{self.deployment(deployment)}/schedules"
         minutely = {"schedule": {"cron": "* * * * *", "timezone": "UTC"}, "active": True}
 
         def started() -> set[str]:
@@ -173,6 +173,10 @@ class Operator:
             self.api.delete(f"{path}/{added['id']}").raise_for_status()
         return self.end_of(run)
 
+    def deployment(self, name: str) -> str:
+        """The id of a deployment, by its flow and its name: deploy/production."""
+        return str(self.get(f"/deployments/name/{name}")["id"])
+
     def end_of(self, flow_run: str) -> Outcome:
         """Wait until a run has ended."""
         ended = self.wait_for(flow_run, lambda seen: seen["state"]["type"] in ENDED, "end")
@@ -181,8 +185,8 @@ class Operator:
         known = environment in ("staging", "production")
         return Outcome(
             run=flow_run,
-            ending=state["name"],
-            message=state["message"] or "",
+            ending=ending_in(state["message"]) or state["name"],
+            message=sentence_in(state["message"]),
             serves=self.serves(environment) if known else "",
             seconds=ended["total_run_time"],
         )
@@ -221,7 +225,7 @@ class Operator:
             time.sleep(0.5)
 
     def wait_for_state(self, flow_run: str, state: str) -> None:
-        """Wait until a run's state has a name, also after it has ended under another one."""
+        """Wait until a run is said to be in a state, also after it has ended in another one."""
         wait_until(
             lambda: self.state(flow_run) == state,
             what=f"the state {state} of {flow_run}",
@@ -249,8 +253,9 @@ class Operator:
         return [row[0] for row in self.ask(postgres.superuser_url(self.sandbox), query)]
 
     def state(self, flow_run: str) -> str:
-        """The name of a run's state."""
-        return str(self.get(f"/flow_runs/{flow_run}")["state"]["name"])
+        """How a run says that it ended; until then, the name of its state."""
+        state = self.get(f"/flow_runs/{flow_run}")["state"]
+        return str(ending_in(state["message"]) or state["name"])
 
     # ---- gates
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 import flows.rollback
@@ -18,6 +19,7 @@ from release.migration_header import Phase
 from release.model import Step
 from release.request import RollbackRequest
 from sandbox.commands import wait_until
+from tests.fakes.ending import ending_of
 from tests.fakes.environment import Environment, run_on
 
 Told = Callable[[], list[tuple[str, str]]]
@@ -39,6 +41,13 @@ def roll_back(production: Environment, monkeypatch: pytest.MonkeyPatch) -> Calla
     return start
 
 
+def shown(ended: Any) -> tuple[str, set[str]]:
+    """A run's name and tags, as its page shows them."""
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(ended.state_details.flow_run_id)
+    return run.name, set(run.tags)
+
+
 def deployment(production: Environment, *steps: Step, gate: Step | None = None) -> str:
     """A deployment that holds the environment and has begun these steps."""
     run_id = str(uuid4())
@@ -55,7 +64,10 @@ def test_the_release_that_served_before_serves_again(
 ) -> None:
     ended = roll_back()
 
-    assert ended.name == "RollbackDone", ended
+    assert ending_of(ended) == "RollbackDone", ended
+    name, tags = shown(ended)
+    assert name == "rollback of production to v1.0.0 · RollbackDone", "not by its digest"
+    assert tags >= {"env:production", "version:v1.0.0", "ending:RollbackDone"}
     assert ended.message.endswith("production serves v1.0.0")
     assert production.serves == "v1.0.0"
     assert production.held_by() == ""
@@ -75,7 +87,7 @@ def test_a_second_rollback_does_not_bring_the_bad_release_back(
 
     again = roll_back()
 
-    assert again.name == "Refused"
+    assert ending_of(again) == "Refused"
     assert "knows no release that production served before the present one" in again.message
     assert production.serves == "v1.0.0"
 
@@ -89,7 +101,7 @@ def test_a_baseline_that_does_not_come_up_is_a_rollback_that_failed(
 
     ended = roll_back()
 
-    assert ended.name == "RollbackFailed", ended
+    assert ending_of(ended) == "RollbackFailed", ended
     assert "v1.0.0 is not back on production: app-api-3 is running and not yet" in ended.message
     assert "done so far: start beside 1 ×" in ended.message
     assert "\nproduction serves v1.1.0\n" in ended.message
@@ -111,7 +123,7 @@ def test_a_release_that_a_contract_migration_has_left_behind_is_refused(
 
     ended = roll_back()
 
-    assert ended.name == "Refused", ended
+    assert ending_of(ended) == "Refused", ended
     assert "v1.0.0 < v1.1.0, the oldest release that runs on the schema" in ended.message
     assert production.serves == "v1.1.0"
     assert production.held_by() == ""
@@ -126,7 +138,7 @@ def test_a_deployment_that_waits_for_people_loses_the_environment(
 
     ended = roll_back()
 
-    assert ended.name == "RollbackDone", ended
+    assert ending_of(ended) == "RollbackDone", ended
     assert production.serves == "v1.0.0"
     assert (
         production.ledger.heartbeat("production", waiting) is False
@@ -145,7 +157,7 @@ def test_a_deployment_that_died_loses_the_environment(
 
     ended = roll_back()
 
-    assert ended.name == "RollbackDone", ended
+    assert ending_of(ended) == "RollbackDone", ended
     assert production.serves == "v1.0.0"
 
 
@@ -156,7 +168,7 @@ def test_another_rollback_is_not_interrupted(roll_back: Any, production: Environ
 
     ended = roll_back()
 
-    assert ended.name == "Refused", ended
+    assert ending_of(ended) == "Refused", ended
     assert "production is held by Ada" in ended.message
     assert production.serves == "v1.1.0"
     assert production.held_by() == other
@@ -192,7 +204,7 @@ def test_a_deployment_that_users_have_met_rolls_itself_back(
     ended = roll_back()
     playing.join()
 
-    assert ended.name == "HandedOver", ended
+    assert ending_of(ended) == "HandedOver", ended
     (declared,) = production.ledger.events(kinds=[EventKind.P0_DECLARED])
     assert declared.run_id == run_id
     assert declared.payload == {"reason": P0.reason, "by": "Grace"}
@@ -214,7 +226,7 @@ def test_a_deployment_that_does_not_roll_back_itself_is_waited_for(
     ended = roll_back()
     playing.join()
 
-    assert ended.name == "RollbackDone", ended
+    assert ending_of(ended) == "RollbackDone", ended
     assert production.serves == "v1.0.0"
     assert production.held_by() == ""
 
