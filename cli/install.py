@@ -32,11 +32,11 @@ from blocks.target import Target
 from blocks.ticketing import Ticketing
 from cli.automations import apply as apply_automations
 from cli.runs import prefect
+from cli.workforce import WORK_POOL
 from release.errors import BadConfiguration
 from release.prometheus import PrometheusSettings
 from settings import EnvironmentSettings, Settings, config_path, variable_of
 
-WORK_POOL = "ignition"
 HOME = Path(__file__).resolve().parents[1]
 _SHARED = "default"  # the name of the blocks that all environments share
 

@@ -349,7 +349,11 @@ def _started(run: Any, wait: bool, as_json: bool) -> None:
     if not as_json:
         typer.echo(f"[{run.label}] started: {run.name}\n{run.url}")
     if wait:
-        run = follow(run, lambda seen: None if as_json else _say_state(seen))
+        run = follow(
+            run,
+            lambda seen: None if as_json else _say_state(seen),
+            complain=lambda why: typer.echo(f"[{run.label}] {why}", err=as_json),
+        )
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))
     elif not wait:

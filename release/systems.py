@@ -13,6 +13,7 @@ class Answer:
     hint: str = ""
     configuration: bool = False  # the system is there, what we know of it is wrong
     needed: bool = True  # False: a deployment goes on without it, and says so
+    found: str = ""  # what there is to say of it where all is well
 
     @property
     def ok(self) -> bool:
