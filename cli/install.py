@@ -1,7 +1,6 @@
 """`ignition setup`: the ledger, the blocks, the work pool and the deployments."""
 
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,13 +30,13 @@ from blocks.service import Service
 from blocks.target import Target
 from blocks.ticketing import Ticketing
 from cli.automations import apply as apply_automations
+from cli.registered import HOME, template_variables
 from cli.runs import prefect
 from cli.workforce import WORK_POOL
 from release.errors import BadConfiguration
 from release.prometheus import PrometheusSettings
 from settings import EnvironmentSettings, Settings, config_path, variable_of
 
-HOME = Path(__file__).resolve().parents[1]
 _SHARED = "default"  # the name of the blocks that all environments share
 
 
@@ -226,8 +225,7 @@ def _apply_prefect_yaml() -> None:
     # Prefect stores the literal text of a template whose variable is not set, so it is set here.
     variables = {
         **os.environ,
-        "IGNITION_HOME": str(HOME),
-        "IGNITION_PYTHON": shlex.quote(sys.executable),
+        **template_variables(),
         "PREFECT_LOGGING_LEVEL": "ERROR",
     }
     done = subprocess.run(

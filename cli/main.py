@@ -63,15 +63,21 @@ def setup() -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    notify: Annotated[
+        bool, typer.Option("--notify", help="Also send a message to each notification block.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Try every system of every environment and say what is wrong and what to type.
 
+    Exit code 0: a deployment could begin now. Nothing is changed.
     Example: `ignition doctor`
     """
-    from cli.examine import answers_as_json, answers_as_lines, examine
+    from cli.doctor import answers_as_json, answers_as_lines, examine
     from settings import load_settings
 
-    answers = examine(load_settings())
+    answers = examine(load_settings(), notify)
     _say(as_json, answers_as_json(answers), lambda: answers_as_lines(answers))
     if not all(answer.ok for _, answer in answers):
         raise typer.Exit(1)
