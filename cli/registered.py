@@ -21,6 +21,7 @@ from pydantic import BaseModel, SecretStr
 
 from blocks.target import Target
 from cli import automations
+from cli.runs import prefect
 from cli.schedule import registered
 from release.registered import differing, judge_registered
 from release.systems import Answer
@@ -90,6 +91,8 @@ def ask_automations(client: SyncPrefectClient, settings: Settings) -> Answer:
 def ask_blocks(target: Target) -> Answer:
     """Whether the saved blocks, which runs use, are what the configuration says now."""
     name = f"ignition-target/{target.environment}"
+    with prefect():  # without an address, Block.load would start a server of its own
+        pass
     try:
         saved: Any = Target.load(target.environment)
     except ValueError as error:
@@ -173,7 +176,7 @@ def _form(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _automation(one: AutomationCore) -> dict[str, Any]:
-    return one.model_dump(mode="json", include={"description", "trigger", "actions"})
+    return one.model_dump(include={"description", "trigger", "actions"})  # sets stay sets
 
 
 def _rendered(value: Any) -> Any:

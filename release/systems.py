@@ -40,6 +40,8 @@ _CIRCULAR = "ignition doctor"
 def with_way_out(answer: Answer, environment: str, configuration: str) -> Answer:
     """The answer as doctor gives it: its hint is never to ask doctor, but what to edit or set."""
     if answer.ok or (answer.hint and _CIRCULAR not in answer.hint):
+        if answer.hint.startswith("edit service."):
+            return replace(answer, hint=f"{answer.hint} in {configuration}, then: ignition setup")
         return answer
     if answer.name in _VARIABLES:
         variable = _VARIABLES[answer.name].format(environment.upper().replace("-", "_"))
