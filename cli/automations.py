@@ -35,6 +35,8 @@ def apply(client: SyncPrefectClient, settings: Settings) -> list[str]:
     for name, automation in ours.items():
         if name in there:
             client.update_automation(there[name].id, automation)
+            if not there[name].enabled:  # an update leaves it as it is
+                client.resume_automation(there[name].id)
         else:
             client.create_automation(automation)
     for name in there.keys() - ours.keys():

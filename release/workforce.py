@@ -12,7 +12,7 @@ PATIENCE = timedelta(seconds=40)
 """How long nobody may have taken a run before a person is told why: a worker asks every 10 s."""
 
 _BEATS = 3  # a worker that misses one heartbeat is late; Prefect calls it gone after three
-_POLLED_WITHIN = timedelta(seconds=30)  # three times the 10 s between two questions of a worker
+_HEARD_WITHIN = timedelta(seconds=30)  # three times the 10 s between two questions of a worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +75,18 @@ class WorkPool:
         heard = [worker.heard for worker in self.workers] + [queue.polled for queue in self.queues]
         return max(filter(None, heard), default=None)
 
+    @property
+    def _was_asked(self) -> bool:
+        return any(queue.polled for queue in self.queues)
+
     def online(self, now: datetime) -> list[Worker]:
         """The workers that live, the one that was heard last first.
 
-        One that stopped in order a moment ago looks as alive as any other, until its heartbeats
-        are missed: it no longer asks for runs, and that is seen sooner.
+        One that has stopped looks as alive as any other until its heartbeats are missed: that
+        nobody asks for runs any more is seen sooner.
         """
-        polled = max(filter(None, (queue.polled for queue in self.queues)), default=None)
-        if polled is None or now - polled > _POLLED_WITHIN:
+        heard = self.heard()
+        if heard is None or (self._was_asked and now - heard > _HEARD_WITHIN):
             return []
         found = [worker for worker in self.workers if worker.is_online(now)]
         return sorted(found, key=lambda worker: worker.heard or worker.since, reverse=True)

@@ -29,10 +29,10 @@ def ago(seconds: float) -> datetime:
 
 
 def polled(seconds: float | None) -> WorkPool:
-    """The pool whose worker asked for runs that long ago, and beats on."""
-    return replace(
-        POOL, queues=[Queue("default", polled=None if seconds is None else ago(seconds))]
-    )
+    """The pool whose worker was heard last, and asked for runs, that long ago."""
+    at = None if seconds is None else ago(seconds)
+    workers = [replace(WORKER, heard=at)] if at else []
+    return replace(POOL, queues=[Queue("default", polled=at)], workers=workers)
 
 
 # ── Who is there ─────────────────────────────────────────────────────────────────────────────────
@@ -54,6 +54,14 @@ def test_a_worker_is_gone_after_three_heartbeats(silent: float, online: bool) ->
     pool = replace(POOL, workers=[replace(WORKER, heard=ago(silent))])
 
     assert judge_workers(pool, NOW).ok is online
+
+
+def test_a_worker_that_has_just_begun_has_not_asked_yet_and_is_well() -> None:
+    """The pool was last asked by the one before it."""
+    for before in (None, ago(3600)):
+        pool = replace(POOL, queues=[Queue("default", polled=before)])
+
+        assert judge_workers(pool, NOW).ok
 
 
 def test_the_length_of_a_heartbeat_is_the_worker_s_own() -> None:
