@@ -36,9 +36,11 @@ def test_an_address_without_api_is_asked_whether_it_was_meant(
     """The server's own answer was "Not Found", from which a deployment was said not to be there."""
     meant = api()
     assert callable(ask)
-    with temporary_settings({PREFECT_API_URL: meant.removesuffix("/api")}):
-        with pytest.raises(BadRequest) as refused:
-            ask()
+    with (
+        temporary_settings({PREFECT_API_URL: meant.removesuffix("/api")}),
+        pytest.raises(BadRequest) as refused,
+    ):
+        ask()
 
     assert refused.value.what == (
         f"PREFECT_API_URL is {meant.removesuffix('/api')}, "
@@ -52,15 +54,19 @@ def test_another_service_at_the_address_is_not_taken_for_prefect(
     httpserver: HTTPServer, answer: str
 ) -> None:
     httpserver.expect_request("/api/health").respond_with_data(answer)
-    with temporary_settings({PREFECT_API_URL: httpserver.url_for("/api")}):
-        with pytest.raises(BadRequest, match="what answers there is not Prefect's API"):
-            waiting()
+    with (
+        temporary_settings({PREFECT_API_URL: httpserver.url_for("/api")}),
+        pytest.raises(BadRequest, match="what answers there is not Prefect's API"),
+    ):
+        waiting()
 
 
 def test_an_address_without_a_scheme_is_completed() -> None:
-    with temporary_settings({PREFECT_API_URL: "127.0.0.1:9/api"}):
-        with pytest.raises(BadRequest) as refused:
-            waiting()
+    with (
+        temporary_settings({PREFECT_API_URL: "127.0.0.1:9/api"}),
+        pytest.raises(BadRequest) as refused,
+    ):
+        waiting()
 
     assert refused.value.hint == (
         "did you mean http://127.0.0.1:9/api? export PREFECT_API_URL=http://127.0.0.1:9/api"
@@ -68,9 +74,11 @@ def test_an_address_without_a_scheme_is_completed() -> None:
 
 
 def test_a_password_of_the_address_is_not_shown() -> None:
-    with temporary_settings({PREFECT_API_URL: "http://ada:hunter2@127.0.0.1:9/api"}):
-        with pytest.raises(Unreachable) as refused:
-            waiting()
+    with (
+        temporary_settings({PREFECT_API_URL: "http://ada:hunter2@127.0.0.1:9/api"}),
+        pytest.raises(Unreachable) as refused,
+    ):
+        waiting()
 
     assert "hunter2" not in str(refused.value)
 
@@ -80,9 +88,11 @@ def test_a_server_that_asks_for_a_password_says_which_variable(httpserver: HTTPS
     httpserver.expect_request(re.compile("/api/(?!health).*")).respond_with_json(
         {"exception_message": "Unauthorized"}, status=401
     )
-    with temporary_settings({PREFECT_API_URL: httpserver.url_for("/api")}):
-        with pytest.raises(BadRequest) as refused:
-            waiting()
+    with (
+        temporary_settings({PREFECT_API_URL: httpserver.url_for("/api")}),
+        pytest.raises(BadRequest) as refused,
+    ):
+        waiting()
 
     assert refused.value.hint.startswith("export PREFECT_API_AUTH_STRING=")
 
