@@ -39,6 +39,7 @@ class Builder(Part):
 
         Nothing is pulled.
         """
+        self.check()
         try:
             engine = self._client()
             try:

@@ -75,7 +75,7 @@ class Service(Part):
             return None, probe
         found = read_field(body, self.version_field)
         if found is None:
-            said = lacks_field(body, self.version_field)
+            said = self.auth.concealed(lacks_field(body, self.version_field))
             probe = Probe(probe.at, probe.status, probe.took, said)
         return found, probe
 

@@ -24,6 +24,7 @@ PAGES = [
     *(ROOT / "docs").glob("*.md"),
     ROOT / "ignition.example.toml",
     ROOT / "prefect.yaml",
+    ROOT / "Makefile",
 ]
 PROGRAMS = ("ignition", "prefect")
 
