@@ -7,6 +7,7 @@ from pathlib import Path
 
 import docker
 import docker.errors
+import requests.exceptions
 from pydantic import Field
 
 from blocks.part import Part
@@ -31,6 +32,25 @@ class Builder(Part):
             raise Unreachable(
                 f"container engine {self.engine or 'of this host'} does not answer: {error}",
                 "docker info",
+            ) from None
+
+    def check_base(self, image: str) -> None:
+        """Raise Unreachable if the engine neither has an image nor is told of it by its registry.
+
+        Nothing is pulled.
+        """
+        self.check()
+        try:
+            engine = self._client()
+            try:
+                engine.images.get(image)
+            except docker.errors.ImageNotFound:
+                engine.images.get_registry_data(image)
+        except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+            said = str(getattr(error, "explanation", "") or error).splitlines()[0]
+            raise Unreachable(
+                f"base image {image} is not on the container engine, and cannot be pulled: {said}",
+                f"docker pull {image}",
             ) from None
 
     def build(

@@ -9,7 +9,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 
 from release.duration import say_duration
@@ -32,19 +32,28 @@ _ENDED = {f"{_STATE}{name}" for name in ("Completed", "Failed")}
 
 def apply(client: SyncPrefectClient, settings: Settings) -> list[str]:
     """Create or replace our automations, delete those that are ours no more; their names."""
-    wanted = {one.name: one for one in _wanted(client, settings)}
-    there = {one.name: one for one in client.read_automations() if one.name.startswith(_PREFIX)}
-    for name, automation in wanted.items():
+    ours = {one.name: one for one in wanted(client, settings)}
+    there = {one.name: one for one in registered(client)}
+    for name, automation in ours.items():
         if name in there:
             client.update_automation(there[name].id, automation)
+            if not there[name].enabled:  # an update leaves it as it is
+                client.resume_automation(there[name].id)
         else:
             client.create_automation(automation)
-    for name in there.keys() - wanted.keys():
+    for name in there.keys() - ours.keys():
         client.delete_automation(there[name].id)
-    return sorted(wanted)
+    return sorted(ours)
 
 
-def _wanted(client: SyncPrefectClient, settings: Settings) -> list[AutomationCore]:
+def registered(client: SyncPrefectClient) -> list[Automation]:
+    """Our automations that the server has."""
+    return [one for one in client.read_automations() if one.name.startswith(_PREFIX)]
+
+
+def wanted(client: SyncPrefectClient, settings: Settings) -> list[AutomationCore]:
+    """The automations that this version makes; nothing is written. Raises ObjectNotFound where a
+    deployment that one starts is not there."""
     found = []
     for name, rules in sorted(settings.environments.items()):
         found.append(_broken_off(client, name))

@@ -1,4 +1,4 @@
-"""What the `ignition` command reads: systems, environments, locks, the log."""
+"""What the `ignition` command reads: environments, locks, the log."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,20 +9,15 @@ from blocks.approvers import Approvers
 from blocks.ledger import Ledger
 from blocks.target import Target
 from cli.install import build_target
-from cli.runs import RunView, prefect, read, waiting
-from release.checklist import Quorum
-from release.conformance import conforming, problems_of
+from cli.runs import RunView, read, waiting
+from cli.schedule import schedule_lines
 from release.duration import say_duration
 from release.errors import BadRequest, DeployError
 from release.ledger import LogRow
-from release.model import Step
-from release.signatures import unsignable
-from release.systems import Answer
 from release.wording import count_of
 from settings import Settings
 from tasks.baseline import serving
 from tasks.serving import what_serves
-from tasks.systems import ask_systems
 
 
 @dataclass(frozen=True)
@@ -55,11 +50,13 @@ class StatusView:
 
     environments: tuple[EnvironmentView, ...]
     waiting: tuple[RunView, ...]
+    schedules: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
             "environments": [asdict(environment) for environment in self.environments],
             "waiting": [run.as_json() for run in self.waiting],
+            "schedules": list(self.schedules),
         }
 
     def lines(self) -> list[str]:
@@ -69,18 +66,9 @@ class StatusView:
             lines.append(
                 f"waiting: {run.label} {run.name}{until}: ignition approve {run.label} --as NAME"
             )
-        return lines if self.waiting else [*lines, "no run waits for a signature"]
-
-
-def examine(settings: Settings) -> list[tuple[str, Answer]]:
-    """Ask Prefect, the runbook, and every system of every environment."""
-    shared = (_ask_prefect(), _ask_runbook(settings), _ask_approvers(settings))
-    answers = [("all", answer) for answer in shared]
-    for name in sorted(settings.environments):
-        target = build_target(settings, name)
-        answers += [(name, answer) for answer in ask_systems(target)]
-        answers.append((name, _ask_address(target)))
-    return answers
+        if not self.waiting:
+            lines.append("no run waits for a signature")
+        return [*lines, *self.schedules]
 
 
 def look(settings: Settings, environment: str) -> StatusView:
@@ -91,7 +79,7 @@ def look(settings: Settings, environment: str) -> StatusView:
     targets = [build_target(settings, name) for name in names]
     with ThreadPoolExecutor(len(targets)) as pool:
         views = tuple(pool.map(_look_at, targets))
-    return StatusView(views, tuple(waiting()))
+    return StatusView(views, tuple(waiting()), tuple(schedule_lines(environment)))
 
 
 def read_log(settings: Settings, environment: str, limit: int) -> Sequence[LogRow]:
@@ -172,74 +160,6 @@ def _or_problem(read: Any) -> str:
         return error.what
 
 
-def _ask_prefect() -> Answer:
-    try:
-        with prefect() as client:
-            client.hello()
-    except DeployError as error:
-        return Answer("prefect", error.what, error.hint)
-    return Answer("prefect")
-
-
-def _ask_runbook(settings: Settings) -> Answer:
-    try:
-        problems = problems_of(settings.located(settings.runbook).read_text(encoding="utf-8"))
-    except (OSError, UnicodeError) as error:
-        return Answer("runbook", str(error), f"edit {settings.runbook}")
-    said = "; ".join(map(str, problems))
-    return Answer("runbook", said, "ignition runbook check" if problems else "")
-
-
-def _ask_approvers(settings: Settings) -> Answer:
-    """Whether every checklist of people can be signed by enough of them."""
-    try:
-        text = settings.located(settings.runbook).read_text(encoding="utf-8")
-        runbook = conforming(text)
-        for name, rules in settings.environments.items():
-            if rules.gate.approval == "human":
-                known = approvers_of(settings).known()
-                quorum = Quorum(rules.gate.signers)
-                problem = unsignable(runbook.gates(Step.CHECKLIST), known, quorum)
-                if problem:
-                    hint = "ignition approvers add NAME --role ROLE"
-                    return Answer("approvers", f"{name} cannot be signed: {problem}", hint)
-    except (DeployError, OSError, UnicodeError) as error:
-        return Answer("approvers", getattr(error, "what", str(error)), getattr(error, "hint", ""))
-    return Answer("approvers")
-
-
 def approvers_of(settings: Settings) -> Approvers:
     """The approvers of this machine."""
     return Approvers(settings.located(settings.approvers.file), settings.approvers.enrolled)
-
-
-def _ask_address(target: Target) -> Answer:
-    probe = target.service.health()
-    problem = "" if probe.ok else f"{target.url} answers {probe.detail or probe.status}"
-    return Answer("public address", problem)
-
-
-def answers_as_json(answers: Sequence[tuple[str, Answer]]) -> list[dict[str, Any]]:
-    """What :func:`examine` found, for programs."""
-    return [
-        {
-            "environment": environment,
-            "system": answer.name,
-            "ok": answer.ok,
-            "problem": answer.problem,
-            "hint": answer.hint,
-        }
-        for environment, answer in answers
-    ]
-
-
-def answers_as_lines(answers: Sequence[tuple[str, Answer]]) -> list[str]:
-    """What :func:`examine` found, for people."""
-    lines = []
-    for environment, answer in answers:
-        lines.append(f"{'ok   ' if answer.ok else 'WRONG'} {environment:12} {answer.name}")
-        if answer.problem:
-            lines.append(f"      {answer.problem}")
-        if answer.hint:
-            lines.append(f"      hint: {answer.hint}")
-    return lines

@@ -1,7 +1,6 @@
 """`ignition setup`: the ledger, the blocks, the work pool and the deployments."""
 
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,7 +30,9 @@ from blocks.service import Service
 from blocks.target import Target
 from blocks.ticketing import Ticketing
 from cli.automations import apply as apply_automations
+from cli.registered import HOME, template_variables
 from cli.runs import prefect
+from cli.workforce import WORK_POOL
 from release.errors import BadConfiguration
 from release.ledger import EventKind
 from release.prometheus import PrometheusSettings
@@ -39,8 +40,6 @@ from release.runbook_log import RUN, written_rows
 from release.wording import count_of
 from settings import EnvironmentSettings, Settings, config_path, variable_of
 
-WORK_POOL = "ignition"
-HOME = Path(__file__).resolve().parents[1]
 _SHARED = "default"  # the name of the blocks that all environments share
 
 
@@ -251,8 +250,7 @@ def _apply_prefect_yaml() -> None:
     # Prefect stores the literal text of a template whose variable is not set, so it is set here.
     variables = {
         **os.environ,
-        "IGNITION_HOME": str(HOME),
-        "IGNITION_PYTHON": shlex.quote(sys.executable),
+        **template_variables(),
         "PREFECT_LOGGING_LEVEL": "ERROR",
     }
     done = subprocess.run(

@@ -63,15 +63,21 @@ def setup() -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    notify: Annotated[
+        bool, typer.Option("--notify", help="Also send a message to each notification block.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Try every system of every environment and say what is wrong and what to type.
 
+    Exit code 0: a deployment could begin now. Nothing is changed.
     Example: `ignition doctor`
     """
-    from cli.examine import answers_as_json, answers_as_lines, examine
+    from cli.doctor import answers_as_json, answers_as_lines, examine
     from settings import load_settings
 
-    answers = examine(load_settings())
+    answers = examine(load_settings(), notify)
     _say(as_json, answers_as_json(answers), lambda: answers_as_lines(answers))
     if not all(answer.ok for _, answer in answers):
         raise typer.Exit(1)
@@ -348,7 +354,11 @@ def _started(run: Any, wait: bool, as_json: bool) -> None:
     if not as_json:
         typer.echo(f"[{run.label}] started: {run.name}\n{run.url}")
     if wait:
-        run = follow(run, lambda seen: None if as_json else _say_state(seen))
+        run = follow(
+            run,
+            lambda seen: None if as_json else _say_state(seen),
+            complain=lambda why: typer.echo(f"[{run.label}] {why}", err=as_json),
+        )
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))
     elif not wait:

@@ -163,7 +163,7 @@ def _follow(run: RunView, within: timedelta, say: Say) -> RunView:
         say(f"[{run.label}] {run.state}" + (f": {run.message}" if run.message else ""))
 
     try:
-        return follow(run, seen, within)
+        return follow(run, seen, within, lambda why: say(f"[{run.label}] {why}"))
     except Unreachable:
         return read(run.id)
 

@@ -63,10 +63,11 @@ def ask_systems(target: Target) -> tuple[Answer, ...]:
     """Ask all systems side by side; the answers keep the order of :func:`systems_of`."""
     systems = systems_of(target)
     with ThreadPoolExecutor(len(systems)) as pool:
-        return tuple(pool.map(_ask, systems, systems.values()))
+        return tuple(pool.map(ask, systems, systems.values()))
 
 
-def _ask(name: str, check: Callable[[], None]) -> Answer:
+def ask(name: str, check: Callable[[], None]) -> Answer:
+    """One system's answer. Never raises."""
     needed = name not in _WITHOUT
     try:
         check()
