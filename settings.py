@@ -154,6 +154,10 @@ class RouterSettings(Rules):
     slots: int = Field(default=6, ge=2, le=20)
     """Server slots of the backend, named <backend>1 to <backend>N."""
 
+    network: str = ""
+    """The network on which HAProxy finds the service's containers, by its name in the Compose file.
+    Empty: the only one that the service is on."""
+
 
 class TicketSettings(Rules):
     """The ticket system, in the shape of GitHub's issue API (Gitea and others answer to it)."""

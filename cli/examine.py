@@ -78,7 +78,8 @@ def examine(settings: Settings) -> list[tuple[str, Answer]]:
     answers = [("all", answer) for answer in shared]
     for name in sorted(settings.environments):
         target = build_target(settings, name)
-        answers += [(name, answer) for answer in ask_systems(target)]
+        rollout = settings.environments[name].rollout
+        answers += [(name, answer) for answer in ask_systems(target, rollout)]
         answers.append((name, _ask_address(target)))
     return answers
 

@@ -33,6 +33,7 @@ from release.rollout import (
     BAKE_WEIGHT,
     Cutover,
     Drained,
+    Seen,
     missing_instances,
     rollout_report,
     which_to_retire,
@@ -171,7 +172,7 @@ def bake(
         verdict = judge_bake(looks_of(seen, names), ceiling, rules.bake_alpha)
         gone = out_of_service(cutover.slots, seen[-1])
         if gone or verdict.outcome is Outcome.UNHEALTHY:
-            raise RolloutFailed(gone or verdict.sentence, f"artifact rollout-{target.environment}")
+            raise RolloutFailed(gone or verdict.sentence)
         if bake_is_over(verdict, _length(began), rules):
             _say(run, f"bake of {_since(began)} {verdict.outcome}: {verdict.sentence}")
             return verdict
@@ -289,7 +290,7 @@ def record_instances(
     key: str = "",
 ) -> None:
     """Keep what the runbook looks at in step 4: `ps`, and the new containers' last log lines."""
-    publish_evidence(target, evidence_of(target, instances, rules))
+    publish_evidence(target, evidence_of(target, see(target, instances, rules)))
 
 
 # ---- shared
@@ -335,10 +336,18 @@ def _stop(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRu
     target.orchestrator.stop([i.id for i in instances if i.running], rules.stop_grace)
 
 
-def evidence_of(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRules) -> str:
+def see(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRules) -> list[Seen]:
+    """What there is to see of instances: state, health output, last log lines."""
+    orchestrator = target.orchestrator
+    return [
+        Seen(i, orchestrator.health_output(i.id), orchestrator.logs(i.id, rules.log_lines))
+        for i in instances
+    ]
+
+
+def evidence_of(target: RolloutTarget, seen: Sequence[Seen]) -> str:
     """What the runbook looks at in step 4: `ps`, and the containers' last log lines."""
-    logs = {i.name: target.orchestrator.logs(i.id, rules.log_lines) for i in instances}
-    return rollout_report(target.environment, target.orchestrator.listing(), logs)
+    return rollout_report(target.environment, target.orchestrator.listing(), seen)
 
 
 def publish_evidence(target: RolloutTarget, markdown: str) -> None:
