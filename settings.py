@@ -248,6 +248,16 @@ class EnvironmentSettings(Rules):
     """How long a deployment waits for another run that holds the environment; 0 s: it is refused
     at once. A rollback never waits: it takes over, or hands over."""
 
+    @model_validator(mode="after")
+    def _slots_for_old_and_new(self) -> Self:
+        needed = 2 * self.rollout.replicas
+        if self.router is not None and self.router.slots < needed:
+            raise ValueError(
+                f"router.slots is {self.router.slots}; rollout.replicas = {self.rollout.replicas} "
+                f"needs {needed}, because old and new serve side by side"
+            )
+        return self
+
 
 class _Variables(EnvSettingsSource):
     """The environment. A variable's name holds no ``-``, so ``EU_WEST`` is ``eu-west``."""

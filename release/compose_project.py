@@ -250,7 +250,10 @@ def _networks(service: Mapping[str, Any], wanted: Wanted, file: str) -> Iterator
 
 def _name_one(joined: Sequence[str]) -> str:
     choice = " or ".join(f'network = "{name}"' for name in joined)
-    return f"in the environment's router table of ignition.toml: {choice}, as HAProxy is on it"
+    return (
+        f"in the environment's router table of ignition.toml: {choice}, as HAProxy is on it; then: "
+        "ignition setup"
+    )
 
 
 def _several(wanted: Wanted) -> bool:

@@ -172,7 +172,7 @@ class TestNetworks:
 
         assert problem.hint == (
             "in the environment's router table of ignition.toml: "
-            'network = "back" or network = "web", as HAProxy is on it'
+            'network = "back" or network = "web", as HAProxy is on it; then: ignition setup'
         )
 
     def test_one_that_the_service_is_not_on_is_refused(self) -> None:

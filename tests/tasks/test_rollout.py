@@ -304,6 +304,27 @@ def test_a_router_that_is_away_again_and_again_does_not_prolong_the_bake_for_eve
     assert project.serving() == {"v1.0.0"}
 
 
+def test_containers_that_are_numbered_ever_higher_are_rolled_out_and_back() -> None:
+    """Compose uses no number twice: names are read, never computed. v1.0.0 serves at the end."""
+    project = FakeProject()
+    project.orchestrator.host.made = 26
+    base = project.reset()
+
+    new = start(project, "v1.1.0", AT_ONCE, base)
+    cut_over(project, new, AT_ONCE)
+    assert project.containers() == {
+        "app-api-27": "v1.0.0 running",
+        "app-api-28": "v1.1.0 running",
+    }
+    assert project.serving() == {"v1.1.0"}
+    restore(project, base)
+
+    assert project.router is not None
+    assert [slot.instance for slot in project.router.slots() if slot.instance] == ["app-api-27"]
+    assert project.containers() == {"app-api-27": "v1.0.0 running"}
+    assert project.serving() == {"v1.0.0"}
+
+
 def test_an_environment_without_a_router_is_restarted_in_place_and_back(
     project: Project,
 ) -> None:
