@@ -34,7 +34,7 @@ from release.compose_project import (
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed, Unreachable
 from release.masking import secrets_of, without_secrets
 from release.model import ImageRef, Instance
-from release.rollout import is_ready, unfit_instance
+from release.rollout import bounded, is_ready, unfit_instance
 
 _POLL = 0.2  # seconds
 _LAST_LINES = 10
@@ -397,7 +397,7 @@ class ComposeOrchestrator(Orchestrator):
         """What is known of it, in the error itself: it is stopped and removed a moment later."""
         said = self._health_output(container)
         try:
-            log = self.logs(container.id, _LAST_LINES).rstrip()
+            log = bounded(self.logs(container.id, _LAST_LINES))
         except DeployError as error:
             log = f"({error.what})"
         parts = [why]

@@ -221,8 +221,8 @@ class Seen:
 
     def last_lines(self) -> tuple[str, ...]:
         """The end of what it said, for the run's log."""
-        said = [f"health check: {line}" for line in _bounded(self.health).splitlines()]
-        logged = _bounded(self.log).splitlines() or ["(it logged nothing)"]
+        said = [f"health check: {line}" for line in bounded(self.health).splitlines()]
+        logged = bounded(self.log).splitlines() or ["(it logged nothing)"]
         return (*said[-_LINES_SAID:], *logged[-_LINES_SAID:])
 
 
@@ -232,12 +232,12 @@ def rollout_report(environment: str, listing: str, seen: Sequence[Seen]) -> str:
     for each in seen:
         parts += [f"## Last log lines of {each.instance.name}", str(each)]
         if each.health:
-            parts += ["Its last health check said:", _fenced(_bounded(each.health))]
-        parts += [_fenced(_bounded(each.log) or "(it logged nothing)")]
+            parts += ["Its last health check said:", _fenced(bounded(each.health))]
+        parts += [_fenced(bounded(each.log) or "(it logged nothing)")]
     return "\n\n".join(parts) + "\n"
 
 
-def _bounded(text: str) -> str:
+def bounded(text: str) -> str:
     """The end of a text, so that a release that writes without end fills no database."""
     lines = [line[:_LONGEST_LINE] for line in text.rstrip().splitlines()]
     return "\n".join(lines)[-_LONGEST_TEXT:]

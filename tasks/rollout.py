@@ -1,7 +1,7 @@
 """Step 4 of the runbook: new instances beside the old, and cutover."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -27,7 +27,7 @@ from release.bake import (
     out_of_service,
 )
 from release.duration import say_duration
-from release.errors import BadConfiguration, RolloutFailed, Unreachable
+from release.errors import BadConfiguration, DeployError, RolloutFailed, Unreachable
 from release.model import Baseline, ImageRef, Instance
 from release.rollout import (
     BAKE_WEIGHT,
@@ -339,9 +339,20 @@ def _stop(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRu
 def see(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRules) -> list[Seen]:
     """What there is to see of instances: state, health output, last log lines."""
     orchestrator = target.orchestrator
+
+    def or_why_not(read: Callable[[], str]) -> str:
+        try:
+            return read()
+        except DeployError as error:  # one that cannot be read hides nothing of the others
+            return f"({error.what})"
+
     return [
-        Seen(i, orchestrator.health_output(i.id), orchestrator.logs(i.id, rules.log_lines))
-        for i in instances
+        Seen(
+            instance,
+            or_why_not(partial(orchestrator.health_output, instance.id)),
+            or_why_not(partial(orchestrator.logs, instance.id, rules.log_lines)),
+        )
+        for instance in instances
     ]
 
 

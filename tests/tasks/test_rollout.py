@@ -26,6 +26,7 @@ from sandbox.commands import run, wait_until
 from sandbox.traffic import Traffic, TrafficReport
 from tasks import restore as way_back
 from tasks import rollout
+from tests.fakes.orchestrator import FakeOrchestrator
 from tests.fakes.project import (
     FakeProject,
     Project,
@@ -517,6 +518,29 @@ def test_the_state_of_a_failed_instance_is_kept_and_said(
         "app-api-2 | health check: HTTP 503",
         "app-api-2 | app-api-2 was here",
     ]
+    assert project.containers() == {"app-api-1": "v1.0.0 running"}
+
+
+def test_a_log_that_cannot_be_read_hides_nothing_of_the_other_containers(
+    artifacts: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two failed instances one is told of in full; v1.0.0 serves."""
+    project = FakeProject()
+    base = project.reset()
+    with pytest.raises(RolloutFailed):
+        start(project, "v1.2.0-never-healthy", RULES.model_copy(update={"replicas": 2}), base)
+    read = type(project.orchestrator).logs
+
+    def logs(self: FakeOrchestrator, id: str, tail: int) -> str:
+        if id == project.orchestrator.host.containers[1].id:
+            raise Unreachable("the log cannot be read")
+        return read(self, id, tail)
+
+    monkeypatch.setattr(FakeOrchestrator, "logs", logs)
+    restore(project, base)
+
+    assert "(the log cannot be read)" in artifacts["rollout-production"]
+    assert "app-api-3 was here" in artifacts["rollout-production"]
     assert project.containers() == {"app-api-1": "v1.0.0 running"}
 
 
