@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 MASK = "***"
 _SHORTEST = 6  # characters; shorter values are ordinary words and numbers
 _SHORTEST_NAMED = 4  # … unless the name says that they are secret, as of a PIN
+_SWITCHES = ("true", "false", "none", "null")  # as of AUTH_ENABLED
 _NEVER_SECRET = re.compile(
     r"COMPOSE_.*|LC_.*|(.*_)?(IMAGE|NETWORK|PORT|USER|HOST|NAME|TAG|VERSION|ENV|ENVIRONMENT|LEVEL"
     r"|MODE|REGION|ZONE|DEBUG|TZ|LANG|LANGUAGE|PATH|HOME|DIR|FORMAT|WORKERS|THREADS|TIMEOUT|STAGE)",
@@ -86,7 +87,7 @@ def _forms(value: str, shortest: int) -> Iterator[str]:
     lines = [line.strip() for line in value.splitlines()]
     for part in {value, *lines}:
         for form in {part, unquote(part), quote(part, safe=""), json.dumps(part)[1:-1]}:
-            if len(form) >= shortest:
+            if len(form) >= shortest and form.lower() not in _SWITCHES:
                 yield form
 
 

@@ -33,6 +33,7 @@ from release.masking import secrets_in_lines, secrets_of, secrets_of_file, witho
         ("CARD_PIN", "4711", "PIN 4711 is wrong", "PIN *** is wrong"),
         ("CARD_PIN", "4711", "port 47110, id a4711", "port 47110, id a4711"),
         ("DB_PASSWORD", "abc", "abc", "abc"),
+        ("AUTH_ENABLED", "true", "it is true", "it is true"),
         ("SHIPPING", "4711", "4711", "4711"),
         # Names that are never secret, so that a log can be read.
         ("PUBLIC_PORT", "18080", "port 18080", "port 18080"),
