@@ -10,6 +10,7 @@ import docker.errors
 import requests.exceptions
 from pydantic import Field
 
+from blocks.engine import client_of, name_of
 from blocks.part import Part
 from release.errors import BuildFailed, DeployError, Unreachable
 from release.image import is_worth_another_build
@@ -30,7 +31,7 @@ class Builder(Part):
             self._client().ping()
         except docker.errors.DockerException as error:
             raise Unreachable(
-                f"container engine {self.engine or 'of this host'} does not answer: {error}",
+                f"container engine {name_of(self.engine)} does not answer: {error}",
                 "docker info",
             ) from None
 
@@ -160,4 +161,4 @@ class Builder(Part):
         return {**os.environ, "DOCKER_HOST": self.engine} if self.engine else dict(os.environ)
 
     def _client(self) -> docker.DockerClient:
-        return docker.DockerClient(base_url=self.engine) if self.engine else docker.from_env()
+        return client_of(self.engine)

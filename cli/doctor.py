@@ -31,6 +31,7 @@ from release.errors import DeployError
 from release.model import Step
 from release.notice import Notice
 from release.registered import judge_server
+from release.rules import RolloutRules
 from release.schedule import judge_schedule
 from release.serving import PortLook, judge_address, judge_port, judge_version
 from release.signatures import unsignable
@@ -131,7 +132,7 @@ def _questions(settings: Settings, notify: bool) -> Iterator[Question]:
             refused = partial(Answer, "configuration", error.what, error.hint)
             yield Question(name, "configuration", refused)
             continue
-        yield from _systems(target, asked)
+        yield from _systems(target, settings.environments[name].rollout, asked)
         if "main" not in asked:
             yield Question(_ALL, "main branch", partial(_ask_main, target, settings))
         asked |= {*_SHARED, "main"}
@@ -139,8 +140,8 @@ def _questions(settings: Settings, notify: bool) -> Iterator[Question]:
         yield Question(name, "public address", partial(_ask_addresses, target, settings))
 
 
-def _systems(target: Target, asked: set[str]) -> Iterator[Question]:
-    for name, check in systems_of(target).items():
+def _systems(target: Target, rollout: RolloutRules, asked: set[str]) -> Iterator[Question]:
+    for name, check in systems_of(target, rollout).items():
         if name not in asked:
             where = _ALL if name in _SHARED else target.environment
             yield Question(where, name, partial(ask, name, check))

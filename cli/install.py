@@ -89,6 +89,7 @@ def build_target(settings: Settings, name: str) -> Target:
             image_variable=compose.image_variable,
             engine=compose.engine,
             port=settings.service.port,
+            network=rules.router.network if rules.router else "",
         ),
         router=router,
         service=service,

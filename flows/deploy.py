@@ -21,7 +21,15 @@ from release.ledger import EventKind
 from release.migration import MigrationFile
 from release.model import Baseline, Instance, Release, Step, image_of
 from release.notice import gate_opened
-from release.outcome import Ending, ending_of_failure, explain, hint_of, one_line, sentence_in
+from release.outcome import (
+    Ending,
+    ending_of_failure,
+    explain,
+    hint_after_rollback,
+    hint_of,
+    one_line,
+    sentence_in,
+)
 from release.plan import Plan
 from release.recovery import planned_baseline
 from release.rehearsal import Rehearsal
@@ -110,7 +118,7 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
     """Plan: reach every system, take the lock, record the baseline, say what will happen."""
     target, service = run.target, run.settings.service
     with run.step(Step.PLAN):
-        answers = check_systems(target, run.label)
+        answers = check_systems(target, run.rules.rollout, run.label)
         who, why, wait = request.started_by, request.notes, run.rules.wait_for_others
         hold = hold_environment.with_options(timeout_seconds=patient(wait))
         hold(target, run.id, who, why, run.label, wait)
@@ -121,7 +129,12 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
         plan = make_plan(
             target, request, revision, baseline, schema, rehearsal, service, run.label, answers
         )
-        where = {"baseline": baseline_address(baseline), "to": baseline.version}
+        where = {
+            "baseline": baseline_address(baseline),
+            "to": baseline.version,
+            "instances": len(baseline.instances),
+            "pin": baseline.pin,
+        }
         run.record(EventKind.PLAN_MADE, payload=where)  # from which a recovery knows the way back
         return plan
 
@@ -136,7 +149,8 @@ def baseline_of(run: Run) -> Baseline:
     planned = planned_baseline(run.target.ledger.run_events(run.id, EventKind.PLAN_MADE))
     if planned in ("", baseline_address(baseline)):
         return baseline
-    return find_baseline(run.target, planned, run.settings.service, run.rules.rollout, run.label)
+    service, rules = run.settings.service, run.rules.rollout
+    return find_baseline(run.target, planned, service, rules, run.label, as_planned=True)
 
 
 def rehearse(run: Run, files: Sequence[MigrationFile], baseline: Baseline) -> Rehearsal:
@@ -338,11 +352,12 @@ def roll_back(
         reason=one_line(why), to=baseline_address(plan.baseline), started_by="pipeline"
     )
     restored = rollback(wanted, run.environment, return_state=True)
+    hint = hint_after_rollback(error, run.environment)
     if outcome.ending_of(restored) is Ending.ROLLBACK_DONE:
         sentence = f"{release.version} was rolled back to {plan.baseline.version}: {why}"
-        return end(run, request, Ending.ROLLED_BACK, sentence, release, hint_of(error))
+        return end(run, request, Ending.ROLLED_BACK, sentence, release, hint)
     sentence = f"{why}; then the rollback failed: {sentence_in(restored.message)}"
-    return end(run, request, Ending.ROLLBACK_FAILED, sentence, release, hint_of(error))
+    return end(run, request, Ending.ROLLBACK_FAILED, sentence, release, hint)
 
 
 def end(

@@ -117,7 +117,10 @@ def _hold(run: Run, request: RollbackRequest) -> None:
 def _bring_back(run: Run, request: RollbackRequest) -> Baseline:
     target, rules, service = run.target, run.rules, run.settings.service
     with run.step(Step.ROLLBACK):
-        baseline = find_baseline(target, request.to, service, rules.rollout, run.label)
+        # A deployment is undone to what its plan found; a person goes back to a release.
+        baseline = find_baseline(
+            target, request.to, service, rules.rollout, run.label, as_planned=run.nested
+        )
         if not run.nested:  # what a deployment goes back to was serving on this schema just now
             check_schema(target, baseline, run.label)
         key = baseline_address(baseline)

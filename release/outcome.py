@@ -7,7 +7,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from release.duration import say_duration
-from release.errors import DeployError, GateExpired, Rejected
+from release.errors import (
+    DeployError,
+    GateExpired,
+    Rejected,
+    ReleaseUnfit,
+    VerificationFailed,
+)
 from release.model import Probe, Step
 from release.rollback import Undo
 
@@ -133,6 +139,22 @@ def hint_of(error: Exception) -> str:
     return error.hint if isinstance(error, DeployError) else ""
 
 
+def hint_after_rollback(error: Exception, environment: str) -> str:
+    """Where to look once the baseline serves again.
+
+    What the hint of an unfit release led to is gone by then, or is the baseline. A system that did
+    not answer may still not.
+    """
+    kept = (
+        f"what is known of the failed instances, down to their last log lines: artifact "
+        f"rollout-{environment} of this run"
+    )
+    own = "" if isinstance(error, ReleaseUnfit) else hint_of(error)
+    if isinstance(error, VerificationFailed):
+        own = f"what the checks said: artifact verification-{environment}"
+    return f"{own}   ·   {kept}" if own else kept
+
+
 def log_notes(ending: Ending, sentence: str, notes: str) -> str:
     """The Notes of the deployment log: what a person wrote; where it did not go well, why."""
     if ending.good:
@@ -148,7 +170,8 @@ def what_to_do(ending: Ending, environment: str, hint: str) -> str:
             f"ignition unlock {environment} --as NAME --reason …" + (f" · {hint}" if hint else "")
         )
     if ending is Ending.ROLLED_BACK:
-        return "mend the release and deploy the next version; the environment needs nothing"
+        to_do = "mend the release and deploy the next version; the environment needs nothing"
+        return f"{to_do} · {hint}" if hint else to_do
     if ending is Ending.EXPIRED:
         return "start the deployment again, when those who sign are there"
     return "" if ending.good else hint

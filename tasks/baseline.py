@@ -54,6 +54,7 @@ def record_baseline(target: Target, rules: WatchRules, run: str) -> Baseline:
         error_rate=None,
         p95=None,
         taken_at=datetime.now(UTC),
+        pin=target.orchestrator.pin_text(),
     )
     seen = seen_since(target, rules, None)
     baseline = measured(served, *seen) if seen else served

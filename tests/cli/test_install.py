@@ -100,6 +100,17 @@ def test_a_router_is_there_only_where_it_is_configured(
     assert target.router.socket == tmp_path / "run/admin.sock"
     assert target.router.backend_file == Path("/etc/haproxy/be.cfg")
     assert target.router.port == 9000
+    assert target.orchestrator.network == ""
+
+
+def test_the_routers_network_is_the_one_that_instances_are_looked_for_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routed = CONFIGURATION + ROUTER + '\nnetwork = "web"\n'
+
+    target = build_target(settings_from(routed, tmp_path, monkeypatch), "eu-west")
+
+    assert target.orchestrator.network == "web"
 
 
 def test_the_sources_of_the_watch_are_as_configured(target: Target) -> None:

@@ -20,6 +20,7 @@ class FakeHost:
     registry: dict[ImageRef, tuple[str, str]] = field(default_factory=dict)  # version, behaviour
     pulled: set[ImageRef] = field(default_factory=set)
     pinned: ImageRef | None = None
+    named: str = ""  # where no digest is pinned: what the host's own start names instead
     made: int = 0  # containers ever made; names are not used twice
     started: int = 0  # addresses are not used twice either
     answers: bool = True
@@ -38,7 +39,7 @@ class FakeOrchestrator(Orchestrator):
     def behaviour(self, instance: Instance) -> str:
         return self._host.registry[instance.image][1] if instance.image else "good"
 
-    def check(self) -> None:
+    def check(self, replicas: int, routed: bool) -> None:
         self._ask()
 
     def instances(self) -> tuple[Instance, ...]:
@@ -112,6 +113,10 @@ class FakeOrchestrator(Orchestrator):
         found = self._those([id])
         return f"{found[0].name} was here" if found else "(the container is gone)"
 
+    def health_output(self, id: str) -> str:
+        found = self._those([id])
+        return "HTTP 503" if found and self.behaviour(found[0]) == "never-healthy" else ""
+
     def listing(self) -> str:
         return "\n".join(f"{i.name}  {i.state}" for i in self.instances())
 
@@ -120,6 +125,12 @@ class FakeOrchestrator(Orchestrator):
 
     def pinned(self) -> ImageRef | None:
         return self._host.pinned
+
+    def pin_text(self) -> str:
+        return str(self._host.pinned or self._host.named)
+
+    def unpin(self, before: str) -> None:
+        self._host.pinned, self._host.named = None, before
 
     def restart_in_place(self, image: ImageRef, replicas: int) -> tuple[Instance, ...]:
         self.pin(image)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -109,6 +110,54 @@ def test_a_baseline_that_does_not_come_up_is_a_rollback_that_failed(
     assert production.serves == "v1.1.0"
     assert production.held_by() != ""  # until somebody has looked
     assert sorted(who for who, _ in told()) == ["/pager", "/team"]
+
+
+@pytest.fixture
+def undo(production: Environment, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Rolls a deployment back from within it, under rules that ask for two instances."""
+    monkeypatch.setattr(tasks.restore, "_HICCUPS", (0, 0))
+
+    def begin(environment: str) -> Any:
+        run = replace(run_on(production, str(flow_run.id)), nested=True)
+        run.rules.rollout = run.rules.rollout.model_copy(update={"replicas": 2})
+        return run
+
+    monkeypatch.setattr(flows.rollback, "begin", begin)
+
+    def start(to: str, **found: object) -> Any:
+        payload = {"baseline": to, "to": "", **found}
+        production.ledger.record("production", str(uuid4()), EventKind.PLAN_MADE, payload=payload)
+        request = RollbackRequest(reason="v1.1.0 does not come up", to=to, started_by="pipeline")
+        return flows.rollback.rollback(request, "production", return_state=True)
+
+    return start
+
+
+def test_a_deployment_is_undone_to_as_many_instances_as_its_plan_found(
+    undo: Any, production: Environment
+) -> None:
+    """A second one may be what the host cannot run: v1.0.0 serves with one, as before."""
+    production.replace_baseline()
+
+    undone = undo(str(production.images["v1.0.0"]), instances=1)
+
+    assert ending_of(undone) == "RollbackDone", undone
+    assert list(production.containers().values()) == ["v1.0.0 running"]
+
+
+@pytest.mark.parametrize("before", ["", "api:latest"])
+def test_a_first_deployment_that_is_undone_leaves_no_digest_for_the_hosts_own_start(
+    undo: Any, production: Environment, before: str
+) -> None:
+    """Nothing serves, and `docker compose up` starts what it would have started before."""
+    production.replace_baseline()
+
+    undone = undo("nothing", instances=0, pin=before)
+
+    assert ending_of(undone) == "RollbackDone", undone
+    assert production.containers() == {}
+    assert production.orchestrator.pinned() is None
+    assert production.orchestrator.pin_text() == before
 
 
 def test_a_release_that_a_contract_migration_has_left_behind_is_refused(

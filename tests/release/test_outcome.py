@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from release.errors import BuildFailed, Rejected, Unreachable
+from release.errors import (
+    BuildFailed,
+    Rejected,
+    RolloutFailed,
+    TriggerFired,
+    Unreachable,
+    VerificationFailed,
+)
 from release.model import Probe, Step
 from release.outcome import (
     ENDED_NAMES,
@@ -21,6 +28,7 @@ from release.outcome import (
     ending_in,
     ending_of_failure,
     explain,
+    hint_after_rollback,
     hint_of,
     last_line,
     message_of,
@@ -199,7 +207,8 @@ def test_an_error_of_ours_is_its_sentence_and_another_is_named_by_its_type() -> 
         (Ending.FAILED, "docker info"),
         (
             Ending.ROLLED_BACK,
-            "mend the release and deploy the next version; the environment needs nothing",
+            "mend the release and deploy the next version; the environment needs nothing"
+            " · docker info",
         ),
         (
             Ending.ROLLBACK_FAILED,
@@ -210,6 +219,30 @@ def test_an_error_of_ours_is_its_sentence_and_another_is_named_by_its_type() -> 
 )
 def test_what_is_left_to_do_follows_from_the_ending(ending: Ending, to_do: str) -> None:
     assert what_to_do(ending, "production", "docker info") == to_do
+
+
+KEPT = (
+    "what is known of the failed instances, down to their last log lines: artifact "
+    "rollout-production of this run"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (RolloutFailed("app-api-2 is unhealthy", "docker logs app-api-2"), KEPT),
+        (TriggerFired("error rate 7.2% > 5.0%", "ignition status production"), KEPT),
+        (
+            VerificationFailed("health: HTTP 503", "curl -i https://api.example.com/health"),
+            f"what the checks said: artifact verification-production   ·   {KEPT}",
+        ),
+        (Unreachable("the engine does not answer", "docker info"), f"docker info   ·   {KEPT}"),
+        (ValueError("no idea"), KEPT),
+    ],
+)
+def test_no_hint_leads_to_what_is_gone_or_healthy_again(error: Exception, hint: str) -> None:
+    """The baseline serves, and the failed instances are removed, when somebody reads it."""
+    assert hint_after_rollback(error, "production") == hint
 
 
 def test_a_failed_rollback_pages_someone_even_without_a_hint() -> None:
