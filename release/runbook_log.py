@@ -54,7 +54,8 @@ def written_rows(text: str) -> list[WrittenRow]:
 
 def _rows(tokens: Sequence[Token]) -> Iterator[list[str]]:
     """The cells of each row of the tables in that section."""
-    inside, cells = False, []
+    inside = False
+    cells: list[str] = []
     for before, token in pairwise(tokens):
         if before.type == "heading_open" and before.tag in ("h1", "h2"):
             inside = token.content.strip() == LOG_HEADING
