@@ -198,5 +198,5 @@ def test_a_base_that_nobody_has_is_named_before_a_build_needs_it(
 
 
 def test_without_an_engine_the_engine_is_named_and_not_the_base() -> None:
-    with pytest.raises(Unreachable, match="container engine .* does not answer"):
+    with pytest.raises(Unreachable, match=r"container engine .* does not answer"):
         Builder(engine=NO_ENGINE).check_base("alpine")
