@@ -46,6 +46,8 @@ WITHIN = timedelta(seconds=25)
 """How long all questions together may take. They are asked at once, so the slowest one counts."""
 
 _TRIAL = Notice("A trial by ignition doctor", "This way messages arrive. Nothing is to be done.")
+_LATE = "ask again; where that does not help, see whether it hangs, or its machine is busy"
+_BROKEN = "a fault of this program, not of yours: report it with this line"
 _ALL = "all"  # what is not of one environment
 _SHARED = ("repository", "image builder", "registry", "ledger")  # the same in every environment
 _SERVER = "prefect server"
@@ -96,7 +98,7 @@ def answered(questions: Sequence[Question], within: timedelta) -> list[tuple[Que
     return [
         (question, answer)
         for number, question in enumerate(questions)
-        for answer in found.get(number, [Answer(question.name, late)])
+        for answer in found.get(number, [Answer(question.name, late, _LATE)])
     ]
 
 
@@ -108,7 +110,7 @@ def _answer_into(
     except DeployError as error:
         said = Answer(question.name, error.what, error.hint)
     except Exception as error:  # noqa: BLE001  # a check that breaks is no good answer either
-        said = Answer(question.name, f"the check broke: {type(error).__name__}")
+        said = Answer(question.name, f"the check broke: {type(error).__name__}", _BROKEN)
     answers.put((number, [said] if isinstance(said, Answer) else said))
 
 

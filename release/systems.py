@@ -46,9 +46,10 @@ def with_way_out(answer: Answer, environment: str, configuration: str) -> Answer
     if answer.name in _VARIABLES:
         variable = _VARIABLES[answer.name].format(environment.upper().replace("-", "_"))
         return replace(answer, hint=f"start it, or set {variable}, then: ignition setup")
-    setting = _SETTINGS.get(answer.name, "").format(environment)
-    where = f"{setting} in {configuration}" if setting else configuration
-    return replace(answer, hint=f"edit {where}, then: ignition setup")
+    if answer.name not in _SETTINGS:
+        return replace(answer, hint="")
+    setting = _SETTINGS[answer.name].format(environment)
+    return replace(answer, hint=f"edit {setting} in {configuration}, then: ignition setup")
 
 
 def blocking(answers: Sequence[Answer]) -> list[Answer]:

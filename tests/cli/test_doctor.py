@@ -514,8 +514,8 @@ def test_a_system_that_hangs_holds_nobody_up() -> None:
 
     assert time.monotonic() - began < 5
     assert answers == [
-        Answer("slow", "no answer within 300 ms"),
-        Answer("broken", "the check broke: ZeroDivisionError"),
+        Answer("slow", "no answer within 300 ms", doctor._LATE),
+        Answer("broken", "the check broke: ZeroDivisionError", doctor._BROKEN),
         Answer("away", "it is away", "start it"),
         Answer("a"),
         Answer("b"),

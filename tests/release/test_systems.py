@@ -20,7 +20,7 @@ FILE = "ignition.toml"
             "database",
             "start it, or set IGNITION_ENVIRONMENTS__EU_WEST__DATABASE__DSN, then: ignition setup",
         ),
-        ("something new", "edit ignition.toml, then: ignition setup"),
+        ("something that no setting names", ""),
     ],
 )
 @pytest.mark.parametrize("given", ["", "ignition doctor"])
