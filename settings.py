@@ -154,6 +154,10 @@ class RouterSettings(Rules):
     slots: int = Field(default=6, ge=2, le=20)
     """Server slots of the backend, named <backend>1 to <backend>N."""
 
+    network: str = ""
+    """The network on which HAProxy finds the service's containers, by its name in the Compose file.
+    Empty: the only one that the service is on."""
+
 
 class TicketSettings(Rules):
     """The ticket system, in the shape of GitHub's issue API (Gitea and others answer to it)."""
@@ -243,6 +247,16 @@ class EnvironmentSettings(Rules):
     wait_for_others: Duration = Field(default=timedelta(), ge=timedelta(), le=timedelta(hours=24))
     """How long a deployment waits for another run that holds the environment; 0 s: it is refused
     at once. A rollback never waits: it takes over, or hands over."""
+
+    @model_validator(mode="after")
+    def _slots_for_old_and_new(self) -> Self:
+        needed = 2 * self.rollout.replicas
+        if self.router is not None and self.router.slots < needed:
+            raise ValueError(
+                f"router.slots is {self.router.slots}; rollout.replicas = {self.rollout.replicas} "
+                f"needs {needed}, because old and new serve side by side"
+            )
+        return self
 
 
 class _Variables(EnvSettingsSource):

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import docker
 import docker.errors
+import requests.exceptions
 from pydantic import Field
 
+from blocks.engine import client_of, name_of
 from blocks.part import Part
 from release.errors import BuildFailed, DeployError, Unreachable
 from release.image import is_worth_another_build
@@ -29,8 +31,27 @@ class Builder(Part):
             self._client().ping()
         except docker.errors.DockerException as error:
             raise Unreachable(
-                f"container engine {self.engine or 'of this host'} does not answer: {error}",
+                f"container engine {name_of(self.engine)} does not answer: {error}",
                 "docker info",
+            ) from None
+
+    def check_base(self, image: str) -> None:
+        """Raise Unreachable if the engine neither has an image nor is told of it by its registry.
+
+        Nothing is pulled.
+        """
+        self.check()
+        try:
+            engine = self._client()
+            try:
+                engine.images.get(image)
+            except docker.errors.ImageNotFound:
+                engine.images.get_registry_data(image)
+        except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+            said = str(getattr(error, "explanation", "") or error).splitlines()[0]
+            raise Unreachable(
+                f"base image {image} is not on the container engine, and cannot be pulled: {said}",
+                f"docker pull {image}",
             ) from None
 
     def build(
@@ -140,4 +161,4 @@ class Builder(Part):
         return {**os.environ, "DOCKER_HOST": self.engine} if self.engine else dict(os.environ)
 
     def _client(self) -> docker.DockerClient:
-        return docker.DockerClient(base_url=self.engine) if self.engine else docker.from_env()
+        return client_of(self.engine)

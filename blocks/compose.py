@@ -5,47 +5,45 @@ engine itself. Compose alone would stop the old containers first, would start th
 stopped, and calls a container that died a second later a success.
 """
 
-import json
-import os
-import re
 import secrets
-import shlex
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import docker
 import docker.errors
 import requests.exceptions
 from pydantic import Field, PrivateAttr, SecretStr
 
+from blocks.compose_project import PROBE, ComposeProject
+from blocks.engine import client_of, name_of
 from blocks.orchestrator import Orchestrator
 from release.baseline import release_of_image
 from release.by_hand import Host
+from release.compose_project import (
+    Problem,
+    Wanted,
+    external_parts,
+    network_name,
+    others_of,
+    problems_of,
+)
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed, Unreachable
+from release.masking import secrets_of, without_secrets
 from release.model import ImageRef, Instance, Release
-from release.rollout import is_ready, unfit_instance
+from release.rollout import bounded, is_ready, unfit_instance
 
 _POLL = 0.2  # seconds
 _LAST_LINES = 10
-_ASK_WITHIN = 60.0  # seconds for a compose command that only reads
-_ACT_WITHIN = 300.0  # seconds for one that changes something
-_SHORTEST_SECRET = 6  # characters; shorter values of .env are ordinary words and numbers
-_NEVER_SECRET = re.compile(r"COMPOSE_.*|(.*_)?(IMAGE|NETWORK|PORT|USER|HOST|NAME|TAG|VERSION)")
 _VERSION = "org.opencontainers.image.version"
 _REVISION = "org.opencontainers.image.revision"
 _APART = "ignition.apart"  # label of a container that is no instance
 _FORGOTTEN_AFTER = timedelta(hours=1)
-_PROBE = "probe.invalid/image@sha256:" + 64 * "0"
-# The project's .env decides, never what the worker happens to have in its environment.
-_PASSED_ON = re.compile(r"PATH|HOME|USER|LANG|TMPDIR|SSH_.*|DOCKER_.*|XDG_.*|.*_proxy|.*_PROXY")
 
 
 class ComposeOrchestrator(Orchestrator):
@@ -71,27 +69,28 @@ class ComposeOrchestrator(Orchestrator):
 
     # ---- what is
 
-    def check(self) -> None:
+    def check(self, replicas: int, routed: bool) -> None:
         """Raise Unreachable or BadConfiguration, in one sentence, if nothing could be deployed."""
         with self._asking("does not answer") as engine:
             engine.ping()
-        if not self.directory.is_dir():
-            raise BadConfiguration(f"no directory {self.directory} for the Compose project")
-        if not (self.directory / self.file).is_file():
-            raise BadConfiguration(f"no Compose file at {self.directory / self.file}")
-        service = self._config()["services"].get(self.service)
-        if service is None:
-            known = ", ".join(sorted(self._config()["services"]))
+            log_driver = str(engine.info().get("LoggingDriver") or "")
+        self._files.check()
+        config, path = self._files.config(), str(self.directory / self.file)
+        problems = list(problems_of(config, self._wanted(replicas, routed, log_driver), path))
+        if self.service not in config["services"]:
+            problems = [self._files.in_a_profile(self.service) or problems[0]]
+        problems = [*filter(None, [self._files.read_otherwise()]), *problems]
+        problems += self._missing_parts() if not problems else []
+        if problems:
             raise BadConfiguration(
-                f"{self.directory / self.file} has no service {self.service!r}; there is: {known}"
-            )
-        if service.get("image") != _PROBE:
-            raise BadConfiguration(
-                f"the image of {self.service} in {self.directory / self.file} is not exactly "
-                f"${{{self.image_variable}}}, so no digest could be deployed",
-                f"image: ${{{self.image_variable}}}",
+                "; ".join(problem.sentence for problem in problems),
+                "; ".join(problem.hint for problem in problems),
             )
         self._network_name()
+
+    def left_behind(self) -> tuple[str, ...]:
+        """The project's other services that run the same image, and keep the one that they have."""
+        return others_of(self._files.config(), self._wanted(replicas=1, routed=False))
 
     def instances(self) -> tuple[Instance, ...]:
         """All containers of the service, stopped ones too, oldest first."""
@@ -112,14 +111,24 @@ class ComposeOrchestrator(Orchestrator):
         """The last ``tail`` lines of a container, without the environment's secrets."""
         with self._asking(f"has no log of {id[:12]}") as engine:
             try:
+                container = engine.containers.get(id)
                 text: bytes = engine.api.logs(id, tail=tail)
             except docker.errors.NotFound:
                 return "(the container is gone)"
-        return self._without_secrets(text.decode(errors="replace"))
+        return self._masked_for(container, text.decode(errors="replace"))
+
+    def health_output(self, id: str) -> str:
+        """What the last health check of a container said, without the environment's secrets."""
+        with self._asking(f"does not describe {id[:12]}") as engine:
+            try:
+                container = engine.containers.get(id)
+            except docker.errors.NotFound:
+                return ""
+        return self._health_output(container)
 
     def listing(self) -> str:
         """All containers of the project as a table (runbook, step 4: `ps`)."""
-        return self._compose("ps", "--all", failure=Unreachable)
+        return self._mask(self._files.run("ps", "--all", failure=Unreachable))
 
     # ---- what changes
 
@@ -150,7 +159,7 @@ class ComposeOrchestrator(Orchestrator):
         self.remove(leftovers)
         there = {i.id for i in before} - set(leftovers)
         scale = f"{self.service}={len(there) + count}"
-        self._compose(
+        self._files.run(
             *("up", "--no-start", "--no-deps", "--no-recreate", "--no-build", "--quiet-pull"),
             *("--scale", scale, self.service),
             image=image,
@@ -225,7 +234,7 @@ class ComposeOrchestrator(Orchestrator):
             self._remove_apart(name)
         name = f"{self._project()}-{self.service}-apart-{secrets.token_hex(4)}"
         try:
-            self._compose(
+            self._files.run(
                 *("run", "--detach", "--no-deps", "--quiet-pull", "--name", name),
                 *("--label", f"{_APART}={self._project()}/{self.service}"),
                 *(part for variable in variables for part in ("--env", variable)),
@@ -248,7 +257,7 @@ class ComposeOrchestrator(Orchestrator):
     def restart_in_place(self, image: ImageRef, replicas: int) -> tuple[Instance, ...]:
         """The runbook's plain restart: pin, stop the old, start the new. Users notice."""
         self.pin(image)
-        self._compose(
+        self._files.run(
             *("up", "--detach", "--no-deps", "--no-build", "--quiet-pull"),
             *("--scale", f"{self.service}={replicas}", self.service),
             image=image,
@@ -259,42 +268,22 @@ class ComposeOrchestrator(Orchestrator):
 
     def pin(self, image: ImageRef) -> None:
         """Write the digest into the directory's .env, in one rename; all other lines stay."""
-        path = self._env_file()
-        # As bytes, so that whatever ends the file's lines stays.
-        old = path.read_bytes().decode() if path.exists() else ""
-        line = f"{self.image_variable}={image}"
-        new, count = self._assignment().subn(lambda _: line, old)
-        if not count:
-            new = old + ("\n" if old and not old.endswith("\n") else "") + line + "\n"
-        if new != old:
-            _replace_file(path, new)
+        self._files.pin(image)
+
+    def unpin(self, before: str) -> None:
+        """Put ``before`` into the directory's .env instead; "" takes the line out."""
+        self._files.unpin(before)
 
     def pinned(self) -> ImageRef | None:
         """What the directory's .env names; None where it is nothing, or no digest."""
-        path = self._env_file()
-        found = self._assignment().findall(path.read_text()) if path.exists() else []
-        if not found:
-            return None
-        try:
-            return ImageRef.parse(found[-1].partition("=")[2].strip().strip("\"'"))
-        except BadRequest:
-            return None
+        return self._files.pinned()
 
     def by_hand(self, replicas: int) -> Host:
         """What a person needs to know to start the service on the host, without any of us."""
-        path, there = self._env_file(), 0
+        there = 0
         with suppress(DeployError):  # what is typed is right for the least there has to be
             there = len(self._containers())
-        return Host(
-            directory=self.directory,
-            file=self.file,
-            service=self.service,
-            variable=self.image_variable,
-            env_file=path,
-            assigned=path.exists() and bool(self._assignment().search(path.read_text())),
-            containers=max(replicas, there),
-            engine=self.engine,
-        )
+        return self._files.by_hand(self.service, max(replicas, there))
 
     def kept_releases(self) -> tuple[Release, ...]:
         """The releases whose images the engine holds, newest first: those start without others."""
@@ -313,30 +302,30 @@ class ComposeOrchestrator(Orchestrator):
             if name.partition("@")[0] in known
         )
 
-    def _env_file(self) -> Path:
-        return (self.directory / ".env").resolve()
+    def pin_text(self) -> str:
+        """What the directory's .env names, as it is written there; "" for nothing."""
+        return self._files.pin_text()
 
-    def _assignment(self) -> re.Pattern[str]:
-        name = re.escape(self.image_variable)
-        return re.compile(rf"^[ \t]*(?:export[ \t]+)?{name}[ \t]*=[^\r\n]*", re.MULTILINE)
+    @property
+    def _files(self) -> ComposeProject:
+        return ComposeProject(
+            self.directory, self.file, self.image_variable, self.engine, self._read
+        )
 
     # ---- the engine
-
-    def _client(self) -> docker.DockerClient:
-        return docker.DockerClient(base_url=self.engine) if self.engine else docker.from_env()
 
     @contextmanager
     def _asking(self, trouble: str) -> Iterator[docker.DockerClient]:
         """A client of the engine, whose errors become ours."""
-        name = self.engine or os.environ.get("DOCKER_HOST", "") or "of this host"
+        name = name_of(self.engine)
         try:
-            client = self._client()
+            client = client_of(self.engine)
             try:
                 yield client
             finally:
                 client.close()
         except docker.errors.APIError as error:
-            text = self._without_secrets(str(error.explanation or error))
+            text = self._mask(str(error.explanation or error))
             kind = RolloutFailed if error.is_client_error() else Unreachable
             raise kind(f"container engine {name} {trouble}: {text}", "docker ps --all") from None
         except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
@@ -431,146 +420,85 @@ class ComposeOrchestrator(Orchestrator):
             return False
 
     def _did_not_come_up(self, container: Any, why: str) -> RolloutFailed:
-        checks = (container.attrs["State"].get("Health") or {}).get("Log") or []
-        said = str(checks[-1].get("Output", "")).strip() if checks else ""
-        log = self.logs(container.id, _LAST_LINES).rstrip()
+        """What is known of it, in the error itself: it is stopped and removed a moment later."""
+        said = self._health_output(container)
+        try:
+            log = bounded(self.logs(container.id, _LAST_LINES))
+        except DeployError as error:
+            log = f"({error.what})"
         parts = [why]
         if said:
-            parts.append(f"health check: {self._without_secrets(said)}")
+            parts.append(f"health check: {said}")
         parts.append(f"last log lines:\n{log}" if log else "it logged nothing")
-        return RolloutFailed("; ".join(parts), f"docker logs {container.name}")
+        return RolloutFailed("; ".join(parts))
+
+    def _health_output(self, container: Any) -> str:
+        checks = (container.attrs["State"].get("Health") or {}).get("Log") or []
+        said = str(checks[-1].get("Output", "")).strip() if checks else ""
+        return self._masked_for(container, said)
 
     # ---- compose
 
     def _project(self) -> str:
-        return str(self._config()["name"])
+        return str(self._files.config()["name"])
 
     def _network_name(self) -> str:
         """The network by which the router reaches an instance, as the engine calls it."""
-        config = self._config()
-        joined = list(config["services"].get(self.service, {}).get("networks") or {"default": None})
-        networks = config.get("networks") or {}
-        wanted = self.network or ("default" if "default" in joined else joined[0])
-        for key in joined:
-            name = (networks.get(key) or {}).get("name") or f"{config['name']}_{key}"
-            if wanted in (key, name):
-                return str(name)
-        raise BadConfiguration(
-            f"service {self.service} is on {', '.join(joined)}, not on network {wanted!r}"
+        return network_name(self._files.config(), self.service, self.network)
+
+    def _wanted(self, replicas: int, routed: bool, log_driver: str = "json-file") -> Wanted:
+        return Wanted(
+            service=self.service,
+            image_variable=self.image_variable,
+            image=PROBE,
+            replicas=replicas,
+            routed=routed,
+            network=self.network,
+            log_driver=log_driver,
         )
 
-    def _config(self) -> Any:
-        """The Compose file as Compose reads it. It holds secrets: never show it."""
-        sources = self._sources()
-        if sources not in self._read:
-            text = self._compose("config", "--format", "json", failure=BadConfiguration)
-            self._read = {sources: json.loads(text)}
-        return self._read[sources]
-
-    def _sources(self) -> tuple[Any, ...]:
-        """What the configuration is read from, and when that was changed last."""
-        paths = (self.directory / self.file, self._env_file())
-        times = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
-        return (*paths, *times, self.image_variable, self.engine)
-
-    def _compose(
-        self,
-        *arguments: str,
-        image: ImageRef | None = None,
-        failure: type[DeployError] = RolloutFailed,
-        variables: Mapping[str, str] | None = None,
-    ) -> str:
-        """Run one compose command in the project and return what it wrote.
-
-        The image is given by the process's environment, which comes before .env. Raises
-        ``failure`` with command, exit code and the last lines of its output.
-        """
-        command = ["docker", "compose", "--file", self.file, *arguments]
-        reads = failure is not RolloutFailed
-        # No digest is deployed by reading: the probe shows where the variable is used.
-        value = str(image) if image else (_PROBE if reads else "")
-        try:
-            done = subprocess.run(
-                command,
-                cwd=self.directory,
-                env={**self._environment(value), **(variables or {})},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_ASK_WITHIN if reads else _ACT_WITHIN,
-                check=True,
-            )
-        except subprocess.CalledProcessError as error:
-            tail = _tail(self._without_secrets(error.stderr or error.stdout))
-            raise failure(
-                f"exit code {error.returncode} from `{shlex.join(command)}`:\n{tail}",
-                f"cd {self.directory} && {shlex.join(command)}",
-            ) from None
-        except subprocess.TimeoutExpired as error:
-            raise failure(
-                f"no end of `{shlex.join(command)}` after {error.timeout:.0f} s"
-            ) from None
-        except OSError as error:
-            raise failure(
-                f"cannot run `{shlex.join(command)}` in {self.directory}: {error.strerror}"
-            ) from None
-        return done.stdout
-
-    def _environment(self, image: str) -> dict[str, str]:
-        found = {n: v for n, v in os.environ.items() if _PASSED_ON.fullmatch(n)}
-        if self.engine:
-            found["DOCKER_HOST"] = self.engine
-        return {**found, self.image_variable: image}
+    def _missing_parts(self) -> list[Problem]:
+        """Networks and volumes that are not the project's own, and not there."""
+        missing = []
+        with self._asking("does not list its networks") as engine:
+            known = {
+                "network": {network.name for network in engine.networks.list()},
+                "volume": {volume.name for volume in engine.volumes.list()},
+            }
+        for kind, name in external_parts(self._files.config(), self.service):
+            if name not in known[kind]:
+                sentence = f"the external {kind} {name} of service {self.service} does not exist"
+                missing.append(Problem(sentence, f"docker {kind} create {name}"))
+        return missing
 
     # ---- secrets
 
-    def _without_secrets(self, text: str) -> str:
-        """Take out what .env says, unless its name is one of those that are never secret."""
-        for secret in sorted(self._secrets(), key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return text
+    def _mask(self, text: str) -> str:
+        """Take out what the project's services get, and whatever `.env` may mean."""
+        return without_secrets(text, self._files.secrets())
 
-    def _secrets(self) -> set[str]:
-        path = self._env_file()
-        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-        found = set()
-        for line in lines:
-            name, _, value = line.partition("=")
-            words = name.split()
-            if not words or words[0].startswith("#") or _NEVER_SECRET.fullmatch(words[-1]):
-                continue
-            value = (value or name).strip().strip("\"'")
-            found |= {value, _password(value)}
-        return {secret for secret in found if len(secret) >= _SHORTEST_SECRET}
+    def _masked_for(self, container: Any, text: str) -> str:
+        """Take out what this container got, wherever it came from, and the project's secrets.
 
-
-def _password(text: str) -> str:
-    """The password in a URL; "" where there is none."""
-    try:
-        return urlsplit(text).password or ""
-    except ValueError:
-        return ""
+        What its image says is known to everyone who has the image.
+        """
+        if not text:
+            return text
+        self._files.try_to_read()
+        config = container.attrs["Config"]
+        own = set(config.get("Env") or ())
+        with self._asking("does not describe an image") as engine:
+            try:
+                image = engine.images.get(container.attrs["Image"])
+                own -= set((image.attrs.get("Config") or {}).get("Env") or ())
+            except docker.errors.ImageNotFound:
+                pass
+        return without_secrets(text, secrets_of(_variables(own)) | self._files.secrets())
 
 
-def _replace_file(path: Path, text: str) -> None:
-    """Replace a file at once, with its owner and mode; a new one is its owner's alone."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    if path.exists():
-        status = path.stat()
-        os.chown(draft, status.st_uid, status.st_gid)
-        draft.chmod(status.st_mode & 0o777)
-    with draft.open("wb") as file:
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
-def _tail(text: str) -> str:
-    return "\n".join(text.strip().splitlines()[-_LAST_LINES:])
+def _variables(lines: Iterable[str]) -> dict[str, str]:
+    """The engine's ``NAME=value`` lines."""
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
 def _first_line(error: object) -> str:

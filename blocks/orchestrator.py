@@ -17,8 +17,15 @@ class Orchestrator(Part, ABC):
     """
 
     @abstractmethod
-    def check(self) -> None:
-        """Raise Unreachable or BadConfiguration, in one sentence, if nothing could be deployed."""
+    def check(self, replicas: int, routed: bool) -> None:
+        """Raise Unreachable or BadConfiguration, in one sentence, if nothing could be deployed.
+
+        ``replicas`` instances are to serve; ``routed``: old and new side by side, behind a router.
+        """
+
+    def left_behind(self) -> tuple[str, ...]:
+        """Other services of the environment that run the same image; no rollout touches them."""
+        return ()
 
     @abstractmethod
     def instances(self) -> tuple[Instance, ...]:
@@ -73,13 +80,18 @@ class Orchestrator(Part, ABC):
     def remove_apart(self) -> int:
         """Remove what a killed run left running apart from the instances; return how many.
 
-        For who holds the environment's lock: nobody else rehearses there then.
+        For whoever holds the environment's lock: nobody else rehearses there then.
         """
         return 0
 
     @abstractmethod
     def logs(self, id: str, tail: int) -> str:
         """The last ``tail`` lines of a container, without the environment's secrets."""
+
+    @abstractmethod
+    def health_output(self, id: str) -> str:
+        """What the last health check of a container said, without the environment's secrets; ""
+        where there is none, or the container is gone."""
 
     @abstractmethod
     def listing(self) -> str:
@@ -100,6 +112,16 @@ class Orchestrator(Part, ABC):
     @abstractmethod
     def kept_releases(self) -> tuple[Release, ...]:
         """The releases whose images the engine holds, newest first: those start without others."""
+
+    @abstractmethod
+    def pin_text(self) -> str:
+        """What the host's own start names, as it is written there: no digest perhaps; "" for
+        nothing."""
+
+    @abstractmethod
+    def unpin(self, before: str) -> None:
+        """Take what :meth:`pin` wrote out again: the host starts ``before`` (a :meth:`pin_text`),
+        or, with "", nothing."""
 
     @abstractmethod
     def restart_in_place(self, image: ImageRef, replicas: int) -> tuple[Instance, ...]:

@@ -7,6 +7,7 @@ import docker.errors
 import httpx
 from pydantic import Field, SecretStr
 
+from blocks.engine import client_of
 from blocks.http_client import tls
 from blocks.part import Part
 from release.errors import BuildFailed, Unreachable
@@ -118,7 +119,7 @@ class Registry(Part):
         return held
 
     def _client(self) -> docker.DockerClient:
-        return docker.DockerClient(base_url=self.engine) if self.engine else docker.from_env()
+        return client_of(self.engine)
 
     def _login(self) -> dict[str, str] | None:
         if not self.username:

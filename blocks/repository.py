@@ -79,6 +79,27 @@ class Repository(Part):
                 env=_ENVIRONMENT,
             )
 
+    @contextlib.contextmanager
+    def main_apart(self) -> Iterator["Repository"]:
+        """A copy of the main branch's newest commit, in a folder of its own, gone afterwards.
+
+        For a look that may stand beside a run's own fetch: git lets one at a time into a mirror.
+        Raises Unreachable if the remote does not answer, or has no such branch.
+        """
+        with tempfile.TemporaryDirectory(prefix="ignition-main-") as folder:
+            copy = Repository(url=self.url, workspace=Path(folder), main=self.main)
+            with self._reaching():
+                copy._mirror().git.fetch(
+                    "--depth=1",
+                    "--no-tags",
+                    "--",
+                    self.url,
+                    f"+refs/heads/{checked_ref(self.main)}:refs/remotes/origin/{self.main}",
+                    env=_ENVIRONMENT,
+                    kill_after_timeout=_ANSWER_WITHIN,
+                )
+            yield copy
+
     def resolve(self, ref: str) -> str:
         """Return the full commit hash of a branch, tag or commit, as of the last fetch.
 
@@ -193,6 +214,14 @@ class Repository(Part):
         return {
             blob.name: blob.data_stream.read() for blob in node.blobs if blob.name.endswith(suffix)
         }
+
+    def read(self, revision: str, path: str) -> bytes | None:
+        """The content of one file at ``revision``; None where there is no such file."""
+        node: Any = self._node(revision, path)
+        if node is None or node.type != "blob":
+            return None
+        content: bytes = node.data_stream.read()
+        return content
 
     def knows(self, revision: str) -> bool:
         """Whether the mirror holds a commit, as of the last fetch."""

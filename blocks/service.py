@@ -22,6 +22,7 @@ from blocks.auth import AuthFlow
 from blocks.http_client import ask, client, shown
 from blocks.part import Part
 from release.model import Check, Probe
+from release.serving import lacks_field
 from release.verification import read_field
 
 # All that the smoke tests inherit: nothing of the worker's own configuration, no secret.
@@ -74,7 +75,7 @@ class Service(Part):
             return None, probe
         found = read_field(body, self.version_field)
         if found is None:
-            said = f"no field {self.version_field!r} in the answer"
+            said = self.auth.concealed(lacks_field(body, self.version_field))
             probe = Probe(probe.at, probe.status, probe.took, said)
         return found, probe
 

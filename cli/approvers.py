@@ -34,7 +34,7 @@ def add(
     if not (sys.stdout.isatty() or show_secret):
         raise BadRequest(
             "the secret would go to what is no terminal, so nobody was enrolled",
-            f"ignition approvers add {name} in a terminal, or with --show-secret",
+            f"in a terminal: ignition approvers add {name}; else add --show-secret",
         )
     approvers = ours()
     address = approvers.add(name, tuple(role))

@@ -1,17 +1,19 @@
 """The automations that `ignition setup` makes: what happens while nothing of ours runs."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 
 from release.duration import say_duration
-from release.outcome import Ending
+from release.outcome import ENDED_NAMES
 from settings import Settings
 from tasks.alive import ALIVE, OVER, RUN
 from tasks.gate_events import CLOSED, ENVIRONMENT, GATE, OPENED
@@ -24,28 +26,38 @@ _HEARTBEAT = f"{_STATE}heartbeat"
 # Three heartbeats of 30 s, which is the least that Prefect takes: one that comes late is no death.
 _SILENCE = timedelta(seconds=90)
 _MISSED = timedelta(seconds=15)  # five of our own signs; the recovery asks the ledger as well
-# Our own endings have names of their own: a run that is plainly Completed was forced to be.
-_ENDS = {f"{_STATE}{name}" for name in ("Failed", "Cancelled", "Crashed", "Completed")}
+_BROKEN_OFF = {f"{_STATE}{name}" for name in ("Cancelled", "Crashed")}
+_ENDED = {f"{_STATE}{name}" for name in ("Completed", "Failed")}
 
 
 def apply(client: SyncPrefectClient, settings: Settings) -> list[str]:
     """Create or replace our automations, delete those that are ours no more; their names."""
-    wanted = {one.name: one for one in _wanted(client, settings)}
-    there = {one.name: one for one in client.read_automations() if one.name.startswith(_PREFIX)}
-    for name, automation in wanted.items():
+    ours = {one.name: one for one in wanted(client, settings)}
+    there = {one.name: one for one in registered(client)}
+    for name, automation in ours.items():
         if name in there:
             client.update_automation(there[name].id, automation)
+            if not there[name].enabled:  # an update leaves it as it is
+                client.resume_automation(there[name].id)
         else:
             client.create_automation(automation)
-    for name in there.keys() - wanted.keys():
+    for name in there.keys() - ours.keys():
         client.delete_automation(there[name].id)
-    return sorted(wanted)
+    return sorted(ours)
 
 
-def _wanted(client: SyncPrefectClient, settings: Settings) -> list[AutomationCore]:
+def registered(client: SyncPrefectClient) -> list[Automation]:
+    """Our automations that the server has."""
+    return [one for one in client.read_automations() if one.name.startswith(_PREFIX)]
+
+
+def wanted(client: SyncPrefectClient, settings: Settings) -> list[AutomationCore]:
+    """The automations that this version makes; nothing is written. Raises ObjectNotFound where a
+    deployment that one starts is not there."""
     found = []
     for name, rules in sorted(settings.environments.items()):
-        found.append(_ended(client, name))
+        found.append(_broken_off(client, name))
+        found.append(_unsaid(client, name))
         found.append(_silent(client, name))
         found.append(_gone(client, name))
         if rules.gate.approval != "human":
@@ -75,26 +87,54 @@ def _waits(
     )
 
 
-def _ended(client: SyncPrefectClient, environment: str) -> AutomationCore:
-    """A run that failed, crashed, was cancelled or forced: it has not said so itself."""
+def _broken_off(client: SyncPrefectClient, environment: str) -> AutomationCore:
+    """A run that crashed or was cancelled: it has not said so itself."""
+    return AutomationCore(
+        name=f"{_PREFIX}recover {environment}",
+        description="A run crashed or was cancelled. Made by `ignition setup`.",
+        trigger=_ends(client, environment, _BROKEN_OFF),
+        actions=[_recover(client, environment)],
+    )
+
+
+def _unsaid(client: SyncPrefectClient, environment: str) -> AutomationCore:
+    """A run that completed or failed without our saying so: its gate expired, somebody forced it.
+
+    Our own runs put their ending into their name before they have it. The event has the name as it
+    is then; its tags, and all else about the run, may be those of minutes ago.
+    """
+    return AutomationCore(
+        name=f"{_PREFIX}settle {environment}",
+        description="A run ended without saying so. Made by `ignition setup`.",
+        trigger=_ends(client, environment, _ENDED, {"prefect.resource.name": f"!{ENDED_NAMES}"}),
+        actions=[_recover(client, environment)],
+    )
+
+
+def _ends(
+    client: SyncPrefectClient,
+    environment: str,
+    states: set[str],
+    only: Mapping[str, str] = MappingProxyType({}),
+) -> EventTrigger:
+    """A run that may hold an environment has come into one of these states."""
+    return EventTrigger(
+        posture=Posture.Reactive,
+        match={"prefect.resource.id": "prefect.flow-run.*", **only},
+        match_related=_runs_of(client, environment),
+        expect=states,
+        for_each={"prefect.resource.id"},
+        threshold=1,
+        within=timedelta(0),
+    )
+
+
+def _recover(client: SyncPrefectClient, environment: str) -> RunDeployment:
     parameters: dict[str, object] = {
         "run_id": _jinja("{{ flow_run.id }}"),
         "environment": environment,
     }
-    return AutomationCore(
-        name=f"{_PREFIX}recover {environment}",
-        description="A run ended without saying so. Made by `ignition setup`.",
-        trigger=EventTrigger(
-            posture=Posture.Reactive,
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related=_runs_of(client, environment),
-            expect=_ENDS,
-            for_each={"prefect.resource.id"},
-            threshold=1,
-            within=timedelta(0),
-        ),
-        actions=[_run(_id(client, f"recover/{environment}"), parameters)],
-    )
+    return _run(_id(client, f"recover/{environment}"), parameters)
 
 
 def _silent(client: SyncPrefectClient, environment: str) -> AutomationCore:
@@ -107,7 +147,7 @@ def _silent(client: SyncPrefectClient, environment: str) -> AutomationCore:
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related=_runs_of(client, environment),
             after={_HEARTBEAT},
-            expect={_HEARTBEAT, f"{_STATE}Suspended", *_ENDS, *(f"{_STATE}{e}" for e in Ending)},
+            expect={_HEARTBEAT, f"{_STATE}Suspended", *_ENDED, *_BROKEN_OFF},
             for_each={"prefect.resource.id"},
             threshold=1,
             within=_SILENCE,

@@ -1,4 +1,4 @@
-"""What the `ignition` command reads: systems, environments, locks, the log."""
+"""What the `ignition` command reads: environments, locks, the log."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,17 +11,12 @@ from blocks.ledger import Ledger
 from blocks.target import Target
 from cli.environments import EnvironmentView, look_at
 from cli.install import build_target
-from cli.runs import RunView, prefect, read, unavailable, waiting
-from release.checklist import Quorum
-from release.conformance import conforming, problems_of
+from cli.runs import RunView, read, unavailable, waiting
+from cli.schedule import schedule_lines
 from release.errors import BadRequest, DeployError
 from release.ledger import EventKind, Lock, LogRow, short_run
-from release.model import Step
-from release.signatures import unsignable
-from release.systems import Answer
 from settings import Settings
 from tasks.hand_over import has_ended
-from tasks.systems import ask_systems
 
 
 @dataclass(frozen=True)
@@ -30,9 +25,8 @@ class StatusView:
 
     environments: tuple[EnvironmentView, ...]
     waiting: tuple[RunView, ...]
-    away: DeployError | None = (
-        None  # why Prefect could not be asked: then the ledger was, for gates
-    )
+    schedules: tuple[str, ...] = ()
+    away: DeployError | None = None  # why Prefect cannot be asked: the ledger knows of gates, too
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -43,6 +37,7 @@ class StatusView:
                 "problem": self.away.what if self.away else "",
                 "hint": self.away.hint if self.away else "",
             },
+            "schedules": list(self.schedules),
         }
 
     def lines(self) -> list[str]:
@@ -56,26 +51,16 @@ class StatusView:
             lines.append(
                 f"waiting: {run.label} {run.name}{until}: ignition approve {run.label} --as NAME"
             )
-        return lines or ["no run waits for a signature"]
+        return [*(lines or ["no run waits for a signature"]), *self.schedules]
 
     def _without_prefect(self, away: DeployError) -> list[str]:
         gates = [environment.gate for environment in self.environments if environment.gate]
         return [
             *(f"waiting: {gate.summary}" for gate in gates),
-            f"{away.what}; which runs wait is from the ledger, and nothing can be signed",
+            f"{away.what}; which runs wait is from the ledger, nothing can be signed, "
+            "and when schedules come next is not known",
             f"hint: {away.hint}",
         ]
-
-
-def examine(settings: Settings) -> list[tuple[str, Answer]]:
-    """Ask Prefect, the runbook, and every system of every environment."""
-    shared = (_ask_prefect(), _ask_runbook(settings), _ask_approvers(settings))
-    answers = [("all", answer) for answer in shared]
-    for name in sorted(settings.environments):
-        target = build_target(settings, name)
-        answers += [(name, answer) for answer in ask_systems(target)]
-        answers.append((name, _ask_address(target)))
-    return answers
 
 
 def look(settings: Settings, environment: str) -> StatusView:
@@ -93,7 +78,9 @@ def look(settings: Settings, environment: str) -> StatusView:
     with ThreadPoolExecutor(len(targets)) as pool:  # the context says which server is Prefect's
         looks = [pool.submit(copy_context().run, look, target) for target in targets]
     views = tuple(found.result() for found in looks)
-    return StatusView(views, () if away else tuple(waiting()), away)
+    if away:
+        return StatusView(views, (), away=away)
+    return StatusView(views, tuple(waiting()), tuple(schedule_lines(environment)))
 
 
 def read_log(settings: Settings, environment: str, limit: int) -> Sequence[LogRow]:
@@ -152,74 +139,6 @@ def ledger_of(settings: Settings) -> Ledger:
     return build_target(settings, sorted(settings.environments)[0]).ledger
 
 
-def _ask_prefect() -> Answer:
-    try:
-        with prefect() as client:
-            client.hello()
-    except DeployError as error:
-        return Answer("prefect", error.what, error.hint)
-    return Answer("prefect")
-
-
-def _ask_runbook(settings: Settings) -> Answer:
-    try:
-        problems = problems_of(settings.located(settings.runbook).read_text(encoding="utf-8"))
-    except (OSError, UnicodeError) as error:
-        return Answer("runbook", str(error), f"edit {settings.runbook}")
-    said = "; ".join(map(str, problems))
-    return Answer("runbook", said, "ignition runbook check" if problems else "")
-
-
-def _ask_approvers(settings: Settings) -> Answer:
-    """Whether every checklist of people can be signed by enough of them."""
-    try:
-        text = settings.located(settings.runbook).read_text(encoding="utf-8")
-        runbook = conforming(text)
-        for name, rules in settings.environments.items():
-            if rules.gate.approval == "human":
-                known = approvers_of(settings).known()
-                quorum = Quorum(rules.gate.signers)
-                problem = unsignable(runbook.gates(Step.CHECKLIST), known, quorum)
-                if problem:
-                    hint = "ignition approvers add NAME --role ROLE"
-                    return Answer("approvers", f"{name} cannot be signed: {problem}", hint)
-    except (DeployError, OSError, UnicodeError) as error:
-        return Answer("approvers", getattr(error, "what", str(error)), getattr(error, "hint", ""))
-    return Answer("approvers")
-
-
 def approvers_of(settings: Settings) -> Approvers:
     """The approvers of this machine."""
     return Approvers(settings.located(settings.approvers.file), settings.approvers.enrolled)
-
-
-def _ask_address(target: Target) -> Answer:
-    probe = target.service.health()
-    problem = "" if probe.ok else f"{target.url} answers {probe.detail or probe.status}"
-    return Answer("public address", problem)
-
-
-def answers_as_json(answers: Sequence[tuple[str, Answer]]) -> list[dict[str, Any]]:
-    """What :func:`examine` found, for programs."""
-    return [
-        {
-            "environment": environment,
-            "system": answer.name,
-            "ok": answer.ok,
-            "problem": answer.problem,
-            "hint": answer.hint,
-        }
-        for environment, answer in answers
-    ]
-
-
-def answers_as_lines(answers: Sequence[tuple[str, Answer]]) -> list[str]:
-    """What :func:`examine` found, for people."""
-    lines = []
-    for environment, answer in answers:
-        lines.append(f"{'ok   ' if answer.ok else 'WRONG'} {environment:12} {answer.name}")
-        if answer.problem:
-            lines.append(f"      {answer.problem}")
-        if answer.hint:
-            lines.append(f"      hint: {answer.hint}")
-    return lines

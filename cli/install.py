@@ -1,7 +1,6 @@
 """`ignition setup`: the ledger, the blocks, the work pool and the deployments."""
 
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,13 +30,16 @@ from blocks.service import Service
 from blocks.target import Target
 from blocks.ticketing import Ticketing
 from cli.automations import apply as apply_automations
+from cli.registered import HOME, template_variables
 from cli.runs import prefect
+from cli.workforce import WORK_POOL
 from release.errors import BadConfiguration
+from release.ledger import EventKind
 from release.prometheus import PrometheusSettings
+from release.runbook_log import RUN, written_rows
+from release.wording import count_of
 from settings import EnvironmentSettings, Settings, config_path, variable_of
 
-WORK_POOL = "ignition"
-HOME = Path(__file__).resolve().parents[1]
 _SHARED = "default"  # the name of the blocks that all environments share
 
 
@@ -87,6 +89,7 @@ def build_target(settings: Settings, name: str) -> Target:
             image_variable=compose.image_variable,
             engine=compose.engine,
             port=settings.service.port,
+            network=rules.router.network if rules.router else "",
         ),
         router=router,
         service=service,
@@ -117,6 +120,7 @@ def install(settings: Settings) -> Iterator[str]:
     targets = [build_target(settings, name) for name in names]
     targets[0].ledger.install()
     yield "ledger: schema up to date"
+    yield from _write_rows_of_runbook(settings, targets[0].ledger)
     yield f"work pool: {_ensure_work_pool()}"
     with ThreadPoolExecutor(1) as beside:  # a process of Prefect's, which takes as long as blocks
         applied = beside.submit(_apply_prefect_yaml)
@@ -128,6 +132,27 @@ def install(settings: Settings) -> Iterator[str]:
     with prefect() as client:
         names = apply_automations(client, settings)
     yield f"automations: {len(names)} for gates and for runs that did not end themselves"
+
+
+def _write_rows_of_runbook(settings: Settings, ledger: Ledger) -> Iterator[str]:
+    """Begin the deployment log with the rows of the runbook's own table, once each.
+
+    They are about the environment for which people sign; where there are several, the runbook does
+    not say which.
+    """
+    try:
+        text = settings.located(settings.runbook).read_text(encoding="utf-8")
+    except (OSError, UnicodeError):
+        return  # said by `ignition doctor`, and by each run
+    signed = [n for n, rules in settings.environments.items() if rules.gate.approval == "human"]
+    if len(signed) != 1:
+        return
+    rows = written_rows(text)
+    for row in rows:
+        kind = EventKind.DEPLOYMENT_ENDED
+        ledger.record(signed[0], RUN, kind, key=row.key, payload=row.payload, at=row.date)
+    if rows:
+        yield f"deployment log: {count_of(len(rows), 'row')} of {settings.runbook}"
 
 
 def _router(settings: Settings, rules: EnvironmentSettings) -> HaproxyRouter | None:
@@ -226,8 +251,7 @@ def _apply_prefect_yaml() -> None:
     # Prefect stores the literal text of a template whose variable is not set, so it is set here.
     variables = {
         **os.environ,
-        "IGNITION_HOME": str(HOME),
-        "IGNITION_PYTHON": shlex.quote(sys.executable),
+        **template_variables(),
         "PREFECT_LOGGING_LEVEL": "ERROR",
     }
     done = subprocess.run(

@@ -63,15 +63,21 @@ def setup() -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    notify: Annotated[
+        bool, typer.Option("--notify", help="Also send a message to each notification block.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Try every system of every environment and say what is wrong and what to type.
 
+    Exit code 0: a deployment could begin now. Nothing is changed.
     Example: `ignition doctor`
     """
-    from cli.examine import answers_as_json, answers_as_lines, examine
+    from cli.doctor import answers_as_json, answers_as_lines, examine
     from settings import load_settings
 
-    answers = examine(load_settings())
+    answers = examine(load_settings(), notify)
     _say(as_json, answers_as_json(answers), lambda: answers_as_lines(answers))
     if not all(answer.ok for _, answer in answers):
         raise typer.Exit(1)
@@ -113,7 +119,7 @@ def deploy(
     """
     from cli.runs import start
     from release.model import ReleaseKind
-    from release.request import DeployRequest, checked, name_of
+    from release.request import DeployRequest, checked, name_of, tags_of
     from settings import load_settings
 
     load_settings().environment(to)
@@ -128,8 +134,8 @@ def deploy(
             dry_run=dry_run,
         )
     )
-    name = name_of("deploy", version or branch, to)
-    tags = [f"env:{to}", f"version:{version or branch}"]
+    name = name_of("deploy", version or branch, to, dry_run=dry_run)
+    tags = sorted(tags_of(to, version or branch))
     parameters = {"request": request.model_dump(mode="json"), "environment": to}
     _started(start(f"deploy/{to}", parameters, name, tags), wait, as_json)
 
@@ -169,16 +175,15 @@ def rollback(
     Example: `ignition rollback production --reason "P0: orders are charged twice" --wait`
     """
     from cli.runs import start
-    from release.request import RollbackRequest, checked_rollback, name_of
+    from release.request import RollbackRequest, checked_rollback, name_of, tags_of
     from settings import load_settings
 
     load_settings().environment(environment)
     request = checked_rollback(RollbackRequest(reason=reason, to=to, started_by=by), environment)
     parameters = {"request": request.model_dump(mode="json"), "environment": environment}
     name = name_of("rollback", to, environment)
-    _started(
-        start(f"rollback/{environment}", parameters, name, [f"env:{environment}"]), wait, as_json
-    )
+    tags = sorted(tags_of(environment, to))
+    _started(start(f"rollback/{environment}", parameters, name, tags), wait, as_json)
 
 
 @app.command()
@@ -351,7 +356,11 @@ def _started(run: Any, wait: bool, as_json: bool) -> None:
     if not as_json:
         typer.echo(f"[{run.label}] started: {run.name}\n{run.url}")
     if wait:
-        run = follow(run, lambda seen: None if as_json else _say_state(seen))
+        run = follow(
+            run,
+            lambda seen: None if as_json else _say_state(seen),
+            complain=lambda why: typer.echo(f"[{run.label}] {why}", err=as_json),
+        )
     if as_json:
         typer.echo(json.dumps(run.as_json(), indent=2))
     elif not wait:

@@ -21,11 +21,12 @@ from cli.by_hand import Heard
 from cli.environments import replaced_by
 from cli.install import build_target
 from cli.runs import RunView, follow, prefect, read, start, unavailable, view
+from release.baseline import NOTHING
 from release.errors import Unreachable
 from release.hand_over import Way
 from release.ledger import EventKind
 from release.outcome import Ending
-from release.request import RollbackRequest, checked_rollback, name_of
+from release.request import RollbackRequest, checked_rollback, name_of, tags_of
 from settings import Settings
 from tasks.baseline import meant_to_serve
 from tasks.hand_over import Holder, holder_of
@@ -149,8 +150,9 @@ def carry_out(p0: P0, reason: str, by: str, say: Say) -> bool:
     request = RollbackRequest(reason=reason, to=p0.address, started_by=by)
     checked_rollback(request, there)
     parameters = {"request": request.model_dump(mode="json"), "environment": there}
-    name = name_of("rollback", p0.address, there)
-    run = start(f"rollback/{there}", parameters, name, [f"env:{there}"])
+    version = p0.back_to if p0.back_to != NOTHING else ""
+    name, tags = name_of("rollback", version, there), sorted(tags_of(there, version))
+    run = start(f"rollback/{there}", parameters, name, tags)
     say(f"[{run.label}] started: {run.name}\n{run.url}")
     _note(p0, run.id, reason, by)
     return _follow(run, _WITHIN, say).state_type == StateType.COMPLETED.value
@@ -181,7 +183,7 @@ def _follow(run: RunView, within: timedelta, say: Say) -> RunView:
         say(f"[{run.label}] {run.state}" + (f": {run.message}" if run.message else ""))
 
     try:
-        return follow(run, seen, within)
+        return follow(run, seen, within, lambda why: say(f"[{run.label}] {why}"))
     except Unreachable:
         return read(run.id)
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
@@ -23,11 +24,16 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
+from blocks.http_client import shown
+from cli.workforce import Stalls
 from release.duration import say_duration
 from release.errors import BadRequest, DeployError, Rejected, Unreachable
+from release.outcome import ending_in, sentence_in
+from release.prefect_address import EXAMPLE, hint_for
 
 _EVERY = timedelta(seconds=1)
 _ANSWERS_WITHIN = timedelta(seconds=8)
+_KNOWN: set[str] = set()  # addresses at which Prefect's API has answered this process
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class RunView:
     id: str
     label: str
     name: str
-    state: str
+    state: str  # of a run that has ended: how, in our words
     state_type: str
     message: str
     url: str
@@ -58,21 +64,53 @@ class RunView:
 
 @contextlib.contextmanager
 def prefect() -> Iterator[SyncPrefectClient]:
-    """A client of the Prefect server. Raises Unreachable where none answers."""
+    """A client of the Prefect server. Raises Unreachable where none answers, and BadRequest where
+    something else does."""
     address = get_current_settings().api.url
     if not address:
         raise Unreachable(
-            "PREFECT_API_URL is not set, so there is no Prefect server to ask", "make up"
+            "PREFECT_API_URL is not set, so there is no Prefect server to ask",
+            f"export PREFECT_API_URL={EXAMPLE}; where no server runs yet: prefect server start",
         )
     try:
         with get_client(sync_client=True) as client:
+            _refuse_what_is_not_prefect(client, address)
             yield client
+    except httpx.UnsupportedProtocol:
+        raise BadRequest(
+            f"PREFECT_API_URL is {shown(address)}, which is no address: it begins with http://",
+            hint_for(address),
+        ) from None
     except httpx.TransportError as error:
         raise Unreachable(
-            f"the Prefect server at {address} does not answer: {error}", "prefect server start"
+            f"the Prefect server at {shown(address)} does not answer: {error}",
+            "prefect server start",
         ) from None
     except httpx.HTTPStatusError as error:
-        raise BadRequest(f"Prefect refused: {_detail(error)}") from None
+        password = error.response.status_code == HTTPStatus.UNAUTHORIZED
+        hint = "export PREFECT_API_AUTH_STRING=…, as the server has it" if password else ""
+        raise BadRequest(f"Prefect refused: {_detail(error)}", hint) from None
+
+
+def _refuse_what_is_not_prefect(client: SyncPrefectClient, address: str) -> None:
+    """Raise BadRequest where the address is not the API's: each question would get a 404, which
+    says of a deployment that there is none."""
+    if address in _KNOWN:
+        return
+    try:
+        is_prefect = client.request("GET", "/health").json() is True
+    except ValueError:  # a page of HTML
+        is_prefect = False
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != HTTPStatus.NOT_FOUND:
+            raise
+        is_prefect = False
+    if not is_prefect:
+        raise BadRequest(
+            f"PREFECT_API_URL is {shown(address)}, and what answers there is not Prefect's API",
+            hint_for(address),
+        )
+    _KNOWN.add(address)
 
 
 def unavailable(within: timedelta = _ANSWERS_WITHIN) -> DeployError | None:
@@ -96,9 +134,9 @@ def unavailable(within: timedelta = _ANSWERS_WITHIN) -> DeployError | None:
     try:
         return answers.get(timeout=within.total_seconds())
     except Empty:
-        address = get_current_settings().api.url
+        address, length = get_current_settings().api.url or "", say_duration(within)
         return Unreachable(
-            f"the Prefect server at {address} has not answered within {say_duration(within)}",
+            f"the Prefect server at {shown(address)} has not answered within {length}",
             "prefect server start",
         )
 
@@ -173,22 +211,29 @@ def answer(run: RunView, values: dict[str, Any]) -> None:
 
 
 def follow(
-    run: RunView, say: Callable[[RunView], None], within: timedelta | None = None
+    run: RunView,
+    say: Callable[[RunView], None],
+    within: timedelta | None = None,
+    complain: Callable[[str], None] = lambda _: None,
 ) -> RunView:
     """Poll a run until it has ended, telling ``say`` of each new state, and return it.
 
-    Raises Unreachable if it has not ended ``within`` that time; None waits for ever.
+    ``complain`` is told why nobody takes it, once for each cause. Raises Unreachable if it has not
+    ended ``within`` that time; None waits for ever.
     """
-    shown = ("", "")
+    told = ("", "")
     until = time.monotonic() + within.total_seconds() if within else None
     with prefect() as client:
+        stalls = Stalls(client, complain)
         while until is None or time.monotonic() < until:
-            run = view(client.read_flow_run(UUID(run.id)))
-            if (run.state, run.message) != shown:
-                shown = (run.state, run.message)
+            found = client.read_flow_run(UUID(run.id))
+            run = view(found)
+            if (run.state, run.message) != told:
+                told = (run.state, run.message)
                 say(run)
             if run.ended:
                 return run
+            stalls.look(found, datetime.now(UTC))
             time.sleep(_EVERY.total_seconds())  # the distance between two looks at its state
     raise Unreachable(f"{run.label} has not ended, it is {run.state}", "ignition status")
 
@@ -203,9 +248,9 @@ def view(run: FlowRun) -> RunView:
         id=str(run.id),
         label=f"d-{str(run.id)[:6]}",
         name=run.name,
-        state=state.name or "" if state else "",
+        state=ending_in(state.message) or state.name or "" if state else "",
         state_type=state.type.value if state else "",
-        message=(state.message or "") if state else "",
+        message=sentence_in(state.message) if state else "",
         url=f"{ui}/runs/flow-run/{run.id}",
         started_at=_clock(run.start_time or run.created),
         waits_until=_clock(expires),

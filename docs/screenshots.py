@@ -25,13 +25,13 @@ def ask(path: str, **body: object) -> list[dict[str, str]]:
     return list(httpx.post(f"{API}/{path}/filter", json=body, timeout=30).raise_for_status().json())
 
 
-def newest_run(state: str) -> str:
-    """The id of the newest deployment to production in a state; empty for none."""
+def newest_run(**which: object) -> str:
+    """The id of the newest deployment to production that is found; empty for none."""
     runs = ask(
         "flow_runs",
         flows={"name": {"any_": ["deploy"]}},
         deployments={"name": {"any_": ["production"]}},
-        flow_runs={"state": {"name": {"any_": [state]}}},
+        flow_runs=which,
         sort="EXPECTED_START_TIME_DESC",
         limit=1,
     )
@@ -106,7 +106,8 @@ def end_of_run(page: Page, run: str) -> None:
 def main() -> None:
     """Take what can be taken, and list what is there."""
     IMAGES.mkdir(exist_ok=True)
-    waiting, deployed = newest_run("Suspended"), newest_run("Deployed")
+    waiting = newest_run(state={"name": {"any_": ["Suspended"]}})
+    deployed = newest_run(tags={"all_": ["ending:Deployed"]})
     with browser() as page:
         picture(page, "deploy-form", f"deployments/deployment/{form_id()}/run", 1180)
         if waiting:

@@ -9,6 +9,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows import outcome
+from flows.once import once
 from flows.run import begin
 from release.errors import DeployError
 from release.ledger import short_run
@@ -20,6 +21,7 @@ from tasks.serving import what_serves
 
 
 @flow(name="deadline", flow_run_name="{kind} for {environment}")
+@once
 def deadline(
     run_id: str = "",
     kind: Literal["reminder", "escalation"] = "reminder",
@@ -39,7 +41,7 @@ def deadline(
     except DeployError as error:
         return outcome.refused(error)
     if gate is None:
-        return outcome.state(Ending.NOTHING_TO_DO, f"{short_run(waiting)} waits for nobody")
+        return outcome.ended(run, Ending.NOTHING_TO_DO, f"{short_run(waiting)} waits for nobody")
     names = run.settings.notify.blocks
     if kind == "escalation":
         names = tuple(dict.fromkeys(names + run.settings.notify.escalation))
@@ -56,4 +58,5 @@ def deadline(
     notice = gate_waits(asked, passed, page_of(waiting))
     failed = notify(run.target, names, notice, waiting, short_run(waiting), key=kind)
     told = f"{len(names) - len(failed)} of {len(names)} told of {short_run(waiting)}"
-    return outcome.state(Ending.FAILED if failed else Ending.REMINDED, "; ".join((told, *failed)))
+    ending = Ending.FAILED if failed else Ending.REMINDED
+    return outcome.ended(run, ending, "; ".join((told, *failed)))

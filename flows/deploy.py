@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from flows import outcome
 from flows.gate import Opened, Subject, sign_off
 from flows.logs import say_unexpected
+from flows.once import once
 from flows.rollback import rollback
 from flows.run import Run, begin, load_target, run_name
 from release.baseline import baseline_address
@@ -20,7 +21,15 @@ from release.ledger import EventKind
 from release.migration import MigrationFile
 from release.model import Baseline, Instance, Release, Step, image_of
 from release.notice import Asked, gate_answered, gate_opened
-from release.outcome import Ending, ending_of_failure, explain, hint_of, one_line
+from release.outcome import (
+    Ending,
+    ending_of_failure,
+    explain,
+    hint_after_rollback,
+    hint_of,
+    one_line,
+    sentence_in,
+)
 from release.plan import Plan
 from release.recovery import planned_baseline
 from release.rehearsal import Rehearsal
@@ -36,6 +45,7 @@ from tasks.hand_over import refuse_after_p0
 from tasks.image import build_image
 from tasks.migration import apply_migrations, plan_schema, refuse_older_releases
 from tasks.notification import notify, page_of
+from tasks.page import show_version
 from tasks.plan import make_plan, resolve_release
 from tasks.rehearsal import rehearse_migrations
 from tasks.release import prepare_release
@@ -61,6 +71,7 @@ from tasks.watch import watch_release
 
 
 @flow(name="deploy", flow_run_name=run_name)
+@once
 def deploy(request: DeployRequest, environment: str = "staging") -> State[Any]:
     """Deploy a release by the runbook: plan, sign, build, migrate, roll out, verify, watch.
 
@@ -73,6 +84,7 @@ def deploy(request: DeployRequest, environment: str = "staging") -> State[Any]:
         checked(request)
     except DeployError as error:
         return outcome.refused(error)
+    show_version(run.environment, request.version or request.ref)
     with run.alive():
         return carry_out(run, request)
 
@@ -106,7 +118,7 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
     """Plan: reach every system, take the lock, record the baseline, say what will happen."""
     target, service = run.target, run.settings.service
     with run.step(Step.PLAN):
-        answers = check_systems(target, run.label)
+        answers = check_systems(target, run.rules.rollout, run.label)
         who, why, wait = request.started_by, request.notes, run.rules.wait_for_others
         hold = hold_environment.with_options(timeout_seconds=patient(wait))
         hold(target, run.id, who, why, run.label, wait)
@@ -117,7 +129,12 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
         plan = make_plan(
             target, request, revision, baseline, schema, rehearsal, service, run.label, answers
         )
-        where = {"baseline": baseline_address(baseline), "to": baseline.version}
+        where = {
+            "baseline": baseline_address(baseline),
+            "to": baseline.version,
+            "instances": len(baseline.instances),
+            "pin": baseline.pin,
+        }
         run.record(EventKind.PLAN_MADE, payload=where)  # from which a recovery knows the way back
         return plan
 
@@ -132,7 +149,8 @@ def baseline_of(run: Run) -> Baseline:
     planned = planned_baseline(run.target.ledger.run_events(run.id, EventKind.PLAN_MADE))
     if planned in ("", baseline_address(baseline)):
         return baseline
-    return find_baseline(run.target, planned, run.settings.service, run.rules.rollout, run.label)
+    service, rules = run.settings.service, run.rules.rollout
+    return find_baseline(run.target, planned, service, rules, run.label, as_planned=True)
 
 
 def rehearse(run: Run, files: Sequence[MigrationFile], baseline: Baseline) -> Rehearsal:
@@ -336,11 +354,12 @@ def roll_back(
         reason=one_line(why), to=baseline_address(plan.baseline), started_by="pipeline"
     )
     restored = rollback(wanted, run.environment, return_state=True)
-    if restored.name == Ending.ROLLBACK_DONE:
+    hint = hint_after_rollback(error, run.environment)
+    if outcome.ending_of(restored) is Ending.ROLLBACK_DONE:
         sentence = f"{release.version} was rolled back to {plan.baseline.version}: {why}"
-        return end(run, request, Ending.ROLLED_BACK, sentence, release, hint_of(error))
-    sentence = f"{why}; then the rollback failed: {restored.message}"
-    return end(run, request, Ending.ROLLBACK_FAILED, sentence, release, hint_of(error))
+        return end(run, request, Ending.ROLLED_BACK, sentence, release, hint)
+    sentence = f"{why}; then the rollback failed: {sentence_in(restored.message)}"
+    return end(run, request, Ending.ROLLBACK_FAILED, sentence, release, hint)
 
 
 def end(
@@ -360,4 +379,5 @@ def end(
         deployer=request.started_by,
         notes=request.notes,
         hint=hint,
+        dry_run=request.dry_run,
     )

@@ -1,17 +1,21 @@
 """What on-call reads: a decision is a line, not a traceback."""
 
 import logging
+import re
 
 from prefect import get_run_logger
 from prefect.exceptions import FailedRun
 
 from release.errors import DeployError
+from release.outcome import ending_in
 
 _LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine", "prefect.flow_engine")
 
 
 # Said after every task, and again at each gate that was passed long ago. Our own lines say more.
 _NOISE = ("Finished in state Completed()", "Suspending flow run, execution will be rescheduled")
+# Said after a run's own last line, which says as much in fewer words.
+_ENDED = re.compile(r"Finished in state \w+\([\"'](.*)", re.DOTALL)
 
 
 class DecisionsWithoutTraceback(logging.Filter):
@@ -22,11 +26,13 @@ class DecisionsWithoutTraceback(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record; drop it only where it says no more than that a run ended as Failed.
+        """Change the record; drop it only where it says no more than that a run has ended.
 
-        Prefect calls that ending an "unexpected exception", below our own last line.
+        Prefect calls an ending as Failed an "unexpected exception", below our own last line.
         """
-        if record.getMessage().startswith(_NOISE):
+        said = record.getMessage()
+        ended = _ENDED.match(said)
+        if said.startswith(_NOISE) or (ended and ending_in(ended[1])):
             return False
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if isinstance(error, FailedRun):

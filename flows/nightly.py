@@ -5,18 +5,21 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.states import Failed
 
 from flows import outcome
 from flows.deploy import deploy
+from flows.once import once
 from flows.run import Run, begin, run_name
 from release.errors import DeployError
 from release.model import ReleaseKind
 from release.notice import run_refused
-from release.outcome import Ending
+from release.outcome import Ending, sentence_in
 from release.request import DeployRequest
 from settings import load_settings
 from tasks.nightly import reason_to_skip
 from tasks.notification import notify, page_of, warn
+from tasks.page import show_version
 from tasks.serving import what_serves
 
 BY = "nightly"
@@ -24,6 +27,7 @@ BY = "nightly"
 
 
 @flow(name="nightly", flow_run_name=run_name)
+@once
 def nightly(environment: str = "staging") -> State[Any]:
     """Deploy the head of the main branch, unless it has not moved.
 
@@ -38,14 +42,18 @@ def nightly(environment: str = "staging") -> State[Any]:
         tell_refused(environment, run, error.what, error.hint)
         return outcome.refused(error)
     if reason:
-        return outcome.state(Ending.NOTHING_TO_DO, reason)
+        return outcome.ended(run, Ending.NOTHING_TO_DO, reason)
     request = DeployRequest(kind=ReleaseKind.BRANCH, ref=run.target.repository.main, started_by=BY)
+    show_version(environment, request.ref)
     ended = deploy(request, environment, return_state=True)
-    ending = Ending(str(ended.name))
+    ending = outcome.ending_of(ended)
+    if ending is None:  # it has not said how it ended: this run is recovered, which has its lock
+        return Failed(message=ended.message)
+    sentence = sentence_in(ended.message)
     if ending is Ending.REFUSED:  # nobody waits for its answer; every other ending was told
-        what, _, hint = str(ended.message).partition("\nhint: ")
+        what, _, hint = sentence.partition("\nhint: ")
         tell_refused(environment, run, what, hint)
-    return outcome.state(ending, str(ended.message))
+    return outcome.ended(run, ending, sentence)
 
 
 def tell_refused(environment: str, run: Run | None, why: str, hint: str) -> None:

@@ -11,7 +11,16 @@ from flows.run import Run
 from release.errors import DeployError
 from release.model import Release
 from release.notice import run_ended
-from release.outcome import Ending, Report, log_notes, what_is_gone, what_to_do
+from release.outcome import (
+    Ending,
+    Report,
+    ending_in,
+    log_notes,
+    message_of,
+    one_line,
+    what_is_gone,
+    what_to_do,
+)
 from release.steps import approvals, step_lines
 from tasks.deployment_log import catch_up, say_ending, write_ending
 from tasks.environment import release_environment
@@ -22,13 +31,20 @@ from tasks.serving import what_serves
 def refused(error: DeployError) -> State[Any]:
     """End a run that never got as far as an environment."""
     get_run_logger().error("%s  nothing was changed; %s", Ending.REFUSED, error)
-    return Failed(name=Ending.REFUSED.value, message=str(error))
+    return state(Ending.REFUSED, str(error))
 
 
 def lost(error: DeployError) -> State[Any]:
     """End a run that woke up after its environment was taken over: it writes and undoes nothing."""
     get_run_logger().error("%s  nothing is undone by this run; %s", Ending.FAILED, error)
-    return Failed(name=Ending.FAILED.value, message=str(error))
+    return state(Ending.FAILED, str(error))
+
+
+def ended(run: Run, ending: Ending, sentence: str, hint: str = "") -> State[Any]:
+    """End a run that has nothing to write down. Its sentence is the last line of its log."""
+    log = get_run_logger()
+    (log.info if ending.good else log.error)("[%s] %s  %s", run.label, ending, one_line(sentence))
+    return state(ending, sentence, hint)
 
 
 def close(
@@ -40,6 +56,7 @@ def close(
     deployer: str,
     notes: str = "",
     hint: str = "",
+    dry_run: bool = False,
 ) -> State[Any]:
     """End a run that knows its environment: ask what serves, write it down, free the lock.
 
@@ -59,6 +76,7 @@ def close(
         steps=step_lines(events),
         approvals=approvals(events),
         ended_at=datetime.now(UTC),
+        dry_run=dry_run,
     )
     payload = {
         "ending": ending.value,
@@ -98,6 +116,15 @@ def _tell(
 
 
 def state(ending: Ending, sentence: str, hint: str = "") -> State[Any]:
-    """Prefect's state for an ending: green only if the run did what was asked for."""
+    """Prefect's state for an ending: green only if the run did what was asked for.
+
+    It keeps Prefect's own name, by which both of its UIs filter.
+    """
     message = f"{sentence}\nhint: {hint}" if hint else sentence
-    return (Completed if ending.good else Failed)(name=ending.value, message=message)
+    return (Completed if ending.good else Failed)(message=message_of(ending, message))
+
+
+def ending_of(ended: State[Any]) -> Ending | None:
+    """How a run of ours ended; None where it did not say so: it crashed, or something raised."""
+    ending = ending_in(ended.message)
+    return ending if ending and ending.good == ended.is_completed() else None

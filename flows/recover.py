@@ -13,9 +13,11 @@ from uuid import UUID
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.runtime import flow_run
 from prefect.states import Crashed, Scheduled
 
 from flows import outcome
+from flows.once import once
 from flows.rollback import rollback
 from flows.run import Run, begin
 from release.duration import say_duration
@@ -23,21 +25,29 @@ from release.errors import BadRequest, DeployError
 from release.ledger import EventKind, short_run
 from release.model import ImageRef, Release
 from release.notice import left_locked
-from release.outcome import Ending, one_line, what_to_do
+from release.outcome import Ending, one_line, sentence_in, what_to_do
 from release.recovery import Action, Recovery, is_gone, recovery_of, run_of
 from release.request import RollbackRequest
 from tasks.alive import OVER, RUN
-from tasks.checklist import WAITING_TAG
 from tasks.environment import release_environment
 from tasks.gate_events import CLOSED, tell_server
 from tasks.notification import notify, page_of
+from tasks.page import show_ending
 from tasks.recovery import clear_away, end_processes, read_events, take_over
 from tasks.serving import what_serves
 
 MOST_TRIES = 3  # recoveries of one run, should each of them be interrupted
 
 
-@flow(name="recover", flow_run_name="recover {environment}")
+def _name() -> str:
+    """A recovery's name in the UI: of which run."""
+    given = flow_run.parameters
+    of = str(given["run_id"]).rpartition(".")[2]
+    return f"recovery of {short_run(of)} in {given['environment']}" if of else "recovery"
+
+
+@flow(name="recover", flow_run_name=_name)
+@once
 def recover(run_id: str = "", environment: str = "staging") -> State[Any]:
     """Bring a run that stopped to an end: resume it, roll it back, or give its environment back.
 
@@ -71,10 +81,10 @@ def call_crashed(run: Run, run_id: str) -> State[Any] | None:
         lock = run.target.ledger.holder(run.environment)
         if lock is None or not state.is_running() or not is_gone(lock, run_id):
             sentence = f"{label} has not ended, and nothing says that it is gone"
-            return outcome.state(Ending.NOTHING_TO_DO, sentence)
+            return outcome.ended(run, Ending.NOTHING_TO_DO, sentence)
         message = f"it gave no sign of life for {say_duration(lock.silent)}"
         client.set_flow_run_state(UUID(run_id), Crashed(message=message))
-    return outcome.state(Ending.SETTLED, f"{label}: {message}, so it is called crashed")
+    return outcome.ended(run, Ending.SETTLED, f"{label}: {message}, so it is called crashed")
 
 
 def bring_to_an_end(run: Run, run_id: str) -> State[Any]:
@@ -92,11 +102,11 @@ def bring_to_an_end(run: Run, run_id: str) -> State[Any]:
         if found.action is Action.NOTHING:
             return _nothing(run, ended, holders, found)
         if found.action is Action.TELL or len(holders) > MOST_TRIES:
-            return _tell(dead, found)
+            return _tell(run, dead, found)
         end_processes(dead.id, dead.label)
         clear_away(run.target, dead.label)
         if found.action is Action.RESUME:
-            return _resume(dead, ended, found)
+            return _resume(run, dead, ended, found)
         take_over(run.target, holders, run.id, found.sentence, dead.label)
     except DeployError as error:
         return outcome.refused(error)
@@ -110,31 +120,35 @@ def _nothing(run: Run, ended: FlowRun, holders: Sequence[str], found: Recovery) 
     if not found.keeps_lock:
         for holder in holders:
             release_environment(run.target, holder, run.label, key=holder)
-    if found.written and ended.state and ended.state.type.value == "CRASHED":
+    says_so = ended.state and outcome.ending_of(ended.state)
+    if found.written and not says_so:  # killed right then, or forced to another end
         says = found.written.payload
         sentence = f"{says.get('sentence')}; {run.environment} serves {says.get('serves')}"
-        _say_on_run(ended, outcome.state(Ending(str(says.get("ending"))), sentence))
-    return outcome.state(Ending.NOTHING_TO_DO, found.sentence)
+        ending = Ending(str(says.get("ending")))
+        _say_on_run(ended, ending, outcome.state(ending, sentence))
+    elif says_so:
+        show_ending(says_so, str(ended.id))
+    return outcome.ended(run, Ending.NOTHING_TO_DO, found.sentence)
 
 
-def _resume(dead: Run, ended: FlowRun, found: Recovery) -> State[Any]:
+def _resume(run: Run, dead: Run, ended: FlowRun, found: Recovery) -> State[Any]:
     """Let the run go on. It keeps its lock; what is done is kept under its id, and skipped."""
     payload = {"sentence": found.sentence, "begun": ended.run_count or 0}
     dead.record(EventKind.RESUMED, key=str(found.attempt), payload=payload)
     again: State[Any] = Scheduled(name="AwaitingRetry", message=found.sentence)
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(ended.id, again, force=True)
-    return outcome.state(Ending.RESUMED, f"{dead.label}: {found.sentence}")
+    return outcome.ended(run, Ending.RESUMED, f"{dead.label}: {found.sentence}")
 
 
 def _roll_back(run: Run, dead: Run, ended: FlowRun, found: Recovery) -> State[Any]:
     """Restore what served before the run, in this run's name, and end the other one."""
     wanted = RollbackRequest(reason=one_line(found.sentence), to=found.to, started_by="recover")
     restored = rollback(wanted, run.environment, return_state=True)
-    if restored.name == Ending.ROLLBACK_DONE:
+    if outcome.ending_of(restored) is Ending.ROLLBACK_DONE:
         ending = Ending.ROLLBACK_DONE if found.finishes else Ending.ROLLED_BACK
         return _settle(run, dead, ended, ending, found)
-    sentence = f"{found.sentence}; then the rollback failed: {restored.message}"
+    sentence = f"{found.sentence}; then the rollback failed: {sentence_in(restored.message)}"
     return _settle(run, dead, ended, Ending.ROLLBACK_FAILED, replace(found, sentence=sentence))
 
 
@@ -153,10 +167,10 @@ def _settle(run: Run, dead: Run, ended: FlowRun, ending: Ending, found: Recovery
     )
     if ending is not Ending.ROLLBACK_FAILED:
         release_environment(run.target, run.id, run.label, key="recovery", return_state=True)
-    _say_on_run(ended, closed)
+    _say_on_run(ended, ending, closed)
     good = ending is not Ending.ROLLBACK_FAILED
-    return outcome.state(
-        Ending.SETTLED if good else Ending.NEEDS_A_PERSON, f"{dead.label}: {closed.message}"
+    return outcome.ended(
+        run, Ending.SETTLED if good else Ending.NEEDS_A_PERSON, f"{dead.label}: {closed.message}"
     )
 
 
@@ -168,7 +182,7 @@ def _release(request: Mapping[str, Any], found: Recovery) -> Release:
     return Release(request.get("version") or request.get("ref") or "", revision="")
 
 
-def _tell(dead: Run, found: Recovery) -> State[Any]:
+def _tell(run: Run, dead: Run, found: Recovery) -> State[Any]:
     """Nothing is done to what serves: a person decides."""
     serves = what_serves(dead.target)
     hint = (
@@ -179,20 +193,20 @@ def _tell(dead: Run, found: Recovery) -> State[Any]:
     notice = left_locked(dead.environment, found.sentence, serves, hint, page)
     names = dead.settings.notify.blocks + dead.settings.notify.escalation
     notify(dead.target, names, notice, dead.id, dead.label, key="recover")
-    return outcome.state(
+    return outcome.ended(
+        run,
         Ending.NEEDS_A_PERSON,
         f"{found.sentence}; {dead.environment} serves {serves} and stays locked",
         hint,
     )
 
 
-def _say_on_run(ended: FlowRun, closed: State[Any]) -> None:
+def _say_on_run(ended: FlowRun, ending: Ending, closed: State[Any]) -> None:
     """Show the ending on the run itself, instead of the server's own words."""
-    with get_client(sync_client=True) as client:
-        if ended.state and ended.state.type.value != "CANCELLED":
+    show_ending(ending, str(ended.id))
+    if ended.state and ended.state.type.value != "CANCELLED":
+        with get_client(sync_client=True) as client:
             client.set_flow_run_state(ended.id, closed, force=True)
-        tags = sorted(set(ended.tags) - {WAITING_TAG})
-        client.update_flow_run(ended.id, tags=tags)
 
 
 def _read(run_id: str) -> tuple[FlowRun, tuple[str, ...]]:

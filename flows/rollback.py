@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 
 from flows import outcome
 from flows.logs import say_unexpected
+from flows.once import once
 from flows.run import Run, begin, run_name
 from release.baseline import baseline_address
 from release.errors import BadRequest, DeployError, Unreachable
@@ -19,15 +20,18 @@ from release.model import Baseline, Step
 from release.outcome import Ending, explain, hint_of
 from release.recovery import left_by
 from release.request import RollbackRequest, checked_rollback
+from tasks.baseline import what_is_left
 from tasks.environment import hold_environment
 from tasks.hand_over import Holder, await_holder, declare_p0, look_for_holder, take_over
 from tasks.migration import check_schema
-from tasks.restore import find_baseline, restore_baseline, serve_baseline, what_is_left
+from tasks.page import show_restored
+from tasks.restore import find_baseline, restore_baseline, serve_baseline
 from tasks.serving import what_serves
 from tasks.verification import verify_baseline
 
 
 @flow(name="rollback", flow_run_name=run_name)
+@once
 def rollback(request: RollbackRequest, environment: str = "staging") -> State[Any]:
     """Restore a release that served before, and verify that it serves.
 
@@ -113,7 +117,10 @@ def _hold(run: Run, request: RollbackRequest) -> None:
 def _bring_back(run: Run, request: RollbackRequest) -> Baseline:
     target, rules, service = run.target, run.rules, run.settings.service
     with run.step(Step.ROLLBACK):
-        baseline = find_baseline(target, request.to, service, rules.rollout, run.label)
+        # A deployment is undone to what its plan found; a person goes back to a release.
+        baseline = find_baseline(
+            target, request.to, service, rules.rollout, run.label, as_planned=run.nested
+        )
         if not run.nested:  # what a deployment goes back to was serving on this schema just now
             check_schema(target, baseline, run.label)
         key = baseline_address(baseline)
@@ -127,6 +134,7 @@ def _bring_back(run: Run, request: RollbackRequest) -> Baseline:
         }
         run.record(EventKind.ROLLBACK_STARTED, payload=payload)
         serve_baseline(target, baseline, service, rules.rollout, run.label, key=key)
+        show_restored(run.environment, baseline.version)  # not before: users were waiting
         restore_baseline(target, baseline, service, rules.rollout, run.label, key=key)
         verify_baseline(target, baseline, service, rules.verify, run.label)
     return baseline
@@ -139,7 +147,7 @@ def _handed_over(run: Run, holder: Holder, ended: str) -> State[Any]:
         f"deployment {holder.label} was told and ended as {ended}; "
         f"{run.environment} serves {what_serves(run.target)}"
     )
-    return outcome.state(ending, sentence, f"ignition status {run.environment}")
+    return outcome.ended(run, ending, sentence, f"ignition status {run.environment}")
 
 
 def _end(

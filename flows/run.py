@@ -13,7 +13,7 @@ from prefect.runtime import deployment, flow_run
 
 from blocks.approvers import Approvers
 from blocks.target import Target
-from flows.logs import say_decisions_in_a_line
+from flows.once import earlier_ends, refuse_ended
 from release.conformance import conforming
 from release.errors import BadConfiguration, BadRequest, DeployError, EnvironmentLocked
 from release.ledger import EventKind
@@ -115,14 +115,17 @@ class Run:
 
 
 def begin(environment: str) -> Run:
-    """Load what the run needs. Raises BadRequest or BadConfiguration, with nothing changed."""
-    say_decisions_in_a_line()
+    """Load what the run needs. Raises BadRequest or BadConfiguration, with nothing changed, and
+    HasEnded for a run that ended before and was taken up again."""
+    ends = earlier_ends()
     _refuse_job_variables()
     settings = load_settings()
     _refuse_another_environment(settings, environment)
     rules = settings.environment(checked_name(environment, "environment name"))
     # A subflow works in its parent's name: same lock, same ledger entries, same label.
     run_id = str(flow_run.root_flow_run_id or flow_run.id)
+    target = load_target(environment)
+    refuse_ended(ends, target.ledger, run_id)
     return Run(
         id=run_id,
         label=f"d-{run_id[:6]}",
@@ -131,7 +134,7 @@ def begin(environment: str) -> Run:
         settings=settings,
         rules=rules,
         runbook=_read_runbook(settings),
-        target=load_target(environment),
+        target=target,
         approvers=Approvers(settings.located(settings.approvers.file), settings.approvers.enrolled),
     )
 
@@ -177,8 +180,9 @@ def load_target(environment: str) -> Target:
 
 
 def run_name() -> str:
-    """A run's name in the UI: what, which version, where."""
+    """A run's name in the UI while it runs: which version goes where."""
     parameters = flow_run.parameters
     request = parameters.get("request")
     what = next((v for n in ("version", "to", "ref") if (v := getattr(request, n, ""))), "")
-    return name_of(flow_run.flow_name, what, parameters["environment"])
+    dry_run = bool(getattr(request, "dry_run", False))
+    return name_of(flow_run.flow_name, what, parameters["environment"], dry_run=dry_run)

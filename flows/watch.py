@@ -10,11 +10,12 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from flows import outcome
+from flows.once import once
 from flows.rollback import roll_back
 from flows.run import Run, begin, run_name
 from release.errors import DeployError
 from release.notice import breach_alert
-from release.outcome import Ending
+from release.outcome import Ending, sentence_in
 from release.window import Act, Mode, request_of
 from tasks.notification import notify, page_of
 from tasks.serving import what_serves
@@ -22,6 +23,7 @@ from tasks.window import Situation, answer_of, look_at_window, look_once, watch_
 
 
 @flow(name="watch", flow_run_name=run_name)
+@once
 def watch(environment: str = "staging") -> State[Any]:
     """Watch what an environment serves, as long as it may still be rolled back by itself.
 
@@ -34,17 +36,17 @@ def watch(environment: str = "staging") -> State[Any]:
         due = flow_run.scheduled_start_time
         before = look_at_window(target, service, rules, run.label, key="before", due=due)
         if _nothing_to_watch(run, before):
-            return outcome.state(Ending.NOTHING_TO_DO, before.window.sentence)
+            return outcome.ended(run, Ending.NOTHING_TO_DO, before.window.sentence)
         report = watch_window(target, before, rules, run.label)
         if report.passed:
-            return outcome.state(Ending.WATCHED, report.decision.sentence)
+            return outcome.ended(run, Ending.WATCHED, report.decision.sentence)
         now = look_at_window(target, service, rules, run.label, key="after")
     except DeployError as error:
         return outcome.refused(error)
     why, answer = report.decision.sentence, answer_of(report, before, now)
     match answer.act:
         case Act.LEAVE:
-            return outcome.state(Ending.NOTHING_TO_DO, f"{why}; {answer.sentence}")
+            return outcome.ended(run, Ending.NOTHING_TO_DO, f"{why}; {answer.sentence}")
         case Act.ALERT:
             return _alert(run, why, answer.sentence)
         case Act.ROLL_BACK:
@@ -62,11 +64,12 @@ def _nothing_to_watch(run: Run, situation: Situation) -> bool:
 def _roll_back(run: Run, why: str, situation: Situation) -> State[Any]:
     """Roll back as a person would, in this run's name. What refuses that alerts people."""
     ended = roll_back(run, request_of(why, situation.facts))
-    if ended.name == Ending.ROLLBACK_DONE:  # never green: something was wrong with the release
-        return outcome.state(Ending.ROLLED_BACK, str(ended.message))
-    if ended.name == Ending.ROLLBACK_FAILED:
+    ending, sentence = outcome.ending_of(ended), sentence_in(ended.message)
+    if ending is Ending.ROLLBACK_DONE:  # never green: something was wrong with the release
+        return outcome.ended(run, Ending.ROLLED_BACK, sentence)
+    if ending is Ending.ROLLBACK_FAILED:
         return ended
-    return _alert(run, why, str(ended.message))
+    return _alert(run, why, sentence)
 
 
 def _alert(run: Run, why: str, not_rolled_back: str) -> State[Any]:
@@ -76,4 +79,4 @@ def _alert(run: Run, why: str, not_rolled_back: str) -> State[Any]:
     names = run.settings.notify.blocks + run.settings.notify.escalation
     notify(run.target, names, notice, run.id, run.label, key="alert")
     sentence = f"{why}; it was not rolled back: {not_rolled_back}; {there} serves {serves}"
-    return outcome.state(Ending.NEEDS_A_PERSON, sentence, f"ignition status {there}")
+    return outcome.ended(run, Ending.NEEDS_A_PERSON, sentence, f"ignition status {there}")

@@ -340,7 +340,7 @@ def _refuse_other_record(file: MigrationFile, row: AppliedMigration | None) -> N
     if row.status not in ("applied", "adopted"):
         raise MigrationRefused(
             f"{file.filename} is recorded as {row.status}; nothing was adopted",
-            "end that first: ignition deploy goes on with it",
+            "a deployment goes on with it: end that first",
         )
     if row.checksum and row.checksum != file.checksum:
         raise MigrationRefused(

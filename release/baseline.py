@@ -76,11 +76,13 @@ def baseline_from(
     replicas: int,
     schema_version: str,
     at: datetime,
+    pin: str = "",
 ) -> Baseline:
     """A baseline to go back to that was not recorded by the run itself.
 
     It is to serve with ``replicas`` instances: those of the release's image that still exist, and
-    a placeholder for each that is gone and has to be started again.
+    a placeholder for each that is gone and has to be started again. ``pin`` is what the host's own
+    start named, for a baseline that is nothing.
     """
     image = release.image if release else None
     there = [i.id for i in instances if image is not None and i.image == image]
@@ -94,6 +96,7 @@ def baseline_from(
         error_rate=None,
         p95=None,
         taken_at=at,
+        pin=pin,
     )
 
 

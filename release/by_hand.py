@@ -32,9 +32,7 @@ def commands(host: Host, image: ImageRef, there: bool) -> tuple[str, ...]:
     env = quoted(_env(host))
     line = f"{host.variable}={image}"
     if host.assigned:
-        name = re.escape(host.variable)
-        pattern = rf"^[[:blank:]]*(export[[:blank:]]+)?{name}[[:blank:]]*=.*"
-        pin = f"sed -i -E {quoted(f's|{pattern}|{line}|')} {env}"
+        pin = f"sed -i -E {quoted(f's|{_assignment(host)}|{line}|')} {env}"
     else:
         pin = f"printf '\\n%s\\n' {quoted(line)} >> {env}"
     up = ("up", "--detach", "--no-deps", "--no-build")
@@ -48,11 +46,18 @@ def commands(host: Host, image: ImageRef, there: bool) -> tuple[str, ...]:
 
 
 def stopping(host: Host) -> tuple[str, ...]:
-    """What to type so that nothing serves, as before the first deployment."""
+    """What to type so that nothing serves, as before the first deployment, also after a reboot."""
+    away = f"/{_assignment(host)}/d"
     return (
         f"cd {shlex.quote(str(host.directory))}",
         _on_engine(host, "compose", "--file", host.file, "stop", host.service),
+        *((f"sed -i -E {shlex.quote(away)} {shlex.quote(_env(host))}",) if host.assigned else ()),
     )
+
+
+def _assignment(host: Host) -> str:
+    """The line of .env, as sed finds it."""
+    return rf"^[[:blank:]]*(export[[:blank:]]+)?{re.escape(host.variable)}[[:blank:]]*=.*"
 
 
 def _on_engine(host: Host, *arguments: str) -> str:

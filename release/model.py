@@ -137,6 +137,7 @@ class Baseline:
     traffic: tuple[Traffic, ...] = ()  # what the rate is of, by each source that counted
     times: tuple[Times, ...] = ()  # answer times, by each source that knows them
     looks: Looks | None = None  # the counters then; None: it is not measured any further
+    pin: str = ""  # what the host's own start named, as it was written there; "" for nothing
 
     @property
     def version(self) -> str:

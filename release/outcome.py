@@ -1,13 +1,19 @@
 """How a run ends, in words that a person reads at 3 am."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from release.duration import say_duration
-from release.errors import DeployError, GateExpired, Rejected
+from release.errors import (
+    DeployError,
+    GateExpired,
+    Rejected,
+    ReleaseUnfit,
+    VerificationFailed,
+)
 from release.model import Probe, Step
 from release.rollback import Undo
 
@@ -15,7 +21,11 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class Ending(StrEnum):
-    """The name of a run's last state. The first three are green."""
+    """How a run ended: the first word of its last state's message, in its name, and a tag.
+
+    The state itself has one of Prefect's own names, Completed or Failed: both of its UIs filter by
+    those, and show no run under any other.
+    """
 
     DEPLOYED = "Deployed"
     PLANNED = "Planned"
@@ -48,6 +58,50 @@ class Ending(StrEnum):
             Ending.RESUMED,
             Ending.SETTLED,
         )
+
+
+_ENDINGS = frozenset(ending.value for ending in Ending)
+_ENDED = " · "  # between a run's name and its ending; no git reference has a blank in it
+_TAG = "ending:"
+
+ENDED_NAMES = f"*{_ENDED}[A-Z]*"
+"""What the name of a run that has said how it ended looks like, as a shell's pattern."""
+
+
+def ending_in(message: str | None) -> Ending | None:
+    """The ending that a state's message begins with; None where it is not one of ours."""
+    word, colon, _ = (message or "").partition(": ")
+    return Ending(word) if colon and word in _ENDINGS else None
+
+
+def message_of(ending: Ending, sentence: str) -> str:
+    """The message of a run's last state."""
+    return f"{ending}: {sentence}"
+
+
+def sentence_in(message: str | None) -> str:
+    """What a state's message says after its ending; all of it where it has none."""
+    text = message or ""
+    ending = ending_in(text)
+    return text.removeprefix(f"{ending}: ") if ending else text
+
+
+def ended_name(name: str, ending: Ending) -> str:
+    """A run's name after its end: ``v1.1.0 → production · RolledBack``."""
+    return name.partition(_ENDED)[0] + _ENDED + ending
+
+
+def ended_tags(tags: Iterable[str], ending: Ending) -> set[str]:
+    """A run's tags after its end."""
+    return {tag for tag in tags if not tag.startswith(_TAG)} | {f"{_TAG}{ending}"}
+
+
+def ended_before(ending: Ending, at: datetime, again: str) -> str:
+    """What a run says that is taken up again after its end; ``again`` is what starts another."""
+    return (
+        f"this run ended as {ending} at {at:%Y-%m-%d %H:%M:%S} UTC and is not taken up again; "
+        f"nothing was changed; start a new one: {again}"
+    )
 
 
 def ending_of_failure(error: Exception, undo: Undo) -> Ending:
@@ -85,6 +139,22 @@ def hint_of(error: Exception) -> str:
     return error.hint if isinstance(error, DeployError) else ""
 
 
+def hint_after_rollback(error: Exception, environment: str) -> str:
+    """Where to look once the baseline serves again.
+
+    What the hint of an unfit release led to is gone by then, or is the baseline. A system that did
+    not answer may still not.
+    """
+    kept = (
+        f"what is known of the failed instances, down to their last log lines: artifact "
+        f"rollout-{environment} of this run"
+    )
+    own = "" if isinstance(error, ReleaseUnfit) else hint_of(error)
+    if isinstance(error, VerificationFailed):
+        own = f"what the checks said: artifact verification-{environment}"
+    return f"{own}   ·   {kept}" if own else kept
+
+
 def log_notes(ending: Ending, sentence: str, notes: str) -> str:
     """The Notes of the deployment log: what a person wrote; where it did not go well, why."""
     if ending.good:
@@ -100,7 +170,8 @@ def what_to_do(ending: Ending, environment: str, hint: str) -> str:
             f"ignition unlock {environment} --as NAME --reason …" + (f" · {hint}" if hint else "")
         )
     if ending is Ending.ROLLED_BACK:
-        return "mend the release and deploy the next version; the environment needs nothing"
+        to_do = "mend the release and deploy the next version; the environment needs nothing"
+        return f"{to_do} · {hint}" if hint else to_do
     if ending is Ending.EXPIRED:
         return "start the deployment again, when those who sign are there"
     return "" if ending.good else hint
@@ -153,6 +224,12 @@ class Report:
     steps: tuple[StepLine, ...]
     approvals: tuple[tuple[str, str, str], ...]  # item, approver, comment
     ended_at: datetime
+    dry_run: bool = False
+
+    @property
+    def key(self) -> str:
+        """The artifact that holds it. A dry run does not replace the report of a deployment."""
+        return f"{'dry-run' if self.dry_run else 'report'}-{self.environment}"
 
     def markdown(self) -> str:
         """The report as an artifact."""

@@ -44,6 +44,7 @@ class Plan:
     waits_for: str = ""  # why they wait
     rehearsal: Rehearsal | None = None  # of the expand files, on a copy of the schema
     unmeasured: tuple[str, ...] = ()  # what the watch cannot ask just now, a sentence each
+    left: tuple[str, ...] = ()  # other services of the same image, which are not replaced
     warnings: tuple[str, ...] = ()  # what the lint found in the pending files, a line each
 
     @property
@@ -94,7 +95,7 @@ class Plan:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def lines(self) -> list[str]:
-        """The plan in five lines, as the gate shows it; one more for what is unmeasured."""
+        """The plan in five lines, as the gate shows it; one more for what is left out."""
         verdict, why = self.rollback
         commits = count_of(len(self.changes), "commit")
         built = "used again from the registry" if self.image else "built from a clean export"
@@ -112,6 +113,11 @@ class Plan:
             + (f"; not yet: {_names(self.waiting)} ({self.waits_for})" if self.waiting else ""),
             f"rollout: {rollout}",
             f"code-only rollback to {self.baseline.version}: {verdict} ({why})",
+            *(
+                f"not replaced: {name}, which runs the same image and keeps the release that it "
+                f"has until somebody types `docker compose up -d {name}`"
+                for name in self.left
+            ),
             *(f"the watch may miss something: {sentence}" for sentence in self.unmeasured),
         ]
 

@@ -222,6 +222,28 @@ def planned_baseline(events: Sequence[Event]) -> str:
     return str(_first_plan(events).get("baseline", ""))
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What a plan found beside the release that served."""
+
+    instances: int | None = None  # that served; None where it is not known
+    pin: str = ""  # what the host's own start named; "" for nothing
+
+
+def found_before(events: Sequence[Event], baseline: str) -> Before:
+    """What the last plan that found ``baseline`` serving found beside it.
+
+    A deployment is undone to what was there: with as many instances as served, which may be fewer
+    than its own rules ask for, and be all that the host can run.
+    """
+    for event in reversed(events):
+        found = event.payload
+        if event.kind == EventKind.PLAN_MADE and found.get("baseline") == baseline:
+            count = found.get("instances")
+            return Before(count if isinstance(count, int) else None, str(found.get("pin", "")))
+    return Before()
+
+
 def replaced_release(events: Sequence[Event]) -> Release | None:
     """What a deployment's plan found serving, read from the events of its run.
 

@@ -160,10 +160,10 @@ def checked_name(name: str, what: str) -> str:
     return name
 
 
-def name_of(flow: str, what: str, environment: str) -> str:
-    """A run's name: ``deploy v1.2.3 to production``, ``rollback of production to v1.2.3``.
+def name_of(flow: str, what: str, environment: str, *, dry_run: bool = False) -> str:
+    """A run's name while it runs: ``v1.2.3 → production``, ``rollback of production to v1.2.3``.
 
-    An image is named by the first digits of its digest.
+    An image is named by the first digits of its digest, where its version is not known.
     """
     repository, _, digest = what.partition("@")
     shown = f"{digest[:14]}…" if digest else repository
@@ -171,7 +171,26 @@ def name_of(flow: str, what: str, environment: str) -> str:
         return f"watch of {environment}"
     if flow == "rollback":
         return f"rollback of {environment}" + (f" to {shown}" if shown else "")
-    return " ".join(part for part in (flow, shown, "to", environment) if part)
+    name = f"{shown or flow} → {environment}"
+    return f"dry run of {name}" if dry_run else name
+
+
+def tags_of(environment: str, version: str) -> set[str]:
+    """The tags by which a run is found. An image by its digest is no version."""
+    known = version and "@" not in version
+    return {f"env:{environment}"} | ({f"version:{version}"} if known else set())
+
+
+def start_again(flow: str, request: Mapping[str, object], environment: str) -> str:
+    """The command that starts such a run once more."""
+    if flow == "deploy":
+        branch = request.get("kind") == ReleaseKind.BRANCH
+        what = f"--branch {request.get('ref')}" if branch else request.get("version") or "VERSION"
+        return f"ignition deploy {what} --to {environment}"
+    if flow == "rollback":
+        to = f" --to {request['to']}" if request.get("to") else ""
+        return f"ignition rollback {environment}{to} --reason …"
+    return f"prefect deployment run {flow}/{environment}"
 
 
 def _one_line(field: str, text: str, limit: int = 500) -> None:

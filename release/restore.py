@@ -34,6 +34,7 @@ class Act(StrEnum):
     AWAIT = "await"
     ADMIT = "admit"
     PIN = "pin"
+    UNPIN = "take the pin back"
     RESTART = "restart in place"
     DRAIN = "drain"
     LEAVE = "retire when idle"
@@ -59,6 +60,8 @@ class Move:
                 return f"{self.act} {self.count} × {what}"
             case Act.PIN:
                 return f"pin {what}"
+            case Act.UNPIN:
+                return str(self.act)
             case _:
                 return f"{self.act} {', '.join(self.names)}"
 
@@ -221,8 +224,10 @@ def _make_room(
 
 
 def _pin(world: World, baseline: Baseline) -> tuple[Move, ...]:
-    if baseline.image is None or world.pinned == baseline.image:
+    if world.pinned == baseline.image:
         return ()
+    if baseline.image is None:  # what was pinned before, if anything, is no release of ours
+        return () if str(world.pinned) == baseline.pin else (Move(Act.UNPIN),)
     return (Move(Act.PIN, image=baseline.image),)
 
 

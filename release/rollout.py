@@ -5,7 +5,7 @@ old ones out.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,6 +14,9 @@ from release.errors import RolloutFailed
 from release.model import ImageRef, Instance
 from release.slot import FULL_WEIGHT, Admin, Slot
 
+_LINES_SAID = 10  # of an instance's log, in the run's own
+_LONGEST_LINE = 2_000  # characters
+_LONGEST_TEXT = 50_000  # characters of one instance's log
 BAKE_WEIGHT = 25  # of 100: a new instance beside one old one gets a fifth of the requests
 
 
@@ -197,12 +200,47 @@ def which_to_retire(
     return tuple(slot.instance for slot in slots if slot.instance and slot.instance not in kept)
 
 
-def rollout_report(environment: str, listing: str, logs: Mapping[str, str]) -> str:
-    """The artifact of step 4: all containers, then each new one's last log lines."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An instance as it was last seen, without secrets."""
+
+    instance: Instance
+    health: str  # what its last health check said; "" for nothing
+    log: str  # its last lines
+
+    def __str__(self) -> str:
+        found = self.instance
+        parts = [found.name, found.version, found.state]
+        if not found.running:
+            parts[-1] += f" with exit code {found.exit_code}"
+        if found.restarts:
+            parts.append(f"started again {found.restarts} ×")
+        if found.health != "none":
+            parts.append(_health(found))
+        return ", ".join(filter(None, parts))
+
+    def last_lines(self) -> tuple[str, ...]:
+        """The end of what it said, for the run's log."""
+        said = [f"health check: {line}" for line in bounded(self.health).splitlines()]
+        logged = bounded(self.log).splitlines() or ["(it logged nothing)"]
+        return (*said[-_LINES_SAID:], *logged[-_LINES_SAID:])
+
+
+def rollout_report(environment: str, listing: str, seen: Sequence[Seen]) -> str:
+    """The artifact of step 4: all containers, then each instance's state and last log lines."""
     parts = [f"# Containers of {environment}", _fenced(listing)]
-    for name, text in logs.items():
-        parts += [f"## Last log lines of {name}", _fenced(text or "(it logged nothing)")]
+    for each in seen:
+        parts += [f"## Last log lines of {each.instance.name}", str(each)]
+        if each.health:
+            parts += ["Its last health check said:", _fenced(bounded(each.health))]
+        parts += [_fenced(bounded(each.log) or "(it logged nothing)")]
     return "\n\n".join(parts) + "\n"
+
+
+def bounded(text: str) -> str:
+    """The end of a text, so that a release that writes without end fills no database."""
+    lines = [line[:_LONGEST_LINE] for line in text.rstrip().splitlines()]
+    return "\n".join(lines)[-_LONGEST_TEXT:]
 
 
 def _fenced(text: str) -> str:

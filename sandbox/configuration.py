@@ -37,6 +37,7 @@ directory = "$folder"
 [environments.$name.router]
 socket = "$folder/run/admin.sock"
 backend_file = "$folder/run/be.cfg"
+network = "default"
 
 [environments.$name.auth]
 username = "$user"

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import os
-import secrets
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -136,7 +135,8 @@ def seed_statement(sandbox: Sandbox) -> str:
 
 def password_hash(password: str) -> str:
     """A password as the backend stores it: `scrypt$<salt>$<hash>`, both base64."""
-    salt = secrets.token_bytes(16)
+    # The same each time: it is a part of the configuration, which the saved blocks are equal to.
+    salt = hashlib.sha256(password.encode()).digest()[:16]
     found = hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1)
     return f"scrypt${base64.b64encode(salt).decode()}${base64.b64encode(found).decode()}"
 

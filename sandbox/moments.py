@@ -13,6 +13,7 @@ import psycopg
 
 from release.ledger import EventKind
 from release.model import Step
+from release.outcome import ending_in
 from sandbox import witness
 from sandbox.chaos_cells import Moment
 from sandbox.layout import IMAGE_NAME, Sandbox
@@ -143,10 +144,10 @@ class World:
         return any(run_id in str(each["parameters"].get("run_id")) for each in found)
 
     def state(self, run_id: str) -> str:
-        """The name of a run's state in Prefect."""
+        """How a run says on its page that it ended; until then, the name of its state."""
         api = witness.prefect_api(self.sandbox.prefect_api_url)
-        answer = api.get(f"/flow_runs/{run_id}")
-        return str(answer.raise_for_status().json()["state"]["name"])
+        state = api.get(f"/flow_runs/{run_id}").raise_for_status().json()["state"]
+        return str(ending_in(state["message"]) or state["name"])
 
     # ---- the record
 

@@ -1,5 +1,6 @@
 """What the environment serves before the run touches it."""
 
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +9,7 @@ from prefect import get_run_logger
 from blocks.target import Target
 from release.baseline import measured, serving_instances, serving_release
 from release.duration import say_duration
+from release.errors import DeployError
 from release.model import Baseline, Instance
 from release.rules import WatchRules
 from release.traffic import busiest
@@ -34,6 +36,16 @@ def meant_to_serve(target: Target) -> tuple[Instance, ...]:
     return serving_instances(instances, admitted) or meant
 
 
+def what_is_left(target: Target) -> str:
+    """The versions that a rollback is about to leave; "" where nobody can say. Never raises: it is
+    for the record alone.
+    """
+    with contextlib.suppress(DeployError):
+        found = {i.version or (i.image.short if i.image else "") for i in meant_to_serve(target)}
+        return ", ".join(sorted(found))
+    return ""
+
+
 def _admitted(target: Target) -> set[str] | None:
     """The names that the router sends requests to; None: there is no router."""
     if target.router is None:
@@ -54,6 +66,7 @@ def record_baseline(target: Target, rules: WatchRules, run: str) -> Baseline:
         error_rate=None,
         p95=None,
         taken_at=datetime.now(UTC),
+        pin=target.orchestrator.pin_text(),
     )
     seen = seen_since(target, rules, None)
     baseline = measured(served, *seen) if seen else served

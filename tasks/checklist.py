@@ -5,12 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.client.orchestration import get_client
-from prefect.exceptions import PrefectException
-from prefect.runtime import flow_run
 
 from blocks.approvers import Approvers
 from blocks.target import Target
@@ -31,10 +27,8 @@ from release.evidence import Evidence, say_evidence
 from release.ledger import EventKind
 from release.signatures import LOCKOUT, locked_until, verify_signatures
 from tasks.gate_events import CLOSED, OPENED, tell_server
+from tasks.page import WAITING_TAG, change_run
 from tasks.step import step
-
-WAITING_TAG = "awaiting-approval"
-"""On a run while it waits for a person, so that one link lists all such runs."""
 
 _EVENTS = {
     Decision.APPROVE: EventKind.ITEM_SIGNED,
@@ -107,7 +101,7 @@ def open_gate(target: Target, gate: GateRound, until: datetime | None, *, key: s
         key=key,
         payload=payload,
     )
-    tag_run(add=WAITING_TAG)
+    change_run(tags=lambda tags: tags | {WAITING_TAG})
     if key.endswith("-1"):  # its reminders are counted from the first opening
         tell_server(OPENED, target.environment, gate.run_id)
     get_run_logger().info(
@@ -130,7 +124,7 @@ def close_gate(target: Target, run_id: str, section: str, *, key: str) -> None:
     """Write down that a gate waits no more, whatever came of it. ``key`` names the gate."""
     target.ledger.record(target.environment, run_id, EventKind.GATE_CLOSED, step=section, key=key)
     tell_server(CLOSED, target.environment, run_id)
-    tag_run(remove=WAITING_TAG)
+    change_run(tags=lambda tags: tags - {WAITING_TAG})
 
 
 @step("Gate deadline", timeout=timedelta(seconds=30))
@@ -310,7 +304,7 @@ def _record(
             signature.approver,
             f": {signature.comment}" if signature.comment else "",
         )
-    tag_run(remove=WAITING_TAG)
+    change_run(tags=lambda tags: tags - {WAITING_TAG})
     return recorded
 
 
@@ -324,18 +318,3 @@ def _payload(signature: Signature) -> dict[str, Any]:
         expires = rests_on.expires_at
         payload["rests_on"]["expires_at"] = expires.isoformat() if expires else None
     return payload
-
-
-def tag_run(*, add: str = "", remove: str = "") -> None:
-    """Put a tag on the flow run, or take it off. Only a sign for people: it may fail.
-
-    A tag set by ``with tags()`` inside a flow goes to its tasks, never to the run itself.
-    """
-    try:
-        with get_client(sync_client=True) as client:
-            tags = set(client.read_flow_run(flow_run.id).tags)
-            wanted = (tags | {add}) - {"", remove}
-            if wanted != tags:
-                client.update_flow_run(flow_run.id, tags=sorted(wanted))
-    except (PrefectException, httpx.HTTPError) as error:
-        get_run_logger().warning("the run's tags were not changed: %s", error)

@@ -23,7 +23,7 @@ def write_ending(target: Target, run_id: str, report: Report, payload: dict[str,
         report.environment, run_id, EventKind.DEPLOYMENT_ENDED, payload=payload
     )
     create_markdown_artifact(
-        key=f"report-{report.environment}",
+        key=report.key,
         markdown=report.markdown(),
         description=f"{report.ending}: {report.environment} serves {report.serves}",
     )

@@ -68,6 +68,7 @@ def make_plan(
         waits_for=schema.contract.why,
         rehearsal=rehearsal,
         unmeasured=warnings(systems),
+        left=target.orchestrator.left_behind(),
         warnings=schema.warnings,
     )
     create_markdown_artifact(

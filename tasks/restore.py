@@ -34,11 +34,11 @@ from release.layout import ServiceLayout
 from release.ledger import EventKind
 from release.model import Baseline, ImageRef, Instance, Probe, Release
 from release.outcome import Ending
-from release.recovery import replaced_release
+from release.recovery import Before, found_before, replaced_release
 from release.restore import Act, Move, Restored, World, plan_restore, plan_serving
 from release.rules import RolloutRules
 from tasks.baseline import meant_to_serve
-from tasks.rollout import RolloutTarget, evidence_of, publish_evidence
+from tasks.rollout import RolloutTarget, evidence_of, publish_evidence, see
 from tasks.step import put_off, step
 
 T = TypeVar("T")
@@ -53,20 +53,42 @@ _DESTROYS = (Act.START_BESIDE, Act.RESTART, Act.STOP, Act.REMOVE)  # logs may be
 
 @step("Find baseline", timeout=timedelta(minutes=2), retries=3)
 def find_baseline(
-    target: Target, to: str, service: ServiceLayout, rules: RolloutRules, run: str
+    target: Target,
+    to: str,
+    service: ServiceLayout,
+    rules: RolloutRules,
+    run: str,
+    as_planned: bool = False,
 ) -> Baseline:
     """The release that ``to`` names: an image by digest, a version, nothing, or (empty) the one
-    that served before the present one."""
+    that served before the present one.
+
+    It is to serve with ``rules.replicas`` instances, or, ``as_planned``, with as many as the
+    deployment that is undone found.
+    """
     release = release_named(target, to, service)
+    before = _found_before(target, release) if as_planned or release is None else Before()
+    count = rules.replicas if before.instances is None else max(before.instances, 1)
     _say(run, f"to {release.version if release else NOTHING}")
     return baseline_from(
         target.environment,
         release,
         target.orchestrator.instances(),
-        rules.replicas,
+        count,
         schema_version="",  # the schema is never taken back
         at=datetime.now(UTC),
+        pin=before.pin,
     )
+
+
+def _found_before(target: Target, release: Release | None) -> Before:
+    """What the last plan found beside the release; nothing is known where the ledger is away."""
+    address = str(release.image) if release else NOTHING
+    try:
+        plans = target.ledger.events(target.environment, kinds=[EventKind.PLAN_MADE])
+    except Unreachable:
+        return Before()
+    return found_before(plans, address)
 
 
 def previous(target: Target, service: ServiceLayout) -> Release:
@@ -88,16 +110,6 @@ def previous(target: Target, service: ServiceLayout) -> Release:
         if unknown is not None:
             raise unknown from None
         raise
-
-
-def what_is_left(target: Target) -> str:
-    """The versions that a rollback is about to leave; "" where nobody can say. Never raises: it is
-    for the record alone.
-    """
-    with contextlib.suppress(DeployError):
-        found = {i.version or (i.image.short if i.image else "") for i in meant_to_serve(target)}
-        return ", ".join(sorted(found))
-    return ""
 
 
 def release_named(target: Target, to: str, service: ServiceLayout) -> Release | None:
@@ -205,6 +217,7 @@ class _WayBack:
     done: list[str] = field(default_factory=list)
     given_up: frozenset[str] = frozenset()  # ids of baseline containers that would not come back
     evidence: str = ""
+    begun: str = ""  # the move that is under way: it may have changed something when it fails
 
     def take(self) -> Restored:
         """Go it. Raises RollbackFailed with what was done so far."""
@@ -230,8 +243,10 @@ class _WayBack:
                     return world.instances
                 _say(self.run, str(moves[0]))
                 self._keep_evidence(moves[0])
+                self.begun = str(moves[0])
                 self._perform(moves[0])
-                self.done.append(str(moves[0]))
+                self.done.append(self.begun)
+                self.begun = ""
             except Unreachable as error:
                 if not hiccups:
                     raise self._not_restored(error.what) from error
@@ -260,6 +275,8 @@ class _WayBack:
             case Act.PIN:
                 assert move.image is not None
                 orchestrator.pin(move.image)
+            case Act.UNPIN:
+                orchestrator.unpin(self.baseline.pin)
             case Act.START:
                 self._each(move.ids, lambda id: orchestrator.start([id]))
             case Act.AWAIT:
@@ -342,15 +359,30 @@ class _WayBack:
         try:
             found = self.target.orchestrator.instances()
             suspects = [i for i in found if i.id not in self.baseline.instances]
-            self.evidence = evidence_of(self.target, suspects, self.rules)
+            seen = see(self.target, suspects, self.rules)
+            self.evidence = evidence_of(self.target, seen)
+            for each in seen:
+                _say(self.run, f"{each}; kept in artifact rollout-{self.target.environment}")
+                for line in each.last_lines():
+                    _say(self.run, f"{each.instance.name} | {line}")
         except DeployError as error:
             self.evidence = f"no logs were kept: {error.what}\n"
 
+    def _left(self) -> str:
+        """What there is of the service now, for somebody who has to go on by hand."""
+        try:
+            found = self.target.orchestrator.instances()
+        except DeployError as error:
+            return error.what
+        return ", ".join(f"{i.name} {i.version} {i.state}" for i in found) or "no container"
+
     def _not_restored(self, why: str) -> RollbackFailed:
         there = self.baseline.environment
+        begun = f"; begun: {self.begun}" if self.begun else ""
+        glue = "\n" if "\n" in why else "; "  # below the log lines that it may end with
         return RollbackFailed(
-            f"{self.baseline.version} is not back on {there}: {why}; "
-            f"done so far: {'; '.join(self.done) or 'nothing'}",
+            f"{self.baseline.version} is not back on {there}: {why}{glue}"
+            f"done so far: {'; '.join(self.done) or 'nothing'}{begun}; there is: {self._left()}",
             "when the cause is mended: "
             f"ignition rollback {there} --to {self.baseline.version} --reason …",
         )

@@ -1,7 +1,7 @@
 """Step 4 of the runbook: new instances beside the old, and cutover."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -27,12 +27,13 @@ from release.bake import (
     out_of_service,
 )
 from release.duration import say_duration
-from release.errors import BadConfiguration, RolloutFailed, Unreachable
+from release.errors import BadConfiguration, DeployError, RolloutFailed, Unreachable
 from release.model import Baseline, ImageRef, Instance
 from release.rollout import (
     BAKE_WEIGHT,
     Cutover,
     Drained,
+    Seen,
     missing_instances,
     rollout_report,
     which_to_retire,
@@ -171,7 +172,7 @@ def bake(
         verdict = judge_bake(looks_of(seen, names), ceiling, rules.bake_alpha)
         gone = out_of_service(cutover.slots, seen[-1])
         if gone or verdict.outcome is Outcome.UNHEALTHY:
-            raise RolloutFailed(gone or verdict.sentence, f"artifact rollout-{target.environment}")
+            raise RolloutFailed(gone or verdict.sentence)
         if bake_is_over(verdict, _length(began), rules):
             _say(run, f"bake of {_since(began)} {verdict.outcome}: {verdict.sentence}")
             return verdict
@@ -289,7 +290,7 @@ def record_instances(
     key: str = "",
 ) -> None:
     """Keep what the runbook looks at in step 4: `ps`, and the new containers' last log lines."""
-    publish_evidence(target, evidence_of(target, instances, rules))
+    publish_evidence(target, evidence_of(target, see(target, instances, rules)))
 
 
 # ---- shared
@@ -335,10 +336,29 @@ def _stop(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRu
     target.orchestrator.stop([i.id for i in instances if i.running], rules.stop_grace)
 
 
-def evidence_of(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRules) -> str:
+def see(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRules) -> list[Seen]:
+    """What there is to see of instances: state, health output, last log lines."""
+    orchestrator = target.orchestrator
+
+    def or_why_not(read: Callable[[], str]) -> str:
+        try:
+            return read()
+        except DeployError as error:  # one that cannot be read hides nothing of the others
+            return f"({error.what})"
+
+    return [
+        Seen(
+            instance,
+            or_why_not(partial(orchestrator.health_output, instance.id)),
+            or_why_not(partial(orchestrator.logs, instance.id, rules.log_lines)),
+        )
+        for instance in instances
+    ]
+
+
+def evidence_of(target: RolloutTarget, seen: Sequence[Seen]) -> str:
     """What the runbook looks at in step 4: `ps`, and the containers' last log lines."""
-    logs = {i.name: target.orchestrator.logs(i.id, rules.log_lines) for i in instances}
-    return rollout_report(target.environment, target.orchestrator.listing(), logs)
+    return rollout_report(target.environment, target.orchestrator.listing(), seen)
 
 
 def publish_evidence(target: RolloutTarget, markdown: str) -> None:

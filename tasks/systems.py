@@ -8,21 +8,23 @@ from prefect import get_run_logger
 
 from blocks.target import Target
 from release.errors import BadConfiguration, DeployError, Unreachable
+from release.rules import RolloutRules
 from release.systems import Answer, blocking, summary, warnings
 from tasks.step import step
 
 _WITHOUT = frozenset({"prometheus", "auth flow"})  # a deployment goes on with a warning
 
 
-def systems_of(target: Target) -> dict[str, Callable[[], None]]:
+def systems_of(target: Target, rollout: RolloutRules) -> dict[str, Callable[[], None]]:
     """The checks of an environment by the name that a person knows the system by."""
+    routed = target.router is not None
     systems: dict[str, Callable[[], None]] = {
         "repository": target.repository.check,
         "image builder": target.builder.check,
         "registry": target.registry.check,
         "database": target.database.check,
         "ledger": target.ledger.check,
-        "orchestrator": target.orchestrator.check,
+        "orchestrator": lambda: target.orchestrator.check(rollout.replicas, routed),
     }
     if target.router is not None:
         systems["router"] = target.router.check
@@ -59,14 +61,15 @@ def _serves(target: Target) -> bool:
     return target.service.health().ok
 
 
-def ask_systems(target: Target) -> tuple[Answer, ...]:
+def ask_systems(target: Target, rollout: RolloutRules) -> tuple[Answer, ...]:
     """Ask all systems side by side; the answers keep the order of :func:`systems_of`."""
-    systems = systems_of(target)
+    systems = systems_of(target, rollout)
     with ThreadPoolExecutor(len(systems)) as pool:
-        return tuple(pool.map(_ask, systems, systems.values()))
+        return tuple(pool.map(ask, systems, systems.values()))
 
 
-def _ask(name: str, check: Callable[[], None]) -> Answer:
+def ask(name: str, check: Callable[[], None]) -> Answer:
+    """One system's answer. Never raises."""
     needed = name not in _WITHOUT
     try:
         check()
@@ -79,13 +82,15 @@ def _ask(name: str, check: Callable[[], None]) -> Answer:
 
 
 @step("Check systems", timeout=timedelta(minutes=2), retries=3)
-def check_systems(target: Target, run: str) -> tuple[Answer, ...]:
-    """Reach every system. Raises BadConfiguration or Unreachable naming all that fail.
+def check_systems(target: Target, rollout: RolloutRules, run: str) -> tuple[Answer, ...]:
+    """Reach every system, and see whether it can do what is going to be asked of it.
+
+    Raises BadConfiguration or Unreachable naming all that fail.
 
     What a deployment can do without is a warning: that it cannot be measured how a release does is
     not the release being bad.
     """
-    answers = ask_systems(target)
+    answers = ask_systems(target, rollout)
     bad = blocking(answers)
     if bad:
         kind = BadConfiguration if any(answer.configuration for answer in bad) else Unreachable

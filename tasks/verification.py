@@ -77,8 +77,7 @@ def verify_instances(
             found = look(target.service, base_url, release, service, tree, rules, say, detail)
             checks += (replace(check, name=f"{check.name}, {instance.name}") for check in found)
     where = "on the new instances, before users meet them"
-    logs = f"docker compose logs {service.compose_service} --tail 50"
-    return _settle(target, release, checks, where, logs)
+    return _settle(target, release, checks, where, _kept(target))
 
 
 @step("Verify public address", timeout=_TIMEOUT)
@@ -92,7 +91,7 @@ def verify_public(
     say, detail = _sayer(f"[{run}] 5. Verify"), get_run_logger().debug
     with target.repository.export(release.revision) as tree:
         checks = look(target.service, None, release, service, tree, rules, say, detail)
-    return _settle(target, release, checks, f"at {target.service.shown_url}", _try_it(target))
+    return _settle(target, release, checks, f"at {target.service.shown_url}", _kept(target))
 
 
 @step("Verify baseline", timeout=_TIMEOUT)
@@ -236,6 +235,11 @@ def _settle(
         )
     write_report(keep)
     return tuple(checks)
+
+
+def _kept(target: Verified) -> str:
+    """Where the checks of a release that is gone by then are to be read."""
+    return f"artifact verification-{target.environment} of this run"
 
 
 def _try_it(target: Verified) -> str:

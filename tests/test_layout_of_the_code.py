@@ -96,16 +96,6 @@ def test_the_work_pool_is_the_one_that_setup_makes() -> None:
 # ── Names in texts ───────────────────────────────────────────────────────────────────────────────
 
 
-def commands() -> set[str]:
-    from cli.main import app
-
-    groups = {str(group.name) for group in app.registered_groups}
-    return groups | {
-        str(command.name or getattr(command.callback, "__name__", "")).replace("_", "-")
-        for command in app.registered_commands
-    }
-
-
 def targets() -> set[str]:
     """The Makefile's targets."""
     return set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -118,19 +108,6 @@ def texts() -> list[Path]:
     found += [path.relative_to(ROOT) for path in (ROOT / "docs").glob("*.md")]
     found += [Path(name) for name in ("prefect.yaml", "ignition.example.toml", "Makefile")]
     return found
-
-
-@pytest.mark.parametrize("text", texts(), ids=str)
-def test_every_command_that_a_text_names_exists(text: Path) -> None:
-    """A hint that cannot be typed is worse than none, at 3 am."""
-    # At the beginning of a code span, a hint or a line of a shell session: not "the ignition api".
-    said = re.findall(
-        r"(?:[`\"']|: |, |then: |\$ |^ {4})ignition ([a-z][a-z0-9-]*)",
-        (ROOT / text).read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
-
-    assert sorted(set(said) - commands()) == []
 
 
 @pytest.mark.parametrize("text", texts(), ids=str)

@@ -103,6 +103,12 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
             '[environments.eu]\nurl = "http://x"',
             "environments.eu.compose: Field required",
         ),
+        (
+            '[environments.production.router]\nsocket = "s"\nbackend_file = "b"\nslots = 3\n'
+            "[environments.production.rollout]\nreplicas = 2",
+            "environments.production: router.slots is 3; rollout.replicas = 2 needs 4, because old "
+            "and new serve side by side",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_key(

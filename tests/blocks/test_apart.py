@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -54,7 +55,11 @@ def test_it_gets_the_services_environment_but_for_what_is_given(project: RealPro
     image = project.images["v1.0.0"]
 
     with project.orchestrator.apart(image, {"TOKEN": SecretStr(OTHER)}, WITHIN) as instance:
-        assert f"token is {OTHER}" in project.orchestrator.logs(instance.id, 5)
+        config: Any = inspect(instance.id)["Config"]
+        log = project.orchestrator.logs(instance.id, 5)
+
+    assert f"TOKEN={OTHER}" in config["Env"]
+    assert "token is ***" in log
 
 
 def test_it_is_not_started_again_after_a_reboot(project: RealProject) -> None:

@@ -175,3 +175,28 @@ def test_without_dockers_command_the_engines_own_builder_is_used(
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert not Builder()._has_buildkit()
+
+
+@pytest.mark.engine
+def test_a_base_that_the_engine_has_needs_no_registry(builder: Builder, engine: str) -> None:
+    images.ensure_base()
+
+    builder.check_base(images.BASE)
+
+
+@pytest.mark.engine
+def test_a_base_that_nobody_has_is_named_before_a_build_needs_it(
+    builder: Builder, engine: str
+) -> None:
+    with pytest.raises(Unreachable) as failed:
+        builder.check_base("127.0.0.1:9/nobody/base:1")
+
+    assert failed.value.what.startswith(
+        "base image 127.0.0.1:9/nobody/base:1 is not on the container engine, and cannot be pulled"
+    )
+    assert failed.value.hint == "docker pull 127.0.0.1:9/nobody/base:1"
+
+
+def test_without_an_engine_the_engine_is_named_and_not_the_base() -> None:
+    with pytest.raises(Unreachable, match=r"container engine .* does not answer"):
+        Builder(engine=NO_ENGINE).check_base("alpine")

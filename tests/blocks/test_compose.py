@@ -1,11 +1,13 @@
 """What every orchestrator does (in memory and on a real engine), and what Compose adds."""
 
+import json
 import os
 import re
 import stat
 import subprocess
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,7 @@ IMAGE = ImageRef("registry.example.com/api", "sha256:" + 64 * "a")
 
 
 def test_a_service_that_can_be_deployed_passes_its_check(project: Project) -> None:
-    project.orchestrator.check()
+    project.orchestrator.check(replicas=1, routed=True)
 
 
 def test_new_containers_start_beside_the_old_and_serve_nobody(project: Project) -> None:
@@ -249,7 +251,7 @@ def test_a_configuration_that_cannot_deploy_is_found_before_it_tries(
     orchestrator = real_project.orchestrator.model_copy(update=change)
 
     with pytest.raises(BadConfiguration) as caught:
-        orchestrator.check()
+        orchestrator.check(replicas=1, routed=True)
 
     assert sentence in caught.value.what
 
@@ -263,10 +265,187 @@ def test_a_broken_host_file_is_reported_without_its_secrets(
     (tmp_path / ".env").write_text(f"TOKEN={SECRET}\n{SECRET} without a name\n")
 
     with pytest.raises(BadConfiguration) as caught:
-        ComposeOrchestrator(directory=tmp_path).check()
+        ComposeOrchestrator(directory=tmp_path).check(replicas=1, routed=True)
 
     assert "exit code" in caught.value.what
     assert SECRET not in str(caught.value)
+
+
+PROJECT = """
+name: shop
+services:
+  api: {api}
+  proxy: {{image: haproxy, networks: [default, data]}}
+networks: {{data: {{}}}}
+"""
+
+
+@pytest.fixture
+def written(real_project: RealProject, tmp_path: Path) -> Any:
+    """Writes a project whose service says this, and returns an orchestrator for it."""
+
+    def write(api: str, **other: Any) -> ComposeOrchestrator:
+        text = PROJECT.format(api="{image: '${API_IMAGE}', " + api + "}")
+        (tmp_path / "docker-compose.yml").write_text(text)
+        return ComposeOrchestrator(directory=tmp_path, **other)
+
+    return write
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("api", "sentence"),
+    [
+        ("container_name: api", "service api has the container_name api"),
+        ("ports: ['80:8000']", "service api publishes port 80"),
+        ("network_mode: host", "service api has network_mode: host"),
+        ("logging: {driver: none}", "cannot be read back (logging driver none)"),
+        ("networks: [default, data]", "is on 2 networks, data and default, and none is named"),
+        ("networks: {data: {ipv4_address: 10.77.0.5}}", "service api has the address 10.77.0.5"),
+        ("profiles: [web]", "belongs to the profile web, which is not enabled"),
+    ],
+)
+def test_a_project_that_cannot_be_rolled_out_is_found_before_it_is_tried(
+    written: Any, api: str, sentence: str
+) -> None:
+    """What served serves on: it is the plan that asks."""
+    with pytest.raises(BadConfiguration) as caught:
+        written(api).check(replicas=1, routed=True)
+
+    assert sentence in caught.value.what
+    assert caught.value.hint
+    assert "\n" not in caught.value.what
+
+
+@pytest.mark.engine
+def test_what_only_several_containers_cannot_share_is_no_problem_of_one(written: Any) -> None:
+    written("container_name: api, ports: ['80:8000']").check(replicas=1, routed=False)
+
+    with pytest.raises(BadConfiguration, match=r"rollout\.replicas is 2"):
+        written("ports: ['80:8000']").check(replicas=2, routed=False)
+
+
+@pytest.mark.engine
+def test_the_network_that_is_named_is_the_routers(written: Any) -> None:
+    written("networks: [default, data]", network="data").check(replicas=1, routed=True)
+
+
+@pytest.mark.engine
+def test_an_external_network_that_does_not_exist_is_found_before_it_is_tried(
+    written: Any, tmp_path: Path
+) -> None:
+    orchestrator = written("networks: [data]")
+    file = tmp_path / "docker-compose.yml"
+    file.write_text(file.read_text().replace("data: {}", "data: {external: true, name: no-net}"))
+
+    with pytest.raises(BadConfiguration) as caught:
+        orchestrator.check(replicas=1, routed=True)
+
+    assert caught.value.what == "the external network no-net of service api does not exist"
+    assert caught.value.hint == "docker network create no-net"
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("docker-compose.override.yml", "services: {}", "would be ignored by a deployment"),
+        (".env", "COMPOSE_FILE=docker-compose.yml:more.yml\n", "COMPOSE_FILE in .env names"),
+        (".env", "COMPOSE_FILE='./docker-compose.yml' # this one\n", ""),
+    ],
+)
+def test_files_that_only_the_hosts_own_start_reads_are_found(
+    written: Any, tmp_path: Path, name: str, text: str, sentence: str
+) -> None:
+    orchestrator = written("restart: always")
+    (tmp_path / name).write_text(text)
+
+    if not sentence:
+        orchestrator.check(replicas=1, routed=True)
+        return
+    with pytest.raises(BadConfiguration, match=sentence):
+        orchestrator.check(replicas=1, routed=True)
+
+
+@pytest.mark.engine
+def test_other_services_of_the_same_image_are_named(written: Any, tmp_path: Path) -> None:
+    orchestrator = written("restart: always")
+    file = tmp_path / "docker-compose.yml"
+    file.write_text(file.read_text().replace("image: haproxy", "image: '${API_IMAGE}'"))
+
+    assert orchestrator.left_behind() == ("proxy",)
+
+
+ALL_SORTS = {
+    "PLAIN_TOKEN=plain-value-1 # a comment": "plain-value-1",
+    "QUOTED='quoted value 2' # a comment": "quoted value 2",
+    'ESCAPED="escaped\\nvalue-3"': "value-3",
+    "COLON: colon-value-4": "colon-value-4",
+    "DOLLAR='dollar$$value-5$x'": "dollar$$value-5$x",
+    "CARD_PIN=4711": "4711",
+    "STORE=postgresql://app:pa55@db/shop": "pa55",
+}
+
+
+@pytest.mark.engine
+def test_whatever_a_container_got_is_in_no_log(real_project: RealProject, tmp_path: Path) -> None:
+    """By `.env` in its own syntax, `env_file:`, `environment:` and a secret that is a file: once
+    from the container, which was started with it, and once from what Compose reads."""
+    (tmp_path / ".env").write_text("\n".join(ALL_SORTS) + "\n")
+    (tmp_path / "api.env").write_text("SESSION_SECRET=only-in-env-file-77\n")
+    (tmp_path / "signing.key").write_text("mounted-secret-88\n")
+    said = [*ALL_SORTS.values(), "only-in-env-file-77", "inline-in-compose-42", "mounted-secret-88"]
+    (tmp_path / "docker-compose.yml").write_text(
+        json.dumps(
+            {
+                "name": f"{real_project.name}-said",
+                "services": {
+                    "api": {
+                        "image": "${API_IMAGE}",
+                        "entrypoint": ["printf", "%s\\n", "health on 8000"],
+                        "command": [text.replace("$", "$$") for text in said],
+                        "env_file": [".env", "api.env"],
+                        "environment": {"WEBHOOK_SECRET": "inline-in-compose-42"},
+                        "secrets": ["signing"],
+                    }
+                },
+                "secrets": {"signing": {"file": "./signing.key"}},
+            }
+        )
+    )
+    orchestrator = ComposeOrchestrator(directory=tmp_path)
+    image = real_project.images["v1.0.0"]
+    orchestrator.pull(image)
+    try:
+        (instance,) = orchestrator.start_beside(image, 1)
+        run(["docker", "wait", instance.id])
+        log, listing = orchestrator.logs(instance.id, 50), orchestrator.listing()
+        (tmp_path / ".env").write_text("PLAIN_TOKEN=changed-since\n")
+        later = ComposeOrchestrator(directory=tmp_path).logs(instance.id, 50)
+    finally:
+        down = ["docker", "compose", "down", "--timeout", "1"]
+        run(down, directory=tmp_path, environment={"API_IMAGE": str(image)})
+
+    assert log.splitlines() == ["health on 8000", *len(said) * ["***"]]
+    assert not [value for value in said if value in listing]
+    assert not [value for value in said if value in later]
+
+
+@pytest.mark.engine
+def test_a_log_that_cannot_be_read_does_not_hide_why_a_container_failed(
+    real_project: RealProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_project.reset()
+
+    def logs(self: object, id: str, tail: int) -> str:
+        raise Unreachable("the log cannot be read")
+
+    monkeypatch.setattr(ComposeOrchestrator, "logs", logs)
+    with pytest.raises(RolloutFailed, match="is unhealthy after") as caught:
+        real_project.put_in_service("v1.2.0-never-healthy")
+
+    assert "(the log cannot be read)" in caught.value.what
+    assert real_project.serving() == {"v1.0.0"}
 
 
 # ---- without an engine
@@ -276,7 +455,7 @@ def test_an_engine_that_does_not_answer_is_unreachable(tmp_path: Path) -> None:
     orchestrator = ComposeOrchestrator(directory=tmp_path, engine=f"unix://{tmp_path}/no.sock")
 
     with pytest.raises(Unreachable, match="does not answer"):
-        orchestrator.check()
+        orchestrator.check(replicas=1, routed=True)
 
 
 @pytest.mark.engine
@@ -359,6 +538,40 @@ def test_a_linked_hosts_file_stays_a_link(host: ComposeOrchestrator, tmp_path: P
 
 
 @pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        ("A=1\n", ""),
+        ("A=1\nAPI_IMAGE=api:latest\nB='2'\n", "api:latest"),
+        ("A=1\nAPI_IMAGE='api:latest' # the first\nB='2'\n", "'api:latest' # the first"),
+        ("API_IMAGE=api:latest\r\nB=2\r\n", "api:latest"),
+    ],
+)
+def test_a_pin_can_be_taken_back_to_what_the_hosts_file_said_before(
+    host: ComposeOrchestrator, before: str, text: str
+) -> None:
+    path = host.directory / ".env"
+    path.write_bytes(before.encode())
+    assert host.pin_text() == text
+
+    host.pin(IMAGE)
+    assert host.pin_text() == str(IMAGE)
+    host.unpin(text)
+    host.unpin(text)
+
+    assert path.read_bytes().decode() == before
+    assert host.pinned() is None
+
+
+def test_a_pin_that_is_taken_out_leaves_all_other_lines(host: ComposeOrchestrator) -> None:
+    path = host.directory / ".env"
+    path.write_bytes(f"A=1\r\nAPI_IMAGE={IMAGE}\r\nNAME=gr\xf6\xdfe\n".encode("latin-1"))
+
+    host.unpin("")
+
+    assert path.read_bytes() == b"A=1\r\nNAME=gr\xf6\xdfe\n"
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         ("", None),
@@ -393,4 +606,4 @@ def test_what_the_hosts_file_says_is_not_repeated(
         "DATABASE_URL=postgresql://u:s3cr3tpass@db/x\nSIGNING\n"
     )
 
-    assert host._without_secrets(text) == shown
+    assert host._mask(text) == shown

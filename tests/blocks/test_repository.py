@@ -545,3 +545,29 @@ def test_git_never_asks_a_terminal_for_a_password(
 
     with pytest.raises(Unreachable, match="terminal prompts disabled"):
         Repository(url=url, workspace=tmp_path / "mirror.git").check()
+
+
+def test_the_main_branch_is_looked_at_beside_the_mirror(
+    origin: Origin, repository: Repository
+) -> None:
+    """A run may be fetching into the mirror meanwhile."""
+    newest = origin.commit("app/Dockerfile", "FROM scratch\n", "Second")
+
+    with repository.main_apart() as copy:
+        assert copy.resolve("main") == newest
+        assert copy.read(newest, "app/Dockerfile") == b"FROM scratch\n"
+        assert copy.read(newest, "app") is None
+        assert copy.read(newest, "app/nothing") is None
+        folder = copy.workspace
+
+    assert not folder.exists()
+    assert not repository.workspace.exists()
+
+
+def test_a_main_branch_that_the_remote_does_not_have_is_said(
+    origin: Origin, repository: Repository
+) -> None:
+    other = repository.model_copy(update={"main": "trunk"})
+
+    with pytest.raises(Unreachable, match="refs/heads/trunk"), other.main_apart():
+        pass

@@ -113,7 +113,7 @@ class TestVersion:
         httpserver.expect_request("/api/").respond_with_data("<html>")
         found, probe = service.version()
         assert found is None
-        assert probe.detail == "no field 'version' in the answer"
+        assert probe.detail == "the answer is not JSON: <html>"
 
 
 class TestProbe:

@@ -16,7 +16,7 @@ AT = datetime(2026, 11, 3, 14, 2, tzinfo=UTC)
 RUN = RunView(
     id="1874ab00-0000-4000-8000-000000000000",
     label="d-1874ab",
-    name="deploy v1.2.3 to production",
+    name="v1.2.3 → production",
     state="Suspended",
     state_type="PAUSED",
     message="",
@@ -93,7 +93,7 @@ def test_a_gate_says_what_is_open_who_signed_since_when_and_until_when() -> None
     ]
 
     assert gate_view(RUN, events, AT + timedelta(hours=2, minutes=4)).lines() == [
-        "[d-1874ab] deploy v1.2.3 to production, waiting since 2026-11-03 14:03 UTC"
+        "[d-1874ab] v1.2.3 → production, waiting since 2026-11-03 14:03 UTC"
         " until 2026-11-03 22:02:00 UTC",
         "  open: pager (by on-call), plan",
         "  signed: tests by Ada",

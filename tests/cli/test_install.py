@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from blocks.ledger import Ledger
 from blocks.prometheus import Prometheus
 from blocks.target import Target
 from cli import install
@@ -99,6 +100,17 @@ def test_a_router_is_there_only_where_it_is_configured(
     assert target.router.socket == tmp_path / "run/admin.sock"
     assert target.router.backend_file == Path("/etc/haproxy/be.cfg")
     assert target.router.port == 9000
+    assert target.orchestrator.network == ""
+
+
+def test_the_routers_network_is_the_one_that_instances_are_looked_for_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routed = CONFIGURATION + ROUTER + '\nnetwork = "web"\n'
+
+    target = build_target(settings_from(routed, tmp_path, monkeypatch), "eu-west")
+
+    assert target.orchestrator.network == "web"
 
 
 def test_the_sources_of_the_watch_are_as_configured(target: Target) -> None:
@@ -184,3 +196,36 @@ def test_an_unknown_environment_is_refused(settings: Settings) -> None:
 
 def test_prefect_yaml_stands_where_setup_applies_it() -> None:
     assert (install.HOME / "prefect.yaml").is_file()
+
+
+LOG = """\
+## Deployment Log
+
+| Date | Version | Deployer | Notes |
+|------|---------|----------|-------|
+| 2026-02-03 | v1.4.0 | Grace | the new billing |
+"""
+
+
+@pytest.mark.parametrize(
+    ("runbook", "log"),
+    [(LOG, [("2026-02-03", "v1.4.0", "Grace", "eu-west")]), ("# Another runbook\n", [])],
+)
+def test_the_deployment_log_begins_with_the_rows_of_ones_own_runbook_and_no_other(
+    settings: Settings,
+    dsn: str,
+    tmp_path: Path,
+    runbook: str,
+    log: list[tuple[str, ...]],
+) -> None:
+    """However often `ignition setup` is typed, each row is there once."""
+    ledger = Ledger(dsn=SecretStr(dsn), spool=tmp_path / "spool")
+    ledger.install()
+    settings.located(settings.runbook).write_text(runbook)
+
+    for _ in range(2):
+        list(install._write_rows_of_runbook(settings, ledger))
+
+    found = [(f"{r.date:%Y-%m-%d}", r.version, r.deployer, r.environment) for r in ledger.log()]
+    assert found == log
+    assert ledger.verify() == []

@@ -154,12 +154,14 @@ def test_help_is_there_at_once() -> None:
         (
             ["deploy", "v1.2.3"],
             "PREFECT_API_URL is not set, so there is no Prefect server to ask",
-            "make up",
+            "export PREFECT_API_URL=http://127.0.0.1:4200/api; "
+            "where no server runs yet: prefect server start",
         ),
         (
             ["approve", "d-1874ab", "--as", "Ada"],
             "PREFECT_API_URL is not set",
-            "make up",
+            "export PREFECT_API_URL=http://127.0.0.1:4200/api; "
+            "where no server runs yet: prefect server start",
         ),
     ],
 )

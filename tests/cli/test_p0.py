@@ -35,6 +35,7 @@ class Prefect:
         self.ends: dict[str, RunView] = {}
         self.started: list[tuple[str, dict[str, Any]]] = []
         self.watch: RunView | None = None
+        self.not_taken: list[str] = []  # why nobody takes a run, while it is followed
         self.rollback = seen(str(uuid4()), "RollbackDone")
 
     def start(self, deployment: str, parameters: dict[str, Any], *_: Any) -> RunView:
@@ -45,7 +46,15 @@ class Prefect:
     def read(self, run_id: str) -> RunView:
         return self.ends[run_id]
 
-    def follow(self, run: RunView, say: Callable[[RunView], None], within: timedelta) -> RunView:
+    def follow(
+        self,
+        run: RunView,
+        say: Callable[[RunView], None],
+        within: timedelta,
+        complain: Callable[[str], None],
+    ) -> RunView:
+        for why in self.not_taken:
+            complain(why)
         say(self.ends[run.id])
         return self.ends[run.id]
 
@@ -111,6 +120,19 @@ def test_with_nobody_in_the_way_a_rollback_to_what_was_shown_is_started(
     assert request["reason"] == "it is charged twice"
     assert declared(production) == [(prefect.rollback.id, SAID)]
     assert lines[-1] == "production serves v1.1.0"  # what the address says: nothing ran here
+
+
+def test_a_rollback_that_nobody_takes_says_why_while_it_waits(
+    production: Environment, prefect: Prefect
+) -> None:
+    """At 3 am, with the worker gone too."""
+    prefect.not_taken = ["no worker has asked for 40 s; start one: …"]
+
+    done, lines = p0()
+
+    assert done
+    label = prefect.rollback.label
+    assert f"[{label}] no worker has asked for 40 s; start one: …" in lines
 
 
 def test_a_rollback_that_fails_is_no_success(production: Environment, prefect: Prefect) -> None:

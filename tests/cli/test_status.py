@@ -56,6 +56,7 @@ def status(production: Environment, monkeypatch: pytest.MonkeyPatch) -> Status:
         monkeypatch.setattr(cli.examine, "unavailable", lambda: away)
         monkeypatch.setattr(cli.examine, "has_ended", lambda run_id: run_id in ended)
         monkeypatch.setattr(cli.examine, "waiting", ask)
+        monkeypatch.setattr(cli.examine, "schedule_lines", lambda name: ask() and [])
         settings: Any = SimpleNamespace(
             environments={"production": None},
             environment=lambda name: None,
@@ -125,7 +126,7 @@ def test_without_prefect_one_line_says_so_and_what_to_type(status: Status) -> No
 
     assert view.lines()[4:] == [
         "the Prefect server at http://prefect/api does not answer; which runs wait is from the "
-        "ledger, and nothing can be signed",
+        "ledger, nothing can be signed, and when schedules come next is not known",
         "hint: make it answer",
     ]
     assert view.as_json()["prefect"] == {

@@ -47,7 +47,8 @@ class Person:
     """Somebody at the UI, in a browser window of their own."""
 
     def __init__(self, browser: Browser, sandbox: Sandbox) -> None:
-        self.ui = sandbox.prefect_ui_url.rstrip("/").removesuffix("/v2") + "/v2"
+        self.first_ui = sandbox.prefect_ui_url.rstrip("/").removesuffix("/v2")
+        self.ui = f"{self.first_ui}/v2"
         context = browser.new_context(
             color_scheme="light", viewport={"width": 1250, "height": 1400}
         )
@@ -75,9 +76,9 @@ class Person:
                 self.assets[url.path] = answer
             route.fulfill(response=answer)
 
-    def open(self, path: str, until: Locator, within: float = SLOW) -> None:
-        """Open a page, and wait for something on it."""
-        self.page.goto(f"{self.ui}/{path}")
+    def open(self, path: str, until: Locator, within: float = SLOW, ui: str = "") -> None:
+        """Open a page, of the second UI unless another is named, and wait for something on it."""
+        self.page.goto(f"{ui or self.ui}/{path}")
         expect(until).to_be_visible(timeout=within)
 
     def look_away(self) -> None:
@@ -144,10 +145,17 @@ class Person:
         field.click()
         self.page.get_by_role("option", name=value, exact=True).click()
 
-    def sees(self, run: str, state: str) -> None:
-        """Wait until a run's page shows a state, and that the run is there."""
-        badge = self.page.get_by_text(state, exact=True).first
-        self.open(f"runs/flow-run/{run}", badge, within=RUN)
+    def sees(self, run: str, name: str) -> None:
+        """Wait until a run's page shows its name, with its ending."""
+        shown = self.page.get_by_text(name, exact=True).first
+        self.open(f"runs/flow-run/{run}", shown, within=RUN)
+
+    def finds(self, name: str, state: str, deployment: str) -> None:
+        """Find a run that has ended in both UIs: by its state, and on its deployment's own page."""
+        for ui in (self.ui, self.first_ui):
+            for path in (f"runs?state={state}", f"deployments/deployment/{deployment}?tab=Runs"):
+                self.open(path, self.page.get_by_role("link", name=name).first, ui=ui)
+        self.look_away()
 
     def close(self) -> None:
         """Close the window, whatever it is still loading."""

@@ -22,6 +22,7 @@ import psycopg
 from cli.gates import rejection
 from release.ledger import EventKind
 from release.model import Step
+from release.outcome import ending_in, sentence_in
 from release.watch_report import DRAWING
 from sandbox import approvers, origin, postgres, prefect, witness
 from sandbox.commands import run, wait_until
@@ -130,9 +131,8 @@ class Operator:
         job_variables: Mapping[str, Any] | None = None,
     ) -> str:
         """Create a run of a deployment with the form's own checks switched off."""
-        found = self.get(f"/deployments/name/{deployment}")
         made = self.post(
-            f"/deployments/{found['id']}/create_flow_run",
+            f"/deployments/{self.deployment(deployment)}/create_flow_run",
             {
                 "parameters": parameters or {},
                 "job_variables": job_variables or {},
@@ -140,6 +140,42 @@ class Operator:
             },
         )
         return str(made["id"])
+
+    def scheduled(self, deployment: str) -> list[dict[str, Any]]:
+        """The runs that a deployment's schedules made, started or not, by when they are due."""
+        flow, _, name = deployment.partition("/")
+        made = {
+            "flows": {"name": {"any_": [flow]}},
+            "deployments": {"name": {"any_": [name]}},
+            "sort": "EXPECTED_START_TIME_ASC",
+        }
+        found = self.pages("/flow_runs/filter", made)
+        return [each for each in found if each["auto_scheduled"]]
+
+    def end_of_next_due(self, deployment: str) -> Outcome:
+        """Let a schedule of a deployment come due within a minute, and wait for its run's end."""
+        path = f"/deployments/{self.deployment(deployment)}/schedules"
+        minutely = {"schedule": {"cron": "* * * * *", "timezone": "UTC"}, "active": True}
+
+        def started() -> set[str]:
+            return {str(run["id"]) for run in self.scheduled(deployment) if run["start_time"]}
+
+        before = started()
+        [added] = self.post(path, [minutely])
+        try:
+            run, *_ = wait_until(
+                lambda: started() - before,
+                what=f"a run of {deployment} that starts by its schedule",
+                seconds=RUN_TIMEOUT,
+                hint=f"read {self.sandbox.logs}",
+            )
+        finally:  # with it go its runs that have not started
+            self.api.delete(f"{path}/{added['id']}").raise_for_status()
+        return self.end_of(run)
+
+    def deployment(self, name: str) -> str:
+        """The id of a deployment, by its flow and its name: deploy/production."""
+        return str(self.get(f"/deployments/name/{name}")["id"])
 
     def end_of(self, flow_run: str) -> Outcome:
         """Wait until a run has ended."""
@@ -149,8 +185,8 @@ class Operator:
         known = environment in ("staging", "production")
         return Outcome(
             run=flow_run,
-            ending=state["name"],
-            message=state["message"] or "",
+            ending=ending_in(state["message"]) or state["name"],
+            message=sentence_in(state["message"]),
             serves=self.serves(environment) if known else "",
             seconds=ended["total_run_time"],
         )
@@ -189,7 +225,7 @@ class Operator:
             time.sleep(0.5)
 
     def wait_for_state(self, flow_run: str, state: str) -> None:
-        """Wait until a run's state has a name, also after it has ended under another one."""
+        """Wait until a run is said to be in a state, also after it has ended in another one."""
         wait_until(
             lambda: self.state(flow_run) == state,
             what=f"the state {state} of {flow_run}",
@@ -217,8 +253,9 @@ class Operator:
         return [row[0] for row in self.ask(postgres.superuser_url(self.sandbox), query)]
 
     def state(self, flow_run: str) -> str:
-        """The name of a run's state."""
-        return str(self.get(f"/flow_runs/{flow_run}")["state"]["name"])
+        """How a run says that it ended; until then, the name of its state."""
+        state = self.get(f"/flow_runs/{flow_run}")["state"]
+        return str(ending_in(state["message"]) or state["name"])
 
     # ---- gates
 
@@ -458,7 +495,7 @@ class Operator:
         answer.raise_for_status()
         return answer.json()
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def post(self, path: str, body: Mapping[str, Any] | Sequence[Any]) -> Any:
         answer = self.api.post(path, json=body)
         assert answer.is_success, f"{path}: {answer.status_code} {answer.text}"
         return answer.json()

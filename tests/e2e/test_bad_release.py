@@ -37,8 +37,17 @@ def test_a_release_that_is_bad_from_the_start_never_meets_a_user(
         outcome = operator.deploy(version, branch)
     after = operator.look("staging")
 
+    kept = str(operator.artifacts(outcome.run)["rollout-staging"])
+
     assert outcome.ending == "RolledBack", outcome
     assert BAD_FROM_THE_START[branch] in outcome.message
+    # It is gone, and what answers now is the old release: the run has what is known of it.
+    assert outcome.message.endswith("artifact rollout-staging of this run"), outcome
+    assert "curl " not in outcome.message
+    assert "docker logs" not in outcome.message
+    assert f", {version}, " in kept
+    assert "Last log lines of" in kept
+    assert branch != "bad/exits-at-start" or BAD_FROM_THE_START[branch] in kept
     assert f"staging serves {before.serves}" in outcome.message
     assert set(users.seen) == {before.serves}
     assert users.report.outcomes.keys() <= {"200", "201"}

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from blocks.approvers import Approvers
+from release.outcome import Ending, ended_name
 from release.request import name_of
 from sandbox import approvers
 from tests.e2e.browser import Person, chromium
@@ -59,8 +60,8 @@ def start(operator: Operator, person: Person) -> Iterator[Start]:
     started: list[str] = []
 
     def fill_in(version: str, ref: str) -> str:
-        found = operator.get("/deployments/name/deploy/production")
-        started.append(person.start_deployment(found["id"], version, ref, "Ada"))
+        deployment = operator.deployment("deploy/production")
+        started.append(person.start_deployment(deployment, version, ref, "Ada"))
         return started[-1]
 
     yield fill_in
@@ -95,7 +96,9 @@ def test_a_deployment_is_started_signed_and_seen_to_end_in_the_ui(
         operator.wait_for_signature(run, name)
         if name == on_call:
             operator.wait_at_gate(run)
-    person.sees(run, "Deployed")
+    ended = ended_name(name_of("deploy", version, "production"), Ending.DEPLOYED)
+    person.sees(run, ended)
+    person.finds(ended, "Completed", operator.deployment("deploy/production"))
 
     assert operator.serves("production") == version
     assert operator.lock_holder("production") == ""
@@ -110,6 +113,8 @@ def test_a_deployment_is_rejected_in_the_ui_and_nothing_changes(
 
     person.find_waiting(name_of("deploy", version, "production"))
     person.answer("reject", "Grace", comment="freeze until Monday", shown="0 of 5 items signed")
-    person.sees(run, "Rejected")
+    ended = ended_name(name_of("deploy", version, "production"), Ending.REJECTED)
+    person.sees(run, ended)
+    person.finds(ended, "Failed", operator.deployment("deploy/production"))
 
     assert operator.look("production") == before

@@ -30,6 +30,15 @@ def test_staging_serves_the_release_and_no_request_failed(staged: Deployed) -> N
     assert staged.users.seen[-1] == staged.version
 
 
+def test_the_last_line_of_a_runs_log_says_how_it_ended(
+    operator: Operator, staged: Deployed
+) -> None:
+    """On its page in Prefect, whose own lines stand before it."""
+    run = staged.outcome.run
+
+    assert operator.log(run)[-1].startswith(f"[d-{run[:6]}] Deployed  staging serves v")
+
+
 def test_production_serves_the_release_and_no_request_failed(
     released: Signed, record_property: Callable[[str, object], None]
 ) -> None:

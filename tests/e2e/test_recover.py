@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,21 @@ def test_a_gate_that_nobody_signs_in_time_expires_and_gives_the_environment_back
     late = operator.post(f"/flow_runs/{run}/resume", {"run_input": {"decision": "approve"}})
     assert late["status"] == "ABORT"
     assert f"{version}" in operator.ignition("log", "production", "--limit", "1").said
+
+    seen = operator.get(f"/flow_runs/{run}")
+    retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
+    operator.post(f"/flow_runs/{run}/set_state", retry)  # what the UI's Retry does
+    operator.wait_for(run, lambda now: "is not taken up again" in _message(now), "end again")
+    again = operator.get(f"/flow_runs/{run}")
+    assert (again["name"], set(again["tags"])) == (seen["name"], set(seen["tags"]))
+    assert again["name"].endswith(" · Expired")
+    assert again["state"]["name"] == "Failed"
+    assert "is not taken up again" in operator.log(run)[-1]
+    assert operator.look("production") == before
+
+
+def _message(run: dict[str, Any]) -> str:
+    return str(run["state"]["message"])
 
 
 def test_a_run_that_is_cancelled_at_its_gate_gives_the_environment_back(
@@ -128,6 +144,8 @@ def test_setup_makes_its_automations_once_however_often_it_is_typed(operator: Op
         "ignition: recover production",
         "ignition: recover staging",
         "ignition: reminder for production",
+        "ignition: settle production",
+        "ignition: settle staging",
         "ignition: silence production",
         "ignition: silence staging",
     ]

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -58,3 +59,20 @@ def test_no_run_met_an_error_that_nobody_foresaw(operator: Operator, staged: Dep
 
     assert len(lines) > 20
     assert [line for line in lines if "unexpected" in line] == []
+
+
+TROUBLE = re.compile(r"Traceback \(most recent call last\)|\| (ERROR|CRITICAL) ")
+
+
+@pytest.mark.parametrize("process", ["server", "worker"])
+def test_prefect_logged_no_error(operator: Operator, staged: Deployed, process: str) -> None:
+    """A service of the server that fails says so there, and nowhere else: a scheduler that fails
+    at each turn leaves everything but the schedules at work."""
+    lines = (operator.sandbox.logs / f"{process}.log").read_text().splitlines()
+
+    assert lines
+    assert [
+        "\n".join(lines[number : number + 30])
+        for number, line in enumerate(lines)
+        if TROUBLE.search(line)
+    ] == []

@@ -4,7 +4,9 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 
+from release.outcome import ending_in
+
 
 def ending_of(state: State[Any]) -> str:
-    """The ending's name, as ``release.outcome.Ending`` has it; a state's own name before the end."""
-    return state.name or ""
+    """An ending's name, as ``release.outcome.Ending`` has it; before the end, the state's own."""
+    return ending_in(state.message) or state.name or ""

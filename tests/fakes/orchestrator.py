@@ -22,6 +22,7 @@ class FakeHost:
     registry: dict[ImageRef, tuple[str, str]] = field(default_factory=dict)  # version, behaviour
     pulled: set[ImageRef] = field(default_factory=set)
     pinned: ImageRef | None = None
+    named: str = ""  # where no digest is pinned: what the host's own start names instead
     made: int = 0  # containers ever made; names are not used twice
     started: int = 0  # addresses are not used twice either
     answers: bool = True
@@ -40,7 +41,7 @@ class FakeOrchestrator(Orchestrator):
     def behaviour(self, instance: Instance) -> str:
         return self._host.registry[instance.image][1] if instance.image else "good"
 
-    def check(self) -> None:
+    def check(self, replicas: int, routed: bool) -> None:
         self._ask()
 
     def instances(self) -> tuple[Instance, ...]:
@@ -114,6 +115,10 @@ class FakeOrchestrator(Orchestrator):
         found = self._those([id])
         return f"{found[0].name} was here" if found else "(the container is gone)"
 
+    def health_output(self, id: str) -> str:
+        found = self._those([id])
+        return "HTTP 503" if found and self.behaviour(found[0]) == "never-healthy" else ""
+
     def listing(self) -> str:
         return "\n".join(f"{i.name}  {i.state}" for i in self.instances())
 
@@ -133,6 +138,12 @@ class FakeOrchestrator(Orchestrator):
         self._ask()
         known = [image for image in self._host.registry if image in self._host.pulled]
         return tuple(Release(self._host.registry[image][0], "", image) for image in reversed(known))
+
+    def pin_text(self) -> str:
+        return str(self._host.pinned or self._host.named)
+
+    def unpin(self, before: str) -> None:
+        self._host.pinned, self._host.named = None, before
 
     def restart_in_place(self, image: ImageRef, replicas: int) -> tuple[Instance, ...]:
         self.pin(image)

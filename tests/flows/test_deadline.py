@@ -16,6 +16,7 @@ import flows.deadline
 from blocks.ledger import Ledger
 from release.ledger import EventKind
 from release.model import Probe, Step
+from tests.fakes.ending import ending_of
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.gates]
 
@@ -58,6 +59,7 @@ def remind(
         block.save(name, overwrite=True)
     notify = SimpleNamespace(blocks=("custom-webhook/team",), escalation=("custom-webhook/pager",))
     run = SimpleNamespace(
+        label="d-1874ab",
         target=SimpleNamespace(
             environment=ENVIRONMENT,
             ledger=ledger,
@@ -94,7 +96,7 @@ def test_a_gate_that_still_waits_is_told_to_more_people_the_longer_it_does(
 ) -> None:
     ended = remind(f"ignition.gate.{waiting}", kind)
 
-    assert ended.name == "Reminded"
+    assert ending_of(ended) == "Reminded"
     assert sorted(heard(httpserver)) == told
     assert set(heard(httpserver).values()) == {
         f"[d-{waiting[:6]}] production: v1.0.0 → v1.1.0 still waits for signatures: {passed} of "
@@ -109,10 +111,10 @@ def test_a_gate_that_is_over_reminds_nobody(
 ) -> None:
     ledger.record(ENVIRONMENT, waiting, over, step=Step.CHECKLIST)
 
-    assert remind(waiting, "escalation").name == "NothingToDo"
+    assert ending_of(remind(waiting, "escalation")) == "NothingToDo"
     assert heard(httpserver) == {}
 
 
 def test_an_automation_that_names_no_run_is_refused(remind: Any, httpserver: HTTPServer) -> None:
-    assert remind("{{ labels }}", "reminder").name == "Refused"
+    assert ending_of(remind("{{ labels }}", "reminder")) == "Refused"
     assert heard(httpserver) == {}

@@ -26,6 +26,7 @@ from release.plan import Plan
 from release.request import DeployRequest
 from release.rules import GateRules, RolloutRules
 from sandbox.commands import wait_until
+from tests.fakes.ending import ending_of
 from tests.fakes.orchestrator import FakeOrchestrator
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.gates]
@@ -143,7 +144,7 @@ def test_a_release_that_dies_right_after_its_watch_pages_somebody_who_is_told_wh
 
     ending = after_its_watch(run)
 
-    assert ending.name == "Deployed"
+    assert ending_of(ending) == "Deployed"
     serves = "production serves no version that can be seen from here (connection refused"
     assert serves in ending.message
     assert "ignition p0 production" in ending.message
@@ -165,7 +166,7 @@ def test_an_engine_that_is_away_after_the_watch_is_waited_for_and_the_release_st
 
     monkeypatch.setattr(FakeOrchestrator, "remove", remove)
 
-    assert after_its_watch(run).name == "Deployed"
+    assert ending_of(after_its_watch(run)) == "Deployed"
     assert len(tries) == 3
 
 
@@ -197,7 +198,7 @@ def test_an_ending_that_the_ledger_could_not_take_is_there_before_the_run_is_ove
     ending = after_its_watch(run)
     returning.join()
 
-    assert ending.name == "Deployed"
+    assert ending_of(ending) == "Deployed"
     assert ledger.holder("production") is None
     (ended,) = ledger.events(run_id=run.id, kinds=[EventKind.DEPLOYMENT_ENDED])
     assert ended.payload["ending"] == "Deployed"

@@ -17,6 +17,7 @@ import tasks.restore
 from release.baseline import baseline_address
 from release.ledger import EventKind
 from release.model import Step
+from tests.fakes.ending import ending_of
 from tests.fakes.environment import Environment, run_on
 
 Told = Callable[[], list[tuple[str, str]]]
@@ -81,6 +82,13 @@ def state_of(run: str) -> tuple[str, str]:
     return state.name or "", state.message or ""
 
 
+def shown(run: str) -> tuple[str, list[str]]:
+    """A run's name, without the words before its ending, and its tags."""
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_run(UUID(run))
+    return found.name.partition(" · ")[2], found.tags
+
+
 def endings(production: Environment, run: str) -> list[str]:
     events = production.ledger.events("production", run, kinds=[EventKind.DEPLOYMENT_ENDED])
     return [str(event.payload["ending"]) for event in events]
@@ -94,10 +102,13 @@ def test_a_gate_whose_time_is_over_gives_the_environment_back(
 
     ended = recover(run)
 
-    assert ended.name == "Settled", ended
+    assert ending_of(ended) == "Settled", ended
     assert endings(production, run) == ["Expired"]
-    assert state_of(run)[0] == "Expired"
-    assert "not signed: tests-passing; production serves v1.0.0" in state_of(run)[1]
+    state, message = state_of(run)
+    assert state == "Failed"
+    assert message.startswith("Expired: ")
+    assert "not signed: tests-passing; production serves v1.0.0" in message
+    assert shown(run) == ("Expired", ["ending:Expired"])
     assert production.held_by() == "", "its own lock, which it took over from the run"
     assert production.serves == "v1.0.0"
     assert sorted(who for who, _ in told()) == ["/pager", "/team"]
@@ -112,9 +123,10 @@ def test_a_run_that_was_cancelled_before_the_cutover_gives_the_environment_back(
 
     ended = recover(run)
 
-    assert ended.name == "Settled", ended
+    assert ending_of(ended) == "Settled", ended
     assert endings(production, run) == ["Failed"]
     assert state_of(run)[0] == "Cancelled"
+    assert shown(run) == ("Failed", ["ending:Failed"])
     assert production.held_by() == ""
     assert production.serves == "v1.0.0"
 
@@ -140,14 +152,14 @@ def test_a_run_that_gives_no_sign_of_life_is_called_crashed_and_left_to_the_next
 
     ended = recover(run)
 
-    assert ended.name == "Settled", ended
+    assert ending_of(ended) == "Settled", ended
     assert state_of(run)[0] == "Crashed"
     assert "it gave no sign of life for 2" in state_of(run)[1]
     assert production.held_by() == run
     assert endings(production, run) == []
 
     production.replace_baseline()
-    assert recover(run).name == "Settled"
+    assert ending_of(recover(run)) == "Settled"
     assert endings(production, run) == ["RolledBack"]
     assert (production.serves, production.held_by()) == ("v1.0.0", "")
 
@@ -166,7 +178,7 @@ def test_a_run_that_is_alive_or_waits_is_left_alone(
 
     ended = recover(run)
 
-    assert ended.name == "NothingToDo", ended
+    assert ending_of(ended) == "NothingToDo", ended
     assert "has not ended, and nothing says that it is gone" in ended.message
     assert state_of(run) == before
     assert production.held_by() == run
@@ -183,9 +195,10 @@ def test_a_run_that_crashed_in_its_watch_is_rolled_back(
 
     ended = recover(run)
 
-    assert ended.name == "Settled", ended
+    assert ending_of(ended) == "Settled", ended
     assert endings(production, run) == ["RolledBack"]
-    assert state_of(run)[0] == "RolledBack"
+    assert state_of(run)[0] == "Failed"
+    assert shown(run) == ("RolledBack", ["ending:RolledBack"])
     assert production.serves == "v1.0.0"
     assert production.held_by() == ""
 
@@ -202,7 +215,7 @@ def test_a_baseline_that_does_not_come_up_stays_locked_and_calls_somebody(
 
     ended = recover(run)
 
-    assert ended.name == "NeedsAPerson", ended
+    assert ending_of(ended) == "NeedsAPerson", ended
     assert endings(production, run) == ["RollbackFailed"]
     assert production.serves == "v1.1.0"
     assert production.held_by() != ""
@@ -224,8 +237,8 @@ def test_a_run_that_crashed_before_the_cutover_goes_on_once(
             client.set_flow_run_state(UUID(run), State(type=state), force=True)
     second = recover(run)
 
-    assert (first.name, again, held) == ("Resumed", "AwaitingRetry", run)
-    assert second.name == "Settled"
+    assert (ending_of(first), again, held) == ("Resumed", "AwaitingRetry", run)
+    assert ending_of(second) == "Settled"
     assert production.held_by() == ""
     assert production.serves == "v1.0.0"
 
@@ -239,7 +252,7 @@ def test_a_run_that_ended_by_itself_is_left_alone(
 
     ended = recover(run)
 
-    assert ended.name == "NothingToDo", ended
+    assert ending_of(ended) == "NothingToDo", ended
     assert endings(production, run) == []
     assert told() == []
 
@@ -256,8 +269,10 @@ def test_a_run_that_was_killed_after_its_ending_was_written_gives_its_lock_back(
 
     ended = recover(run)
 
-    assert ended.name == "NothingToDo", ended
-    assert state_of(run) == ("Deployed", "v1.1.0 replaced v1.0.0; production serves v1.1.0")
+    assert ending_of(ended) == "NothingToDo", ended
+    said = "Deployed: v1.1.0 replaced v1.0.0; production serves v1.1.0"
+    assert state_of(run) == ("Completed", said)
+    assert shown(run) == ("Deployed", ["ending:Deployed"])
     assert production.held_by() == ""
     assert production.serves == "v1.1.0"
     assert told() == []
@@ -272,7 +287,7 @@ def test_an_environment_whose_rollback_failed_stays_locked(
 
     ended = recover(run)
 
-    assert ended.name == "NothingToDo", ended
+    assert ending_of(ended) == "NothingToDo", ended
     assert production.held_by() == run
 
 
@@ -293,7 +308,7 @@ def test_a_recovery_that_stopped_is_taken_up_by_the_next_one(
 
     ended = recover(first)
 
-    assert ended.name == "Settled", ended
+    assert ending_of(ended) == "Settled", ended
     assert endings(production, run) == ["Failed"]
     assert production.held_by() == ""
     assert production.serves == "v1.0.0"

@@ -2,12 +2,14 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from pytest_httpserver import HTTPServer
 
@@ -19,6 +21,7 @@ from release.migration_header import Phase
 from release.model import Step
 from release.request import RollbackRequest
 from sandbox.commands import wait_until
+from tests.fakes.ending import ending_of
 from tests.fakes.environment import Environment, run_on
 
 Told = Callable[[], list[tuple[str, str]]]
@@ -40,6 +43,13 @@ def roll_back(production: Environment, monkeypatch: pytest.MonkeyPatch) -> Calla
     return start
 
 
+def shown(ended: Any) -> tuple[str, set[str]]:
+    """A run's name and tags, as its page shows them."""
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(ended.state_details.flow_run_id)
+    return run.name, set(run.tags)
+
+
 def deployment(production: Environment, *steps: Step, gate: Step | None = None) -> str:
     """A deployment that holds the environment and has begun these steps."""
     run_id = str(uuid4())
@@ -56,7 +66,10 @@ def test_the_release_that_served_before_serves_again(
 ) -> None:
     ended = roll_back()
 
-    assert ended.name == "RollbackDone", ended
+    assert ending_of(ended) == "RollbackDone", ended
+    name, tags = shown(ended)
+    assert name == "rollback of production to v1.0.0 · RollbackDone", "not by its digest"
+    assert tags >= {"env:production", "version:v1.0.0", "ending:RollbackDone"}
     assert ended.message.endswith("production serves v1.0.0")
     assert production.serves == "v1.0.0"
     assert production.held_by() == ""
@@ -108,7 +121,7 @@ def test_a_second_rollback_does_not_bring_the_bad_release_back(
 
     again = roll_back()
 
-    assert again.name == "Refused"
+    assert ending_of(again) == "Refused"
     assert "knows no release that production served before the present one" in again.message
     assert production.serves == "v1.0.0"
 
@@ -122,7 +135,7 @@ def test_a_baseline_that_does_not_come_up_is_a_rollback_that_failed(
 
     ended = roll_back()
 
-    assert ended.name == "RollbackFailed", ended
+    assert ending_of(ended) == "RollbackFailed", ended
     assert "v1.0.0 is not back on production: app-api-3 is running and not yet" in ended.message
     assert "done so far: start beside 1 ×" in ended.message
     assert "\nproduction serves v1.1.0\n" in ended.message
@@ -130,6 +143,54 @@ def test_a_baseline_that_does_not_come_up_is_a_rollback_that_failed(
     assert production.serves == "v1.1.0"
     assert production.held_by() != ""  # until somebody has looked
     assert sorted(who for who, _ in told()) == ["/pager", "/team"]
+
+
+@pytest.fixture
+def undo(production: Environment, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Rolls a deployment back from within it, under rules that ask for two instances."""
+    monkeypatch.setattr(tasks.restore, "_HICCUPS", (0, 0))
+
+    def begin(environment: str) -> Any:
+        run = replace(run_on(production, str(flow_run.id)), nested=True)
+        run.rules.rollout = run.rules.rollout.model_copy(update={"replicas": 2})
+        return run
+
+    monkeypatch.setattr(flows.rollback, "begin", begin)
+
+    def start(to: str, **found: object) -> Any:
+        payload = {"baseline": to, "to": "", **found}
+        production.ledger.record("production", str(uuid4()), EventKind.PLAN_MADE, payload=payload)
+        request = RollbackRequest(reason="v1.1.0 does not come up", to=to, started_by="pipeline")
+        return flows.rollback.rollback(request, "production", return_state=True)
+
+    return start
+
+
+def test_a_deployment_is_undone_to_as_many_instances_as_its_plan_found(
+    undo: Any, production: Environment
+) -> None:
+    """A second one may be what the host cannot run: v1.0.0 serves with one, as before."""
+    production.replace_baseline()
+
+    undone = undo(str(production.images["v1.0.0"]), instances=1)
+
+    assert ending_of(undone) == "RollbackDone", undone
+    assert list(production.containers().values()) == ["v1.0.0 running"]
+
+
+@pytest.mark.parametrize("before", ["", "api:latest"])
+def test_a_first_deployment_that_is_undone_leaves_no_digest_for_the_hosts_own_start(
+    undo: Any, production: Environment, before: str
+) -> None:
+    """Nothing serves, and `docker compose up` starts what it would have started before."""
+    production.replace_baseline()
+
+    undone = undo("nothing", instances=0, pin=before)
+
+    assert ending_of(undone) == "RollbackDone", undone
+    assert production.containers() == {}
+    assert production.orchestrator.pinned() is None
+    assert production.orchestrator.pin_text() == before
 
 
 def test_a_release_that_a_contract_migration_has_left_behind_is_refused(
@@ -144,7 +205,7 @@ def test_a_release_that_a_contract_migration_has_left_behind_is_refused(
 
     ended = roll_back()
 
-    assert ended.name == "Refused", ended
+    assert ending_of(ended) == "Refused", ended
     assert "v1.0.0 < v1.1.0, the oldest release that runs on the schema" in ended.message
     assert production.serves == "v1.1.0"
     assert production.held_by() == ""
@@ -159,7 +220,7 @@ def test_a_deployment_that_waits_for_people_loses_the_environment(
 
     ended = roll_back()
 
-    assert ended.name == "RollbackDone", ended
+    assert ending_of(ended) == "RollbackDone", ended
     assert production.serves == "v1.0.0"
     assert (
         production.ledger.heartbeat("production", waiting) is False
@@ -178,7 +239,7 @@ def test_a_deployment_that_died_loses_the_environment(
 
     ended = roll_back()
 
-    assert ended.name == "RollbackDone", ended
+    assert ending_of(ended) == "RollbackDone", ended
     assert production.serves == "v1.0.0"
 
 
@@ -189,7 +250,7 @@ def test_another_rollback_is_not_interrupted(roll_back: Any, production: Environ
 
     ended = roll_back()
 
-    assert ended.name == "Refused", ended
+    assert ending_of(ended) == "Refused", ended
     assert "production is held by Ada" in ended.message
     assert production.serves == "v1.1.0"
     assert production.held_by() == other
@@ -225,7 +286,7 @@ def test_a_deployment_that_users_have_met_rolls_itself_back(
     ended = roll_back()
     playing.join()
 
-    assert ended.name == "HandedOver", ended
+    assert ending_of(ended) == "HandedOver", ended
     (declared,) = production.ledger.events(kinds=[EventKind.P0_DECLARED])
     assert declared.run_id == run_id
     assert declared.payload == {"reason": P0.reason, "by": "Grace"}
@@ -247,7 +308,7 @@ def test_a_deployment_that_does_not_roll_back_itself_is_waited_for(
     ended = roll_back()
     playing.join()
 
-    assert ended.name == "RollbackDone", ended
+    assert ending_of(ended) == "RollbackDone", ended
     assert production.serves == "v1.0.0"
     assert production.held_by() == ""
 

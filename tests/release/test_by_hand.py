@@ -56,6 +56,7 @@ def test_before_the_first_deployment_the_way_back_is_to_stop() -> None:
     assert stopping(host(Path("/srv/it is"))) == (
         "cd '/srv/it is'",
         "docker compose --file docker-compose.yml stop api",
+        "sed -i -E '/^[[:blank:]]*(export[[:blank:]]+)?API_IMAGE[[:blank:]]*=.*/d' .env",
     )
 
 

@@ -2,27 +2,43 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from release.errors import BuildFailed, Rejected, Unreachable
+from release.errors import (
+    BuildFailed,
+    Rejected,
+    RolloutFailed,
+    TriggerFired,
+    Unreachable,
+    VerificationFailed,
+)
 from release.model import Probe, Step
 from release.outcome import (
+    ENDED_NAMES,
     Ending,
     Report,
     StepLine,
+    ended_before,
+    ended_name,
+    ended_tags,
+    ending_in,
     ending_of_failure,
     explain,
+    hint_after_rollback,
     hint_of,
     last_line,
+    message_of,
     one_line,
+    sentence_in,
     shown_version,
     what_is_gone,
     what_to_do,
 )
-from release.request import RollbackRequest, checked_rollback
+from release.request import RollbackRequest, checked_rollback, name_of, start_again, tags_of
 from release.rollback import Undo
 
 REPORT = Report(
@@ -51,6 +67,100 @@ GREEN = {
     Ending.RESUMED,
     Ending.SETTLED,
 }
+
+
+@pytest.mark.parametrize("ending", Ending)
+@given(sentence=st.text())
+def test_an_ending_is_read_back_from_the_message_that_it_was_written_in(
+    ending: Ending, sentence: str
+) -> None:
+    message = message_of(ending, sentence)
+
+    assert ending_in(message) is ending
+    assert sentence_in(message) == sentence
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        "",
+        "Deployed",
+        "All states completed.",
+        "The flow was paused and never resumed.",
+        "Flow run encountered an exception: RuntimeError: Deployed: x",
+        "deployed: x",
+        "DeployedTwice: x",
+        "Deployed : x",
+    ],
+)
+def test_a_message_of_somebody_elses_has_no_ending(message: str | None) -> None:
+    assert ending_in(message) is None
+    assert sentence_in(message) == (message or "")
+
+
+@pytest.mark.parametrize("ending", Ending)
+@pytest.mark.parametrize("flow", ["deploy", "rollback", "nightly", "watch"])
+def test_a_name_tells_a_run_that_has_ended_from_one_that_has_not(flow: str, ending: Ending) -> None:
+    name = name_of(flow, "feat/x", "production")
+    ended = ended_name(name, ending)
+
+    assert not fnmatchcase(name, ENDED_NAMES)
+    assert fnmatchcase(ended, ENDED_NAMES)
+    assert ended_name(ended, Ending.FAILED) == f"{name} · Failed", "a name has one ending"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (name_of("deploy", "v1.2.3", "production"), "v1.2.3 → production"),
+        (name_of("deploy", "v1.2.3", "staging", dry_run=True), "dry run of v1.2.3 → staging"),
+        (name_of("nightly", "", "staging"), "nightly → staging"),
+        (name_of("watch", "", "production"), "watch of production"),
+        (name_of("rollback", "", "production"), "rollback of production"),
+        (name_of("rollback", "v1.0.0", "production"), "rollback of production to v1.0.0"),
+        (
+            name_of("rollback", f"registry/api@sha256:{'9f3c' * 16}", "production"),
+            "rollback of production to sha256:9f3c9f3…",
+        ),
+        (ended_name("v1.2.3 → production", Ending.ROLLED_BACK), "v1.2.3 → production · RolledBack"),
+    ],
+)
+def test_a_run_is_called_by_what_goes_where_and_how_that_ended(name: str, shown: str) -> None:
+    assert name == shown
+
+
+def test_a_run_has_the_tag_of_one_ending() -> None:
+    tags = {"ignition", "ending:Failed", *tags_of("production", "v1.2.3")}
+
+    assert ended_tags(tags, Ending.ROLLED_BACK) == {
+        *("ignition", "env:production", "version:v1.2.3", "ending:RolledBack")
+    }
+    assert tags_of("production", "") == {"env:production"}
+    assert tags_of("production", f"api@sha256:{'0' * 64}") == {"env:production"}
+
+
+@pytest.mark.parametrize(
+    ("flow", "request_", "command"),
+    [
+        ("deploy", {"version": "v1.2.3", "kind": "tag"}, "ignition deploy v1.2.3 --to production"),
+        ("deploy", {"ref": "x", "kind": "branch"}, "ignition deploy --branch x --to production"),
+        ("rollback", {"to": "v1.0.0"}, "ignition rollback production --to v1.0.0 --reason …"),
+        ("rollback", {"to": ""}, "ignition rollback production --reason …"),
+        ("watch", {}, "prefect deployment run watch/production"),
+    ],
+)
+def test_a_run_that_is_taken_up_after_its_end_says_what_starts_another(
+    flow: str, request_: dict[str, str], command: str
+) -> None:
+    at = datetime(2026, 11, 3, 2, 23, 40, tzinfo=UTC)
+
+    said = ended_before(Ending.EXPIRED, at, start_again(flow, request_, "production"))
+
+    assert said == (
+        "this run ended as Expired at 2026-11-03 02:23:40 UTC and is not taken up again; nothing "
+        f"was changed; start a new one: {command}"
+    )
 
 
 @pytest.mark.parametrize("ending", Ending)
@@ -97,7 +207,8 @@ def test_an_error_of_ours_is_its_sentence_and_another_is_named_by_its_type() -> 
         (Ending.FAILED, "docker info"),
         (
             Ending.ROLLED_BACK,
-            "mend the release and deploy the next version; the environment needs nothing",
+            "mend the release and deploy the next version; the environment needs nothing"
+            " · docker info",
         ),
         (
             Ending.ROLLBACK_FAILED,
@@ -108,6 +219,30 @@ def test_an_error_of_ours_is_its_sentence_and_another_is_named_by_its_type() -> 
 )
 def test_what_is_left_to_do_follows_from_the_ending(ending: Ending, to_do: str) -> None:
     assert what_to_do(ending, "production", "docker info") == to_do
+
+
+KEPT = (
+    "what is known of the failed instances, down to their last log lines: artifact "
+    "rollout-production of this run"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (RolloutFailed("app-api-2 is unhealthy", "docker logs app-api-2"), KEPT),
+        (TriggerFired("error rate 7.2% > 5.0%", "ignition status production"), KEPT),
+        (
+            VerificationFailed("health: HTTP 503", "curl -i https://api.example.com/health"),
+            f"what the checks said: artifact verification-production   ·   {KEPT}",
+        ),
+        (Unreachable("the engine does not answer", "docker info"), f"docker info   ·   {KEPT}"),
+        (ValueError("no idea"), KEPT),
+    ],
+)
+def test_no_hint_leads_to_what_is_gone_or_healthy_again(error: Exception, hint: str) -> None:
+    """The baseline serves, and the failed instances are removed, when somebody reads it."""
+    assert hint_after_rollback(error, "production") == hint
 
 
 def test_a_failed_rollback_pages_someone_even_without_a_hint() -> None:

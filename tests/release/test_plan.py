@@ -98,6 +98,17 @@ def test_a_plans_lines_say_what_is_special(change: dict[str, object], line: str)
     assert any(found.startswith(line) for found in lines), lines
 
 
+def test_other_services_of_the_same_image_are_named_before_anybody_signs() -> None:
+    """They run the old release on the new schema, until somebody replaces them."""
+    (line,) = [line for line in replace(PLAN, left=("worker",)).lines() if "worker" in line]
+
+    assert line == (
+        "not replaced: worker, which runs the same image and keeps the release that it has until "
+        "somebody types `docker compose up -d worker`"
+    )
+    assert not [line for line in PLAN.lines() if "not replaced" in line]
+
+
 def test_what_a_rehearsal_found_is_the_verdict_on_the_rollback() -> None:
     found = Rehearsal(("0015_add_note.sql",), smoke=SmokeResult(SmokeOutcome.PASSED, ""))
 

@@ -12,7 +12,9 @@ from release.model import ImageRef, Release, Step
 from release.recovery import (
     LONGEST_SILENCE,
     Action,
+    Before,
     OpenGate,
+    found_before,
     is_gone,
     open_gate_of,
     planned_baseline,
@@ -339,3 +341,24 @@ def test_a_run_that_does_not_hold_the_environment_is_not_missed() -> None:
     lock = Lock("production", "another", "Ada", "v1.1.0", 7, AT, AT, timedelta(hours=1))
 
     assert not is_gone(lock, RUN)
+
+
+def plan(baseline: str, **found: Any) -> Event:
+    return event(EventKind.PLAN_MADE, baseline=baseline, **found)
+
+
+@pytest.mark.parametrize(
+    ("events", "before"),
+    [
+        ([plan("old", instances=1, pin="")], Before(1, "")),
+        ([plan("old", instances=2), plan("old", instances=1)], Before(1, "")),
+        # One that was made again, after the release served, found the release itself.
+        ([plan("old", instances=1), plan("new", instances=2)], Before(1, "")),
+        ([plan("old", instances=0, pin="api:latest")], Before(0, "api:latest")),
+        ([plan("old")], Before(None, "")),  # from before this was written down
+        ([plan("other", instances=3)], Before(None, "")),
+        ([], Before(None, "")),
+    ],
+)
+def test_a_deployment_is_undone_to_what_its_plan_found(events: list[Event], before: Before) -> None:
+    assert found_before(events, "old") == before

@@ -11,6 +11,7 @@ from release.errors import RollbackFailed, RolloutFailed
 from release.model import Baseline, ImageRef, Instance, Release
 from release.restore import Act, Move, World, plan_restore, plan_serving
 from release.rollout import (
+    Seen,
     choose_slots,
     instances_in_file,
     missing_instances,
@@ -217,9 +218,41 @@ def test_nothing_leaves_while_no_new_instance_serves(new: Slot) -> None:
 
 
 def test_a_log_cannot_end_its_own_block_in_the_report() -> None:
-    report = rollout_report("production", "NAME", {"app-api-2": "```\n# fake heading"})
+    seen = Seen(container(2, NEW), "", "```\n# fake heading")
+    report = rollout_report("production", "NAME", [seen])
 
     assert "````text\n```\n# fake heading\n````" in report
+
+
+def test_the_report_says_how_an_instance_ended_and_what_its_health_check_said() -> None:
+    dead = replace(container(2, NEW, "exited", "unhealthy"), exit_code=3, restarts=1)
+    seen = Seen(dead, "GET /health: connection refused", "no configuration")
+
+    report = rollout_report("production", "NAME", [seen])
+
+    assert "app-api-2, exited with exit code 3, started again 1 ×, unhealthy\n" in report
+    assert "Its last health check said:\n\n```text\nGET /health: connection refused\n```" in report
+    assert "```text\nno configuration\n```" in report
+    assert seen.last_lines() == (
+        "health check: GET /health: connection refused",
+        "no configuration",
+    )
+
+
+def test_what_an_instance_logged_without_end_fills_neither_report_nor_log() -> None:
+    lines = [f"{number} " + 9_000 * "x" for number in range(1_000)]
+    seen = Seen(container(2, NEW), "\n".join(lines), "\n".join(lines))
+
+    report = rollout_report("production", "NAME", [seen])
+
+    assert len(report) < 110_000
+    assert "\n999 xxx" in report
+    assert len(seen.last_lines()) == 20
+    assert max(map(len, seen.last_lines())) < 2_100
+
+
+def test_an_instance_that_logged_nothing_says_so() -> None:
+    assert Seen(container(2, NEW), "", "").last_lines() == ("(it logged nothing)",)
 
 
 # ---- restore: the way back
@@ -341,13 +374,36 @@ def test_as_many_instances_come_back_as_served() -> None:
     )
 
 
+NOTHING = Baseline("production", None, (), "", None, None, NOW)
+
+
 def test_a_first_deployment_that_failed_leaves_nothing_behind() -> None:
+    """Not even its digest, which the host's own start would bring back."""
     world = World((container(2, NEW),), (NEW_SERVES,), NEW)
-    nothing = Baseline("production", None, (), "", None, None, NOW)
 
-    acts = [move.act for move in plan_restore(world, nothing)]
+    acts = [move.act for move in plan_restore(world, NOTHING)]
 
-    assert acts == [Act.DRAIN, Act.LEAVE, Act.STOP, Act.REMOVE]
+    assert acts == [Act.DRAIN, Act.UNPIN, Act.LEAVE, Act.STOP, Act.REMOVE]
+
+
+@pytest.mark.parametrize("slots", [None, free_slots(2)], ids=["no router", "a router"])
+@pytest.mark.parametrize(
+    ("pinned", "before", "acts"),
+    [
+        (NEW, "", [Act.UNPIN]),
+        (NEW, "api:latest", [Act.UNPIN]),
+        (NEW, str(OLD), [Act.UNPIN]),
+        (OLD, str(OLD), []),  # nothing of it ran, and nothing was changed
+        (None, "api:latest", []),
+        (None, "", []),
+    ],
+)
+def test_what_the_host_would_start_is_what_it_would_have_started_before(
+    slots: tuple[Slot, ...] | None, pinned: ImageRef | None, before: str, acts: list[Act]
+) -> None:
+    world = World((), slots, pinned)
+
+    assert [move.act for move in plan_restore(world, replace(NOTHING, pin=before))] == acts
 
 
 def test_a_release_that_served_is_never_restored_to_nothing() -> None:

@@ -1,25 +1,40 @@
 """Step 4 and its way back, in memory and on a real engine with users at the door."""
 
+import json
+import re
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.logging import disable_run_logger
 
-from release.errors import RollbackFailed, RolloutFailed, Unreachable
+from blocks.compose import ComposeOrchestrator
+from release.errors import BadConfiguration, RollbackFailed, RolloutFailed, Unreachable
 from release.layout import ServiceLayout
 from release.model import Baseline, Instance
 from release.restore import Restored
 from release.rollout import Cutover
 from release.rules import RolloutRules
 from release.verdict import Outcome
+from sandbox.commands import run, wait_until
 from sandbox.traffic import Traffic, TrafficReport
 from tasks import restore as way_back
 from tasks import rollout
-from tests.fakes.project import FakeProject, Project, RealProject
+from tests.fakes.orchestrator import FakeOrchestrator
+from tests.fakes.project import (
+    FakeProject,
+    Project,
+    RealProject,
+    Unasked,
+    compose_file,
+    free_ports,
+)
 
 RUN = "d-1874"
 RATE = 200.0  # requests a second
@@ -290,6 +305,27 @@ def test_a_router_that_is_away_again_and_again_does_not_prolong_the_bake_for_eve
     assert project.serving() == {"v1.0.0"}
 
 
+def test_containers_that_are_numbered_ever_higher_are_rolled_out_and_back() -> None:
+    """Compose uses no number twice: names are read, never computed. v1.0.0 serves at the end."""
+    project = FakeProject()
+    project.orchestrator.host.made = 26
+    base = project.reset()
+
+    new = start(project, "v1.1.0", AT_ONCE, base)
+    cut_over(project, new, AT_ONCE)
+    assert project.containers() == {
+        "app-api-27": "v1.0.0 running",
+        "app-api-28": "v1.1.0 running",
+    }
+    assert project.serving() == {"v1.1.0"}
+    restore(project, base)
+
+    assert project.router is not None
+    assert [slot.instance for slot in project.router.slots() if slot.instance] == ["app-api-27"]
+    assert project.containers() == {"app-api-27": "v1.0.0 running"}
+    assert project.serving() == {"v1.0.0"}
+
+
 def test_an_environment_without_a_router_is_restarted_in_place_and_back(
     project: Project,
 ) -> None:
@@ -438,7 +474,8 @@ def test_a_baseline_that_cannot_come_back_is_an_error_that_says_what_was_done() 
         restore(project, base)
 
     assert "v1.0.0 is not back on production: app-api-3 is running and not yet" in caught.value.what
-    assert "done so far: start beside 1 × sha256:0000000…" in caught.value.what
+    assert "done so far: start beside 1 × sha256:0000000…; begun: admit app-" in caught.value.what
+    assert "there is: app-api-2 v1.1.0 running, app-api-3 v1.0.0 running" in caught.value.what
     assert "when the cause is mended: ignition rollback production --to v1.0.0" in caught.value.hint
     assert project.serving() == {"v1.1.0"}
 
@@ -460,6 +497,76 @@ def test_logs_of_the_containers_that_go_are_kept_even_if_the_restore_fails(
     assert project.serving() == {"v1.1.0"}
 
 
+def test_the_state_of_a_failed_instance_is_kept_and_said(
+    artifacts: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is gone afterwards, and v1.0.0 serves: no command could show it any more."""
+    lines: list[str] = []
+    monkeypatch.setattr(way_back, "_say", lambda run, text: lines.append(text))
+    project = FakeProject()
+    base = project.reset()
+    with pytest.raises(RolloutFailed):
+        start(project, "v1.2.0-never-healthy", RULES, base)
+
+    restore(project, base)
+
+    said = "app-api-2, v1.2.0-never-healthy, running, not yet healthy"
+    assert said in artifacts["rollout-production"]
+    assert "HTTP 503" in artifacts["rollout-production"]
+    at = lines.index(f"{said}; kept in artifact rollout-production")
+    assert lines[at + 1 : at + 3] == [
+        "app-api-2 | health check: HTTP 503",
+        "app-api-2 | app-api-2 was here",
+    ]
+    assert project.containers() == {"app-api-1": "v1.0.0 running"}
+
+
+def test_a_log_that_cannot_be_read_hides_nothing_of_the_other_containers(
+    artifacts: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two failed instances one is told of in full; v1.0.0 serves."""
+    project = FakeProject()
+    base = project.reset()
+    with pytest.raises(RolloutFailed):
+        start(project, "v1.2.0-never-healthy", RULES.model_copy(update={"replicas": 2}), base)
+    read = type(project.orchestrator).logs
+
+    def logs(self: FakeOrchestrator, id: str, tail: int) -> str:
+        if id == project.orchestrator.host.containers[1].id:
+            raise Unreachable("the log cannot be read")
+        return read(self, id, tail)
+
+    monkeypatch.setattr(FakeOrchestrator, "logs", logs)
+    restore(project, base)
+
+    assert "(the log cannot be read)" in artifacts["rollout-production"]
+    assert "app-api-3 was here" in artifacts["rollout-production"]
+    assert project.containers() == {"app-api-1": "v1.0.0 running"}
+
+
+@pytest.mark.parametrize("before", ["", "api:latest"])
+@pytest.mark.parametrize("routed", [True, False])
+def test_a_first_deployment_that_failed_leaves_no_digest_for_the_hosts_own_start(
+    before: str, routed: bool
+) -> None:
+    """Nothing serves, and the next `docker compose up` starts what it would have started before."""
+    project = FakeProject()
+    nothing = replace(project.reset(), release=None, instances=(), pin=before)
+    if not routed:
+        project.router = None
+    host = project.orchestrator.host
+    host.containers.clear()
+    project.orchestrator.pin(project.images["v1.1.0"])
+    project.orchestrator.pull(project.images["v1.1.0"])
+    project.orchestrator.start_beside(project.images["v1.1.0"], 1)
+
+    restore(project, nothing)
+
+    assert project.orchestrator.pinned() is None
+    assert project.orchestrator.pin_text() == before
+    assert project.containers() == {}
+
+
 def test_a_system_that_does_not_answer_is_asked_again_and_then_given_up() -> None:
     project = FakeProject()
     base = project.reset()
@@ -468,6 +575,109 @@ def test_a_system_that_does_not_answer_is_asked_again_and_then_given_up() -> Non
 
     with pytest.raises(RollbackFailed, match="the router does not answer"):
         restore(project, base)
+
+
+# ---- in place, on the real engine
+
+
+class InPlace(Project):
+    """A service that publishes a port of the host, with nothing before it."""
+
+    def __init__(self, real: RealProject, folder: Path) -> None:
+        (self.port,) = free_ports(1)
+        self.folder, self.images, self.service, self.router = folder, real.images, Unasked(), None
+        self.orchestrator: ComposeOrchestrator = ComposeOrchestrator(directory=folder)
+        api = json.loads(compose_file("", 0))["services"]["api"]
+        api["ports"] = [f"127.0.0.1:{self.port}:8000"]
+        project = {"name": f"{real.name}-in-place", "services": {"api": api}}
+        (folder / "docker-compose.yml").write_text(json.dumps(project))
+        (folder / ".env").write_text("TOKEN=x\n")
+
+    def serve(self, version: str) -> Baseline:
+        self.orchestrator.pull(self.images[version])
+        started = self.orchestrator.restart_in_place(self.images[version], 1)
+        self.orchestrator.await_healthy([i.id for i in started], RULES.healthy_within)
+        return self.baseline(version)
+
+    def serving(self) -> set[str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/", timeout=5) as answer:
+                return {str(json.load(answer)["version"])}
+        except OSError:
+            return {"nothing"}
+
+
+@pytest.fixture
+def in_place(real_project: RealProject, tmp_path: Path) -> Iterator[InPlace]:
+    project = InPlace(real_project, tmp_path)
+    try:
+        yield project
+    finally:
+        down = ["docker", "compose", "down", "--timeout", "1"]
+        run(down, directory=tmp_path, environment={"API_IMAGE": "x"})
+
+
+@pytest.mark.engine
+def test_a_second_instance_that_finds_its_port_taken_is_undone_in_place(in_place: InPlace) -> None:
+    """The plan refuses it; should it come to that all the same, v1.0.0 serves afterwards, with as
+    many instances as before."""
+    base = in_place.serve("v1.0.0")
+    two = RULES.model_copy(update={"replicas": 2})
+    image = in_place.images["v1.1.0"]
+    with pytest.raises(BadConfiguration, match=f"publishes port {in_place.port}"):
+        in_place.orchestrator.check(two.replicas, routed=False)
+    rollout.pull_image.fn(in_place, image, RUN)
+
+    with pytest.raises(RolloutFailed) as caught:
+        rollout.restart_in_place.fn(in_place, image, two, RUN)
+    restored = restore(in_place, base, two)
+
+    assert "port is already allocated" in caught.value.what
+    assert caught.value.hint == ""  # what is typed now would only do it again
+    assert in_place.serving() == {"v1.0.0"}
+    assert list(in_place.containers().values()) == ["v1.0.0 running"]
+    assert in_place.orchestrator.pinned() == in_place.images["v1.0.0"]
+    assert "restart in place 1 × " in " ".join(restored.moves)
+
+
+@pytest.mark.engine
+def test_a_restart_in_place_that_fails_again_says_what_it_touched(in_place: InPlace) -> None:
+    """Asked for more instances than the port allows: one of v1.0.0 serves, and that is said."""
+    base = in_place.serve("v1.0.0")
+    base = replace(base, instances=(*base.instances, "gone-1"))
+    in_place.serve("v1.1.0")
+
+    with pytest.raises(RollbackFailed) as caught:
+        restore(in_place, base)
+
+    assert "done so far: pin sha256:" in caught.value.what
+    assert "; begun: restart in place 2 × sha256:" in caught.value.what
+    assert re.search(r"there is: \S+ v1\.0\.0 \w+, \S+ v1\.0\.0 \w+$", caught.value.what)
+    serves = lambda: in_place.serving() == {"v1.0.0"}  # noqa: E731
+    wait_until(serves, what="an answer of v1.0.0", seconds=20, hint="")
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("version", ["v1.2.0-never-healthy", "v1.2.0-exits"])
+def test_a_first_release_that_fails_in_place_leaves_the_hosts_file_as_it_was(
+    in_place: InPlace, version: str, artifacts: dict[str, str]
+) -> None:
+    """Nothing serves, as before, and no `docker compose up` starts the bad release."""
+    file = in_place.folder / ".env"
+    before = file.read_text()
+    nothing = replace(in_place.baseline(version), release=None, pin="")
+    rollout.pull_image.fn(in_place, in_place.images[version], RUN)
+    with pytest.raises(RolloutFailed):
+        rollout.restart_in_place.fn(in_place, in_place.images[version], RULES, RUN)
+    assert in_place.orchestrator.pinned() == in_place.images[version]
+
+    restore(in_place, nothing)
+
+    assert file.read_text() == before
+    assert in_place.containers() == {}
+    assert in_place.serving() == {"nothing"}
+    kept = artifacts["rollout-production"]
+    assert ("unhealthy" if "never" in version else "no configuration") in kept
 
 
 # ---- under traffic, on the real engine

@@ -15,8 +15,11 @@ from blocks.prometheus import Prometheus
 from blocks.service import Service
 from release.errors import BadConfiguration, Unreachable
 from release.prometheus import PrometheusSettings
+from release.rules import RolloutRules
 from release.systems import Answer, blocking, warnings
 from tasks.systems import ask_systems, check_systems
+
+ROLLOUT = RolloutRules(replicas=2)
 
 
 @dataclass
@@ -25,7 +28,10 @@ class Part:
 
     problem: Exception | None = None
 
-    def check(self) -> None:
+    asked: list[tuple[object, ...]] = field(default_factory=list)
+
+    def check(self, *of: object) -> None:
+        self.asked.append(of)
         if self.problem:
             raise self.problem
 
@@ -71,11 +77,11 @@ def finding(server: HTTPServer, *values: int) -> str:
 
 
 def asked(target: Any, name: str) -> Answer:
-    return next(answer for answer in ask_systems(target) if answer.name == name)
+    return next(answer for answer in ask_systems(target, ROLLOUT) if answer.name == name)
 
 
 def test_without_a_prometheus_and_an_account_neither_is_asked(target: Any) -> None:
-    answers = ask_systems(target)
+    answers = ask_systems(target, ROLLOUT)
 
     assert not {"prometheus", "auth flow"} & {answer.name for answer in answers}
     assert all(answer.ok for answer in answers)
@@ -84,10 +90,27 @@ def test_without_a_prometheus_and_an_account_neither_is_asked(target: Any) -> No
 def test_a_system_that_does_not_answer_refuses_the_deployment(target: Any) -> None:
     target.registry.problem = Unreachable("the registry does not answer")
 
-    (answer,) = blocking(ask_systems(target))
+    (answer,) = blocking(ask_systems(target, ROLLOUT))
 
     assert answer.name == "registry"
-    assert warnings(ask_systems(target)) == ()
+    assert warnings(ask_systems(target, ROLLOUT)) == ()
+
+
+def test_the_orchestrator_is_asked_whether_it_can_do_the_rollout(target: Any) -> None:
+    """As the flow would: so many instances, behind a router or not. Nothing is deployed yet."""
+    ask_systems(target, ROLLOUT)
+    target.router = None
+    ask_systems(target, ROLLOUT)
+
+    assert target.orchestrator.asked == [(2, True), (2, False)]
+
+
+def test_a_project_that_cannot_be_rolled_out_refuses_the_deployment(target: Any) -> None:
+    target.orchestrator.problem = BadConfiguration("service api publishes port 80", "take it out")
+
+    (answer,) = blocking(ask_systems(target, ROLLOUT))
+
+    assert (answer.configuration, answer.hint) == (True, "take it out")
 
 
 class TestPrometheus:
@@ -100,7 +123,7 @@ class TestPrometheus:
         """The metrics being down is not the release being bad."""
         target.metrics = Metrics(prometheus=prometheus("http://127.0.0.1:9"))
 
-        answers = ask_systems(target)
+        answers = ask_systems(target, ROLLOUT)
 
         assert blocking(answers) == []
         assert warnings(answers) == (
@@ -112,7 +135,7 @@ class TestPrometheus:
     ) -> None:
         target.metrics = Metrics(prometheus=prometheus(finding(httpserver)))
 
-        (answer,) = blocking(ask_systems(target))
+        (answer,) = blocking(ask_systems(target, ROLLOUT))
 
         assert answer.configuration
         assert answer.problem == (
@@ -140,7 +163,7 @@ class TestAuthFlow:
         httpserver.expect_request("/api/login").respond_with_data("", status=401)
         httpserver.expect_request("/api/me").respond_with_data("", status=401)
 
-        answers = ask_systems(target)
+        answers = ask_systems(target, ROLLOUT)
 
         assert blocking(answers) == []
         assert warnings(answers) == (
@@ -168,7 +191,7 @@ class TestTheStep:
     def check(self, prefect_server: None) -> Callable[[Any], tuple[Answer, ...]]:
         @flow
         def plan(target: Any) -> tuple[Answer, ...]:
-            return check_systems.with_options(retries=0)(target, "d-1874")
+            return check_systems.with_options(retries=0)(target, ROLLOUT, "d-1874")
 
         return lambda target: plan.with_options(validate_parameters=False)(target)
 

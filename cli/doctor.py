@@ -1,0 +1,339 @@
+"""`ignition doctor`: everything that a run needs, tried side by side before one needs it."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+import prefect as prefect_here
+from prefect.blocks import notifications as _known_blocks  # noqa: F401  # so that load finds them
+from prefect.blocks.core import Block
+from prefect.settings import get_current_settings
+
+from blocks.http_client import shown
+from blocks.target import Target
+from cli.examine import approvers_of
+from cli.install import build_target
+from cli.registered import ask_automations, ask_blocks, ask_deployments
+from cli.runs import prefect
+from cli.schedule import read_schedules
+from cli.workforce import WORK_POOL, read_pool
+from release.checklist import Quorum
+from release.conformance import conforming, problems_of
+from release.dockerfile import base_images
+from release.duration import say_duration
+from release.errors import DeployError
+from release.model import Step
+from release.notice import Notice
+from release.registered import judge_server
+from release.rules import RolloutRules
+from release.schedule import judge_schedule
+from release.serving import PortLook, judge_address, judge_port, judge_version
+from release.signatures import unsignable
+from release.smoke_script import missing_script, npm_script
+from release.systems import Answer, with_way_out
+from release.workforce import judge_pool, judge_workers
+from settings import Settings, config_path
+from tasks.notification import tell
+from tasks.systems import ask, systems_of
+
+WITHIN = timedelta(seconds=25)
+"""How long all questions together may take. They are asked at once, so the slowest one counts."""
+
+_TRIAL = Notice("A trial by ignition doctor", "This way messages arrive. Nothing is to be done.")
+_LATE = "ask again; where that does not help, see whether it hangs, or its machine is busy"
+_BROKEN = "a fault of this program, not of yours: report it with this line"
+_ALL = "all"  # what is not of one environment
+_SHARED = ("repository", "image builder", "registry", "ledger")  # the same in every environment
+_SERVER = "prefect server"
+
+
+@dataclass(frozen=True)
+class Question:
+    """Something to try. What it gives may be several answers; what it raises is one."""
+
+    environment: str
+    name: str
+    ask: Callable[[], Answer | Sequence[Answer]]
+    of_prefect: bool = False  # moot where the server does not answer
+
+
+def examine(settings: Settings, notify: bool = False) -> list[tuple[str, Answer]]:
+    """Try everything at once: Prefect, the runbook, and every system of every environment.
+
+    Nothing is changed, but for a message to everybody whom ``notify`` says to tell. An answer that
+    does not come :data:`WITHIN` is a fault like any other.
+    """
+    found = answered(list(_questions(settings, notify)), WITHIN)
+    server = next(answer for question, answer in found if question.name == _SERVER)
+    return [
+        (question.environment, with_way_out(answer, question.environment, str(config_path())))
+        for question, answer in found
+        if server.ok or not question.of_prefect
+    ]
+
+
+def answered(questions: Sequence[Question], within: timedelta) -> list[tuple[Question, Answer]]:
+    """Ask all questions side by side; the answers keep their order. Never raises, and leaves
+    behind what does not answer in time."""
+    answers: SimpleQueue[tuple[int, Sequence[Answer]]] = SimpleQueue()
+    for number, question in enumerate(questions):
+        # Which server is asked stands in the context.
+        work = (copy_context().run, _answer_into, number, question, answers)
+        threading.Thread(target=work[0], args=work[1:], daemon=True).start()
+    found: dict[int, Sequence[Answer]] = {}
+    end = monotonic() + within.total_seconds()
+    while len(found) < len(questions):
+        try:
+            number, said = answers.get(timeout=max(end - monotonic(), 0.001))
+        except Empty:
+            break
+        found[number] = said
+    late = f"no answer within {say_duration(within)}"
+    return [
+        (question, answer)
+        for number, question in enumerate(questions)
+        for answer in found.get(number, [Answer(question.name, late, _LATE)])
+    ]
+
+
+def _answer_into(
+    number: int, question: Question, answers: "SimpleQueue[tuple[int, Sequence[Answer]]]"
+) -> None:
+    try:
+        said = question.ask()
+    except DeployError as error:
+        said = Answer(question.name, error.what, error.hint)
+    except Exception as error:  # noqa: BLE001  # a check that breaks is no good answer either
+        said = Answer(question.name, f"the check broke: {type(error).__name__}", _BROKEN)
+    answers.put((number, [said] if isinstance(said, Answer) else said))
+
+
+def _questions(settings: Settings, notify: bool) -> Iterator[Question]:
+    yield Question(_ALL, _SERVER, _ask_server)
+    yield Question(_ALL, "work pool", _ask_pool, of_prefect=True)
+    yield Question(_ALL, "worker", _ask_workers, of_prefect=True)
+    yield Question(_ALL, "deployments", _ask_deployments, of_prefect=True)
+    yield Question(_ALL, "automations", partial(_ask_automations, settings), of_prefect=True)
+    yield Question(_ALL, "schedules", _ask_schedules, of_prefect=True)
+    for block in dict.fromkeys((*settings.notify.blocks, *settings.notify.escalation)):
+        name = f"notification {block}"
+        yield Question(_ALL, name, partial(_ask_notification, name, block, notify), of_prefect=True)
+    yield Question(_ALL, "runbook", partial(_ask_runbook, settings))
+    yield Question(_ALL, "approvers", partial(_ask_approvers, settings))
+    asked: set[str] = set()
+    for name in sorted(settings.environments):
+        try:
+            target = build_target(settings, name)
+        except DeployError as error:
+            refused = partial(Answer, "configuration", error.what, error.hint)
+            yield Question(name, "configuration", refused)
+            continue
+        yield from _systems(target, settings.environments[name].rollout, asked)
+        if "main" not in asked:
+            yield Question(_ALL, "main branch", partial(_ask_main, target, settings))
+        asked |= {*_SHARED, "main"}
+        yield Question(name, "saved blocks", partial(ask_blocks, target), of_prefect=True)
+        yield Question(name, "public address", partial(_ask_addresses, target, settings))
+
+
+def _systems(target: Target, rollout: RolloutRules, asked: set[str]) -> Iterator[Question]:
+    for name, check in systems_of(target, rollout).items():
+        if name not in asked:
+            where = _ALL if name in _SHARED else target.environment
+            yield Question(where, name, partial(ask, name, check))
+
+
+# ── Prefect ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _ask_server() -> Answer:
+    with prefect() as client:
+        version = client.api_version()
+        services = client.request("GET", "/admin/settings").json()["server"]["services"]
+    off = [name for name, one in services.items() if isinstance(one, dict) and not one["enabled"]]
+    address = shown(str(get_current_settings().api.url))
+    return judge_server(_SERVER, address, version, prefect_here.__version__, off)
+
+
+def _ask_pool() -> Answer:
+    with prefect() as client:
+        return judge_pool(WORK_POOL, read_pool(client))
+
+
+def _ask_workers() -> Sequence[Answer]:
+    with prefect() as client:
+        pool = read_pool(client, machines=True)
+    return [judge_workers(pool, datetime.now(UTC))] if pool else []  # the pool's answer says it
+
+
+def _ask_deployments() -> Answer:
+    with prefect() as client:
+        return ask_deployments(client)
+
+
+def _ask_automations(settings: Settings) -> Answer:
+    with prefect() as client:
+        return ask_automations(client, settings)
+
+
+def _ask_schedules() -> Sequence[Answer]:
+    with prefect() as client:
+        found = read_schedules(client)
+    return [judge_schedule(schedule, datetime.now(UTC)) for schedule in found]
+
+
+def _ask_notification(name: str, block: str, deliver: bool) -> Answer:
+    """Whether a notification block is there and, where it is asked, takes a message."""
+    with prefect():  # without an address, Block.load would start a server of its own
+        pass
+    try:
+        loaded = Block.load(block)
+    except ValueError:  # what Block.load says for a name that there is not, or is no name
+        return Answer(
+            name,
+            f"there is no block {block}, so nobody is told by it",
+            f"make it in the UI under Blocks, or edit notify in {config_path()}",
+        )
+    if not hasattr(loaded, "notify"):
+        hint = f"edit notify in {config_path()}"
+        return Answer(name, f"{block} is a block that sends no messages", hint)
+    if not deliver:
+        return Answer(name, found="there; --notify sends a message")
+    failed = tell([block], _TRIAL)
+    if failed:
+        return Answer(name, failed[0], "mend its address or token in the UI, under Blocks")
+    return Answer(name, found="took a message")
+
+
+# ── What is read from files and from the main branch ─────────────────────────────────────────────
+
+
+def _ask_runbook(settings: Settings) -> Answer:
+    try:
+        problems = problems_of(settings.located(settings.runbook).read_text(encoding="utf-8"))
+    except (OSError, UnicodeError) as error:
+        return Answer("runbook", str(error), f"edit runbook in {config_path()}")
+    said = "; ".join(map(str, problems))
+    return Answer("runbook", said, "ignition runbook check" if problems else "")
+
+
+def _ask_approvers(settings: Settings) -> Answer:
+    """Whether every checklist of people can be signed by enough of them."""
+    try:
+        text = settings.located(settings.runbook).read_text(encoding="utf-8")
+        runbook = conforming(text)
+    except (OSError, UnicodeError, DeployError):
+        return Answer("approvers", found="not looked at: the runbook cannot be read")
+    for name, rules in settings.environments.items():
+        if rules.gate.approval == "human":
+            known = approvers_of(settings).known()
+            problem = unsignable(runbook.gates(Step.CHECKLIST), known, Quorum(rules.gate.signers))
+            if problem:
+                hint = "ignition approvers add NAME --role ROLE"
+                return Answer("approvers", f"{name} cannot be signed: {problem}", hint)
+    return Answer("approvers")
+
+
+def _ask_main(target: Target, settings: Settings) -> Sequence[Answer]:
+    """Whether what a deployment of the main branch reads is in it: Dockerfile, smoke tests."""
+    service, main = settings.service, settings.repository.main
+    dockerfile = f"{service.backend.rstrip('/')}/{service.dockerfile}".removeprefix("./")
+    script = npm_script(service.smoke)
+    with target.repository.main_apart() as copy:
+        revision = copy.resolve(main)
+        built = copy.read(revision, dockerfile)
+        manifest = copy.read(revision, script.manifest) if script else None
+    commit = f"{main} ({revision[:7]})"
+    answers = []
+    if built is None:
+        hint = f"commit it, or edit service.backend or service.dockerfile in {config_path()}"
+        answers.append(Answer("Dockerfile", f"{commit} has no {dockerfile}", hint))
+    else:
+        names = base_images(built.decode(errors="replace"), service.build_arguments)
+        answers.append(_ask_bases(target, f"{dockerfile} of {commit}", names))
+    if script:
+        problem = missing_script(script, manifest, commit)
+        hint = f"commit the script, or edit service.smoke in {config_path()}" if problem else ""
+        answers.append(Answer("smoke tests", problem, hint, found=f"{script.name} in {commit}"))
+    return answers
+
+
+def _ask_bases(target: Target, dockerfile: str, names: Sequence[str]) -> Answer:
+    for name in names:
+        answer = ask("Dockerfile", partial(target.builder.check_base, name))
+        if not answer.ok:
+            return replace(answer, problem=f"{dockerfile}: {answer.problem}")
+    return Answer("Dockerfile", found=f"{dockerfile} builds on {', '.join(names) or 'nothing'}")
+
+
+# ── What an environment answers ──────────────────────────────────────────────────────────────────
+
+
+def _ask_addresses(target: Target, settings: Settings) -> Sequence[Answer]:
+    """The public address, the version it names, and the port of each instance that runs."""
+    layout, service = settings.service, target.service
+    instances = [one for one in _instances(target) if one.running and one.address]
+    is_new = not instances and not _ever_served(target)
+    health = service.health()
+    version, probe = service.version()
+    looks = [
+        PortLook(one.name, service.health(f"http://{one.address}:{layout.port}"))
+        for one in instances
+    ]
+    address = f"{service.shown_url}{layout.version_path}"
+    return [
+        judge_address(service.shown_url, layout.health_path, health, is_new),
+        judge_version(address, version, probe, health, is_new),
+        judge_port(layout.port, layout.health_path, looks),
+    ]
+
+
+def _instances(target: Target) -> Sequence[Any]:
+    try:
+        return target.orchestrator.instances()
+    except DeployError:  # the orchestrator's own answer says it
+        return ()
+
+
+def _ever_served(target: Target) -> bool:
+    try:
+        return bool(target.ledger.served(target.environment, limit=1))
+    except DeployError:  # the ledger's own answer says it
+        return False
+
+
+# ── How it is said ───────────────────────────────────────────────────────────────────────────────
+
+
+def answers_as_json(answers: Sequence[tuple[str, Answer]]) -> list[dict[str, Any]]:
+    """What :func:`examine` found, for programs."""
+    return [
+        {
+            "environment": environment,
+            "system": answer.name,
+            "ok": answer.ok,
+            "found": answer.found if answer.ok else "",
+            "problem": answer.problem,
+            "hint": answer.hint,
+        }
+        for environment, answer in answers
+    ]
+
+
+def answers_as_lines(answers: Sequence[tuple[str, Answer]]) -> list[str]:
+    """What :func:`examine` found, for people."""
+    lines = []
+    for environment, answer in answers:
+        found = f"  {answer.found}" if answer.ok and answer.found else ""
+        lines.append(f"{'ok   ' if answer.ok else 'WRONG'} {environment:12} {answer.name}{found}")
+        if answer.problem:
+            lines.append(f"      {answer.problem}")
+        if answer.hint:
+            lines.append(f"      hint: {answer.hint}")
+    return lines
