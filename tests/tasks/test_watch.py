@@ -142,7 +142,7 @@ class TestAWatchedRelease:
         report, _ = watched(production)
         assert report.decision.action is Action.FAIL
         assert report.samples == 1
-        assert report.decision.sentence.endswith(": orders are charged twice")
+        assert report.decision.sentence.endswith(": orders are charged twice (declared by ada)")
         assert production.ledger.asked == [("production", BASELINE.taken_at)]
 
     def test_goes_between_two_samples_when_a_p0_is_declared(
@@ -158,7 +158,7 @@ class TestAWatchedRelease:
         report, _ = watched(production, rules)
         assert report.decision.action is Action.FAIL
         assert report.samples == 2
-        assert report.decision.sentence.endswith(": it is charged twice")
+        assert report.decision.sentence.endswith(": it is charged twice (declared by ada)")
 
     def test_goes_when_a_p0_is_declared_while_it_hangs(self, production: Production) -> None:
         """A sample that is under way is left to itself."""
