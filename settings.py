@@ -30,7 +30,14 @@ from release.errors import BadConfiguration, BadRequest
 from release.layout import ServiceLayout
 from release.prometheus import PrometheusSettings
 from release.request import checked_name
-from release.rules import GateRules, RolloutRules, Rules, VerifyRules, WatchRules
+from release.rules import (
+    GateRules,
+    RollbackRules,
+    RolloutRules,
+    Rules,
+    VerifyRules,
+    WatchRules,
+)
 
 PREFIX = "IGNITION_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
@@ -236,6 +243,7 @@ class EnvironmentSettings(Rules):
     rollout: RolloutRules = RolloutRules()
     verify: VerifyRules = VerifyRules()
     watch: WatchRules = WatchRules()
+    rollback: RollbackRules = RollbackRules()
 
     staging: str = ""
     """The environment whose state is the evidence for this one ("tested in staging")."""
@@ -243,6 +251,15 @@ class EnvironmentSettings(Rules):
     wait_for_others: Duration = Field(default=timedelta(), ge=timedelta(), le=timedelta(hours=24))
     """How long a deployment waits for another run that holds the environment; 0 s: it is refused
     at once. A rollback never waits: it takes over, or hands over."""
+
+    @model_validator(mode="after")
+    def _probes_can_log_in(self) -> Self:
+        named = next((probe.name for probe in self.watch.probes if probe.session), "")
+        if named and not self.auth.username:
+            raise ValueError(
+                f"watch.probes: {named} is asked with a session, and auth.username names no account"
+            )
+        return self
 
 
 class _Variables(EnvSettingsSource):

@@ -26,6 +26,7 @@ from release.notice import Notice
 from release.outcome import Ending, one_line, what_to_do
 from release.recovery import Action, Recovery, is_gone, recovery_of, run_of
 from release.request import RollbackRequest
+from release.restored import said_after_rollback
 from tasks.alive import OVER, RUN
 from tasks.checklist import WAITING_TAG
 from tasks.environment import release_environment
@@ -133,7 +134,9 @@ def _roll_back(run: Run, dead: Run, ended: FlowRun, found: Recovery) -> State[An
     restored = rollback(wanted, run.environment, return_state=True)
     if restored.name == Ending.ROLLBACK_DONE:
         ending = Ending.ROLLBACK_DONE if found.finishes else Ending.ROLLED_BACK
-        return _settle(run, dead, ended, ending, found)
+        seen = said_after_rollback(run.target.ledger.run_events(run.id, EventKind.VERDICT))
+        sentence = "; ".join(filter(None, (found.sentence, seen)))
+        return _settle(run, dead, ended, ending, replace(found, sentence=sentence))
     sentence = f"{found.sentence}; then the rollback failed: {restored.message}"
     return _settle(run, dead, ended, Ending.ROLLBACK_FAILED, replace(found, sentence=sentence))
 

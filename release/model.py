@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from release.counters import Looks
+from release.deployed_with import DeployedWith
 from release.errors import BadRequest
+from release.layout import ServiceLayout
 from release.traffic import Times, Traffic
 
 _NUMBER = r"(0|[1-9][0-9]*)"
@@ -137,6 +139,7 @@ class Baseline:
     traffic: tuple[Traffic, ...] = ()  # what the rate is of, by each source that counted
     times: tuple[Times, ...] = ()  # answer times, by each source that knows them
     looks: Looks | None = None  # the counters then; None: it is not measured any further
+    deployed_with: DeployedWith | None = None  # how it was checked; None: no record is known
 
     @property
     def version(self) -> str:
@@ -145,6 +148,11 @@ class Baseline:
     @property
     def image(self) -> ImageRef | None:
         return self.release.image if self.release else None
+
+    def layout(self, service: ServiceLayout) -> ServiceLayout:
+        """The service as this release was deployed with it; as it is configured now, where no
+        record of that is known."""
+        return self.deployed_with.layout(service) if self.deployed_with else service
 
 
 @dataclass(frozen=True, slots=True)

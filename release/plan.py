@@ -44,6 +44,7 @@ class Plan:
     waits_for: str = ""  # why they wait
     rehearsal: Rehearsal | None = None  # of the expand files, on a copy of the schema
     unmeasured: tuple[str, ...] = ()  # what the watch cannot ask just now, a sentence each
+    measured_on: str = ""  # what the watch will take the error rate of, in a sentence
     warnings: tuple[str, ...] = ()  # what the lint found in the pending files, a line each
 
     @property
@@ -94,7 +95,7 @@ class Plan:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def lines(self) -> list[str]:
-        """The plan in five lines, as the gate shows it; one more for what is unmeasured."""
+        """The plan in six lines, as the gate shows it; one more for what is unmeasured."""
         verdict, why = self.rollback
         commits = count_of(len(self.changes), "commit")
         built = "used again from the registry" if self.image else "built from a clean export"
@@ -112,6 +113,7 @@ class Plan:
             + (f"; not yet: {_names(self.waiting)} ({self.waits_for})" if self.waiting else ""),
             f"rollout: {rollout}",
             f"code-only rollback to {self.baseline.version}: {verdict} ({why})",
+            *([self.measured_on] if self.measured_on else []),
             *(f"the watch may miss something: {sentence}" for sentence in self.unmeasured),
         ]
 

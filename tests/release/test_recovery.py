@@ -17,9 +17,11 @@ from release.recovery import (
     planned_baseline,
     recovery_of,
     replaced_release,
+    restored_since,
     run_of,
 )
 
+IMAGE = ImageRef("registry/api", "sha256:" + "1" * 64)
 AT = datetime(2026, 11, 3, 14, 2, tzinfo=UTC)
 RUN = "1874ab00-0000-4000-8000-000000000000"
 
@@ -282,3 +284,30 @@ def test_a_run_that_does_not_hold_the_environment_is_not_missed() -> None:
     lock = Lock("production", "another", "Ada", "v1.1.0", 7, AT, AT, timedelta(hours=1))
 
     assert not is_gone(lock, RUN)
+
+
+BACK = [
+    event(EventKind.ROLLBACK_STARTED, baseline=str(IMAGE), to="v1.0.0"),
+    event(EventKind.STEP_DONE, Step.ROLLBACK),
+]
+
+
+def test_what_a_rollback_has_brought_back_is_known_before_its_ending_says_so() -> None:
+    """It is watched still, or was not well: whoever rolls back now goes further back than that."""
+    assert restored_since(BACK, AT - timedelta(hours=1)) == Release("v1.0.0", "", IMAGE)
+    assert restored_since(BACK, None) == Release("v1.0.0", "", IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("events", "since"),
+    [
+        ([], None),
+        (BACK[:1], None),
+        ([*BACK[1:], event(EventKind.STEP_DONE, Step.POST)], None),
+        ([event(EventKind.ROLLBACK_STARTED, baseline="nothing", to="nothing"), BACK[1]], None),
+        (BACK, AT + timedelta(minutes=1)),
+    ],
+    ids=["none", "not done", "not begun", "to nothing", "its ending, or another deployment, came"],
+)
+def test_no_rollback_is_left_to_speak_of(events: list[Event], since: datetime | None) -> None:
+    assert restored_since(events, since) is None
