@@ -30,7 +30,14 @@ from release.errors import BadConfiguration, BadRequest
 from release.layout import ServiceLayout
 from release.prometheus import PrometheusSettings
 from release.request import checked_name
-from release.rules import GateRules, RolloutRules, Rules, VerifyRules, WatchRules
+from release.rules import (
+    GateRules,
+    RollbackRules,
+    RolloutRules,
+    Rules,
+    VerifyRules,
+    WatchRules,
+)
 
 PREFIX = "IGNITION_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
@@ -240,6 +247,7 @@ class EnvironmentSettings(Rules):
     rollout: RolloutRules = RolloutRules()
     verify: VerifyRules = VerifyRules()
     watch: WatchRules = WatchRules()
+    rollback: RollbackRules = RollbackRules()
 
     staging: str = ""
     """The environment whose state is the evidence for this one ("tested in staging")."""
@@ -255,6 +263,15 @@ class EnvironmentSettings(Rules):
             raise ValueError(
                 f"router.slots is {self.router.slots}; rollout.replicas = {self.rollout.replicas} "
                 f"needs {needed}, because old and new serve side by side"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _probes_can_log_in(self) -> Self:
+        named = next((probe.name for probe in self.watch.probes if probe.session), "")
+        if named and not self.auth.username:
+            raise ValueError(
+                f"watch.probes: {named} is asked with a session, and auth.username names no account"
             )
         return self
 

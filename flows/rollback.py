@@ -19,6 +19,8 @@ from release.ledger import EventKind
 from release.model import Baseline, Step
 from release.outcome import Ending, explain, hint_of
 from release.request import RollbackRequest, checked_rollback
+from release.restored import AfterRollback
+from release.verdict import Outcome
 from tasks.environment import hold_environment
 from tasks.hand_over import Holder, await_holder, declare_p0, look_for_holder, take_over
 from tasks.migration import check_schema
@@ -26,6 +28,7 @@ from tasks.page import show_restored
 from tasks.restore import find_baseline, restore_baseline, serve_baseline
 from tasks.serving import what_serves
 from tasks.verification import verify_baseline
+from tasks.watch import watch_restored
 
 
 @flow(name="rollback", flow_run_name=run_name)
@@ -59,7 +62,7 @@ def roll_back(run: Run, request: RollbackRequest) -> State[Any]:
 
 
 def _try(run: Run, request: RollbackRequest) -> tuple[Ending, str, Baseline | None, str]:
-    """Restore a release; the ending, its sentence, what was restored, and what to type."""
+    """Restore a release and watch it; the ending, its sentence, what was restored, what to type."""
     try:
         baseline = _bring_back(run, request)
     except BadRequest as error:  # there is no such release to go back to: nothing was touched
@@ -67,12 +70,29 @@ def _try(run: Run, request: RollbackRequest) -> tuple[Ending, str, Baseline | No
     except Exception as error:  # whatever it was, a person has to look at the environment now
         say_unexpected(run.label, error)
         return Ending.ROLLBACK_FAILED, explain(error), None, hint_of(error)
-    return (
-        Ending.ROLLBACK_DONE,
-        f"rolled back to {baseline.version}: {request.reason}",
-        baseline,
-        "",
-    )
+    seen = _watched(run, baseline)
+    if seen is not None and seen.ill:
+        there = run.environment
+        sentence = f"{baseline.version} serves {there} again, and is not well: {seen.sentence}"
+        hint = f"to go further back: ignition rollback {there} --to VERSION --reason …"
+        return Ending.ROLLBACK_FAILED, sentence, baseline, hint
+    sentence = f"rolled back to {baseline.version}: {request.reason}"
+    said = f"{sentence}; {seen.sentence}" if seen else sentence
+    return Ending.ROLLBACK_DONE, said, baseline, ""
+
+
+def _watched(run: Run, baseline: Baseline) -> AfterRollback | None:
+    """How what was restored does. It serves already: that nobody can say so is no failure."""
+    length, rules = run.rules.rollback.watch, run.rules.watch
+    watched = watch_restored(
+        run.target, baseline, length, rules, run.label, return_state=True
+    ).result(raise_on_failure=False)
+    if isinstance(watched, Exception):
+        watched = AfterRollback(Outcome.INCONCLUSIVE, f"it was not watched: {explain(watched)}")
+    if watched is not None:  # for the report of the run that this is a part of
+        payload = {"outcome": watched.outcome.value, "sentence": watched.sentence}
+        run.record(EventKind.VERDICT, step=Step.ROLLBACK, payload=payload)
+    return watched
 
 
 def clear_the_way(run: Run, request: RollbackRequest) -> State[Any] | None:
@@ -87,7 +107,8 @@ def clear_the_way(run: Run, request: RollbackRequest) -> State[Any] | None:
             return None
         declare_p0(run.target, holder.run_id, why, by, run.label, key=attempt)
         ended = await_holder(run.target, holder, run.label, key=attempt)
-        if ended in (Ending.ROLLED_BACK, Ending.ROLLBACK_FAILED):
+        told = holder.way is Way.TELL and ended == Ending.ROLLBACK_FAILED
+        if told or ended == Ending.ROLLED_BACK:  # by a deployment, never by another rollback
             return _handed_over(run, holder, ended)
     return None  # the lock itself refuses, and names the holder
 

@@ -10,8 +10,10 @@ from release.errors import BadConfiguration, SourceRefused
 from release.layout import ServiceLayout
 from release.model import Baseline, Release, ReleaseKind
 from release.plan import Change, Plan, planned_version
+from release.probing import measured_on
 from release.rehearsal import Rehearsal, refuse_breaking
 from release.request import DeployRequest
+from release.rules import WatchRules
 from release.schema import SchemaChange
 from release.systems import Answer, warnings
 from tasks.image import find_image
@@ -43,12 +45,14 @@ def make_plan(
     rehearsal: Rehearsal,
     service: ServiceLayout,
     run: str,
-    systems: tuple[Answer, ...] = (),
+    systems: tuple[Answer, ...],
+    watch: WatchRules,
 ) -> Plan:
     """Say what will happen, and write the plan artifact. Refuses what breaks what serves."""
     refuse_breaking(rehearsal, schema.expand)
     version = planned_version(request, revision)
     since = baseline.release.revision if baseline.release else ""
+    metrics = target.metrics
     plan = Plan(
         environment=target.environment,
         kind=request.kind,
@@ -67,8 +71,11 @@ def make_plan(
         waiting=schema.contract.waiting,
         waits_for=schema.contract.why,
         rehearsal=rehearsal,
-        unmeasured=warnings(systems),
         left=target.orchestrator.left_behind(),
+        unmeasured=warnings(systems) + _asked_in_vain(target, baseline, watch),
+        measured_on=measured_on(
+            metrics.counting(target.router), metrics.mix(target.service, watch)
+        ),
         warnings=schema.warnings,
     )
     create_markdown_artifact(
@@ -80,6 +87,12 @@ def make_plan(
         "[%s] Plan      %s → %s (%s)", run, baseline.version, version, revision[:12]
     )
     return plan
+
+
+def _asked_in_vain(target: Target, baseline: Baseline, watch: WatchRules) -> tuple[str, ...]:
+    """What the watch would ask the release for, and what serves now does not have; nothing where
+    nothing serves. The release may be what brings it, so it is for people to see."""
+    return target.metrics.misses(target.service, watch) if baseline.release else ()
 
 
 def _resolve(target: Target, request: DeployRequest) -> str:

@@ -98,7 +98,8 @@ def verify_public(
 def verify_baseline(
     target: Verified, baseline: Baseline, service: ServiceLayout, rules: VerifyRules, run: str
 ) -> tuple[Check, ...]:
-    """Check that the baseline serves again, as it was checked when it was deployed.
+    """Check that the baseline serves again, as it was checked when it was deployed: by the paths
+    and the smoke command of then, where the ledger has them.
 
     Users are served by it meanwhile. Health, version and smoke tests may fail for
     ``rules.health_within`` before it counts. Smoke tests that cannot be had (git is down, or its
@@ -109,13 +110,13 @@ def verify_baseline(
     if baseline.release is None:
         say("nothing served before: there is nothing to verify")
         return ()
+    then = baseline.deployed_with
+    asked = target.service.as_deployed(then) if then else target.service
+    layout = baseline.layout(service)
     with _tree_if_there(target, baseline.release, say) as tree:
-        look_once = partial(
-            look, target.service, None, baseline.release, service, tree, rules, say, detail
-        )
+        look_once = partial(look, asked, None, baseline.release, layout, tree, rules, say, detail)
         checks = _insist(look_once, lambda seen: not only_smoke_failed(seen), rules)
-    where = target.service.shown_url
-    return _settle(target, baseline.release, checks, where, _try_it(target))
+    return _settle(target, baseline.release, checks, asked.shown_url, _try_it(asked))
 
 
 @contextmanager
@@ -242,8 +243,8 @@ def _kept(target: Verified) -> str:
     return f"artifact verification-{target.environment} of this run"
 
 
-def _try_it(target: Verified) -> str:
-    return f"curl -i {target.service.shown_url}{target.service.health_path}"
+def _try_it(service: Service) -> str:
+    return f"curl -i {service.shown_url}{service.health_path}"
 
 
 def _sayer(prefix: str) -> Callable[[str], None]:

@@ -313,6 +313,44 @@ def test_a_secret_in_the_file_is_refused_with_its_variable(
     assert SECRET not in str(refused.value)
 
 
+# ── Probes ───────────────────────────────────────────────────────────────────────────────────────
+
+
+PROBES = """
+[[environments.production.watch.probes]]
+path = "/api/orders"
+weight = 3
+expect = [200, 304]
+
+[[environments.production.watch.probes]]
+path = "/api/me"
+expect = 200
+session = true
+"""
+
+
+def test_probes_are_listed_a_table_each(configure: Callable[[str], Path]) -> None:
+    configure(SMALLEST + '[environments.production.auth]\nusername = "check"\n' + PROBES)
+
+    probes = load_settings().environment("production").watch.probes
+
+    assert [(p.name, p.weight, p.expect, p.session) for p in probes] == [
+        ("GET /api/orders", 3, (200, 304), False),
+        ("GET /api/me", 1, (200,), True),
+    ]
+
+
+def test_a_probe_with_a_session_needs_an_account(configure: Callable[[str], Path]) -> None:
+    configure(SMALLEST + PROBES)
+
+    with pytest.raises(BadConfiguration) as refused:
+        load_settings()
+
+    assert "GET /api/me is asked with a session, and auth.username names no account" in str(
+        refused.value
+    )
+
+
 # ── The example ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -426,6 +464,9 @@ def leaves_of(model: type[BaseModel], table: Any, at: Key = ()) -> Iterator[tupl
         elif field is not None and get_origin(field.annotation) is dict:
             for tables in value.values():
                 yield from leaves_of(inner, tables, (*at, name, "*"))
+        elif isinstance(value, list):
+            for one in value:
+                yield from leaves_of(inner, one, (*at, name))
         else:
             yield from leaves_of(inner, value, (*at, name))
 

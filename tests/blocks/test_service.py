@@ -14,6 +14,7 @@ from werkzeug import Request, Response
 
 from blocks.auth import AuthFlow
 from blocks.service import Service, SmokeRun
+from release.rules import WatchProbe
 
 PASSWORD = "correct-horse"
 
@@ -127,9 +128,9 @@ class TestProbe:
             return Response("ok")
 
         httpserver.expect_request("/api/").respond_with_handler(note)
-        probes = service.probe(20, concurrency=4)
-        assert len(probes) == 20
-        assert all(probe.ok for probe in probes)
+        asked = service.probe([WatchProbe(path="/api/")] * 20, concurrency=4)
+        assert len(asked) == 20
+        assert not any(one.failed for one in asked)
         assert len(ports) == 20
 
     def test_no_more_than_allowed_are_under_way(
@@ -139,7 +140,7 @@ class TestProbe:
             lambda request: time.sleep(0.05) or Response("ok")  # type: ignore[func-returns-value]
         )
         began = time.monotonic()
-        service.probe(6, path="/slow", concurrency=2)
+        service.probe([WatchProbe(path="/slow")] * 6, concurrency=2)
         assert time.monotonic() - began >= 0.15
 
 

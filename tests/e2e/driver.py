@@ -452,23 +452,6 @@ class Operator:
         finally:
             file.write_text(before)
 
-    @contextmanager
-    def edited(self, block: str, name: str, **values: str) -> Iterator[None]:
-        """Edit a block for a while, as in the UI."""
-        path = f"/block_types/slug/{block}/block_documents/name/{name}"
-        found = self.get(path)
-        before = {key: found["data"].get(key, "") for key in values}
-        self.edit(found["id"], values)
-        try:
-            yield
-        finally:
-            self.edit(found["id"], before)
-
-    def edit(self, block: str, values: Mapping[str, str]) -> None:
-        """Replace some of a block's values."""
-        body = {"data": values, "merge_existing_data": True}
-        self.api.patch(f"/block_documents/{block}", json=body).raise_for_status()
-
     def push(self, branch: str, changes: Callable[[Path], None], message: str) -> str:
         """Commit a change of main's files on a branch, push it, and return the commit."""
         with tempfile.TemporaryDirectory() as folder:

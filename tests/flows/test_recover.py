@@ -199,6 +199,7 @@ def test_a_run_that_crashed_in_its_watch_is_rolled_back(
     assert endings(production, run) == ["RolledBack"]
     assert state_of(run)[0] == "Failed"
     assert shown(run) == ("RolledBack", ["ending:RolledBack"])
+    assert "no trigger in " in state_of(run)[1], "how what was restored does"
     assert production.serves == "v1.0.0"
     assert production.held_by() == ""
 

@@ -56,6 +56,16 @@ def test_a_plan_is_five_lines() -> None:
     ]
 
 
+def test_whoever_signs_reads_what_the_error_rate_will_be_of() -> None:
+    sentence = "error rate measured on: our own probes of GET /health; not measured: …"
+
+    plan = replace(PLAN, measured_on=sentence)
+
+    assert plan.lines()[5:] == [sentence]
+    assert sentence in plan.markdown()
+    assert plan.fingerprint == PLAN.fingerprint
+
+
 def test_what_cannot_be_measured_is_signed_too() -> None:
     sentence = "prometheus: Prometheus at http://prometheus:9090 does not answer: timed out"
 

@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +15,12 @@ from prefect import flow
 from pytest_httpserver import HTTPServer
 
 from blocks.service import Service
+from release.auth import AuthSettings
+from release.deployed_with import DeployedWith
 from release.errors import TriggerFired, Unreachable, VerificationFailed
 from release.layout import ServiceLayout
 from release.model import Baseline, Check, Instance, Release
-from release.rules import VerifyRules
+from release.rules import VerifyRules, WatchRules
 from tasks.alarm import listening
 from tasks.verification import look, verify_baseline, verify_instances, verify_public
 
@@ -83,6 +85,12 @@ def looked(
         lines.append,
     )
     return checks, lines
+
+
+def deployed_with(script: str = GOOD_SMOKE, **how: Any) -> DeployedWith:
+    """How v1.1.0 was checked when it was deployed."""
+    then = layout(script).model_copy(update=how)
+    return DeployedWith.now(then, AuthSettings(), WatchRules())
 
 
 class TestALook:
@@ -161,6 +169,51 @@ def instance(name: str, address: str) -> Instance:
 
 def baseline(release: Release | None) -> Baseline:
     return Baseline("production", release, (), "", None, None, datetime(2026, 1, 8, tzinfo=UTC))
+
+
+class TestABaselineThatWasDeployedWithOtherSettings:
+    """v1.1.0 serves again; its successor brought other smoke tests, and moved the health check."""
+
+    def test_passes_the_checks_that_it_was_deployed_with(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        httpserver.expect_request("/up").respond_with_data("")
+        httpserver.expect_request("/about").respond_with_json({"is": {"version": "v1.1.0"}})
+        then = deployed_with(
+            "print('those of then')",
+            health_path="/up",
+            version_path="/about",
+            version_field="is.version",
+        )
+        before = replace(baseline(RELEASE), deployed_with=then)
+
+        checks = verifying_baseline(production, before, "raise SystemExit('those of now')")
+
+        assert [(check.name, check.passed) for check in checks] == [
+            ("health", True),
+            ("version", True),
+            ("smoke tests", True),
+        ]
+        assert production.repository.exported == [RELEASE.revision]
+
+    def test_fails_by_those_checks_with_a_hint_that_it_answers(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        answers(httpserver)
+        httpserver.expect_request("/up").respond_with_data("", status=503)
+        before = replace(baseline(RELEASE), deployed_with=deployed_with(health_path="/up"))
+
+        with pytest.raises(VerificationFailed, match="health: HTTP 503") as failed:
+            verifying_baseline(production, before)
+
+        assert failed.value.hint.endswith("/up")
+
+    def test_without_a_record_passes_the_present_ones(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        answers(httpserver)
+        with pytest.raises(VerificationFailed, match="exit code 7"):
+            verifying_baseline(production, baseline(RELEASE), "raise SystemExit(7)")
 
 
 class TestTheSteps:
