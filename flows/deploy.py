@@ -50,6 +50,7 @@ from tasks.page import show_version
 from tasks.plan import make_plan, resolve_release
 from tasks.rehearsal import rehearse_migrations
 from tasks.release import prepare_release
+from tasks.remains import keep_evidence
 from tasks.restore import find_baseline, serve_baseline
 from tasks.rollout import (
     admit_instances,
@@ -342,6 +343,8 @@ def serve_again(run: Run, plan: Plan, error: Exception) -> None:
         key=address,
         return_state=True,
     )
+    # The rollback removes the instances, and is a run of its own.
+    keep_evidence(run.target, plan.baseline, run.rules.rollout, run.label, return_state=True)
 
 
 def roll_back(

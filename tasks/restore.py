@@ -39,7 +39,8 @@ from release.recovery import Before, found_before, replaced_release, restored_si
 from release.restore import Act, Move, Restored, World, plan_restore, plan_serving
 from release.rules import RolloutRules
 from tasks.baseline import deployed_with, meant_to_serve
-from tasks.rollout import RolloutTarget, evidence_of, publish_evidence, see
+from tasks.remains import what_is_known
+from tasks.rollout import RolloutTarget, publish_evidence
 from tasks.step import put_off, step
 
 T = TypeVar("T")
@@ -367,17 +368,7 @@ class _WayBack:
         it; no request waits for it, and no restore fails for it."""
         if self.evidence or move.act not in _DESTROYS:
             return
-        try:
-            found = self.target.orchestrator.instances()
-            suspects = [i for i in found if i.id not in self.baseline.instances]
-            seen = see(self.target, suspects, self.rules)
-            self.evidence = evidence_of(self.target, seen)
-            for each in seen:
-                _say(self.run, f"{each}; kept in artifact rollout-{self.target.environment}")
-                for line in each.last_lines():
-                    _say(self.run, f"{each.instance.name} | {line}")
-        except DeployError as error:
-            self.evidence = f"no logs were kept: {error.what}\n"
+        self.evidence = what_is_known(self.target, self.baseline, self.rules, self.run)
 
     def _left(self) -> str:
         """What there is of the service now, for somebody who has to go on by hand."""
