@@ -425,6 +425,15 @@ class Operator:
 
         return wait_until(drawn, what="plots in the report", seconds=60, hint="read the artifact")
 
+    def wait_for_line(self, flow_run: str, words: str) -> None:
+        """Wait until a run's log has a line with these words: lines come after the state does."""
+        wait_until(
+            lambda: any(words in line for line in self.log(flow_run)),
+            what=f"{words!r} in the log of {flow_run}",
+            seconds=30,
+            hint=f"read {self.sandbox.logs}",
+        )
+
     def log(self, flow_run: str) -> list[str]:
         """A run's own log lines, in order."""
         return [line for _, line in witness.log(self.sandbox, flow_run)]
