@@ -8,7 +8,7 @@ from typing import Any
 from blocks.approvers import Approvers
 from blocks.ledger import Ledger
 from blocks.target import Target
-from cli.install import build_target
+from cli.install import build_target, say_missing
 from cli.runs import RunView, prefect, read, waiting
 from release.checklist import Quorum
 from release.conformance import conforming, problems_of
@@ -74,7 +74,12 @@ class StatusView:
 
 def examine(settings: Settings) -> list[tuple[str, Answer]]:
     """Ask Prefect, the runbook, and every system of every environment."""
-    shared = (_ask_prefect(), _ask_runbook(settings), _ask_approvers(settings))
+    shared = (
+        _ask_prefect(),
+        _ask_secrets(settings),
+        _ask_runbook(settings),
+        _ask_approvers(settings),
+    )
     answers = [("all", answer) for answer in shared]
     for name in sorted(settings.environments):
         target = build_target(settings, name)
@@ -181,6 +186,12 @@ def _ask_prefect() -> Answer:
     return Answer("prefect")
 
 
+def _ask_secrets(settings: Settings) -> Answer:
+    """Whether each secret is set without which something cannot work."""
+    missing = tuple(settings.missing_secrets())
+    return Answer("secrets", *say_missing(missing)) if missing else Answer("secrets")
+
+
 def _ask_runbook(settings: Settings) -> Answer:
     try:
         problems = problems_of(settings.located(settings.runbook).read_text(encoding="utf-8"))
@@ -210,7 +221,7 @@ def _ask_approvers(settings: Settings) -> Answer:
 
 def approvers_of(settings: Settings) -> Approvers:
     """The approvers of this machine."""
-    return Approvers(settings.located(settings.approvers.file), settings.approvers.enrolled)
+    return Approvers(settings.approvers_file, settings.approvers.enrolled)
 
 
 def _ask_address(target: Target) -> Answer:

@@ -4,7 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from blocks.forge import Forge
 from blocks.ledger import Ledger
 from blocks.metrics import Metrics
 from blocks.on_call import OnCall
+from blocks.own_folder import leave_out_of_git
 from blocks.prometheus import Prometheus
 from blocks.registry import Registry
 from blocks.rehearsal import Rehearsal
@@ -33,8 +34,10 @@ from blocks.ticketing import Ticketing
 from cli.automations import apply as apply_automations
 from cli.runs import prefect
 from release.errors import BadConfiguration
+from release.key import variable_of
 from release.prometheus import PrometheusSettings
-from settings import EnvironmentSettings, Settings, config_path, variable_of
+from release.wording import count_of
+from settings import EnvironmentSettings, Settings, config_path
 
 WORK_POOL = "ignition"
 HOME = Path(__file__).resolve().parents[1]
@@ -55,7 +58,7 @@ def build_target(settings: Settings, name: str) -> Target:
         url=rules.url,
         repository=Repository(
             url=settings.repository.url,
-            workspace=settings.located(settings.repository.workspace),
+            workspace=settings.mirror,
             main=settings.repository.main,
         ),
         builder=Builder(),
@@ -93,7 +96,7 @@ def build_target(settings: Settings, name: str) -> Target:
         metrics=Metrics(prometheus=_prometheus(rules.prometheus, name)),
         ledger=Ledger(
             dsn=_secret(settings.ledger.dsn, variable_of("ledger", "dsn")),
-            spool=settings.located(Path(".ignition/ledger-spool")),
+            spool=settings.spool,
         ),
         ticketing=Ticketing(url=settings.ticket.url, token=settings.ticket.token),
         forge=Forge(
@@ -113,8 +116,10 @@ def build_target(settings: Settings, name: str) -> Target:
 def install(settings: Settings) -> Iterator[str]:
     """Set everything up, once or again, and say each thing that was done."""
     _refuse_unknown_environments(settings)
+    _refuse_missing_secrets(settings)
     names = sorted(settings.environments)
     targets = [build_target(settings, name) for name in names]
+    leave_out_of_git(settings.state_folder)
     targets[0].ledger.install()
     yield "ledger: schema up to date"
     yield f"work pool: {_ensure_work_pool()}"
@@ -220,6 +225,22 @@ def _refuse_unknown_environments(settings: Settings) -> None:
                 f"prefect.yaml has a deployment for {name!r}, {config_path()} has: {known}",
                 f"edit {HOME / 'prefect.yaml'}, then: ignition setup",
             )
+
+
+def _refuse_missing_secrets(settings: Settings) -> None:
+    """Raise BadConfiguration naming each secret without which something cannot work."""
+    missing = tuple(settings.missing_secrets())
+    if missing:
+        raise BadConfiguration(*say_missing(missing))
+
+
+def say_missing(missing: Sequence[str]) -> tuple[str, str]:
+    """What is wrong where secrets are missing, and what to type."""
+    first = missing[0].partition(" ")[0]
+    return (
+        f"{config_path()} needs {count_of(len(missing), 'more secret')}: {'; '.join(missing)}",
+        f"export {first}=… and run: ignition setup",
+    )
 
 
 def _apply_prefect_yaml() -> None:

@@ -132,7 +132,7 @@ def begin(environment: str) -> Run:
         rules=rules,
         runbook=_read_runbook(settings),
         target=load_target(environment),
-        approvers=Approvers(settings.located(settings.approvers.file), settings.approvers.enrolled),
+        approvers=Approvers(settings.approvers_file, settings.approvers.enrolled),
     )
 
 

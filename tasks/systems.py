@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 from prefect import get_run_logger
 
 from blocks.target import Target
 from release.errors import BadConfiguration, DeployError, Unreachable
+from release.key import variable_of
 from release.systems import Answer, blocking, summary, warnings
 from tasks.step import step
 
+_DOCTOR = "ignition doctor"
 _WITHOUT = frozenset({"prometheus", "auth flow"})  # a deployment goes on with a warning
 
 
@@ -42,15 +45,23 @@ def _check_prometheus(target: Target) -> None:
 def _check_auth_flow(target: Target) -> None:
     """Raise Unreachable if it fails before anything was changed: the watch would blame the release.
 
-    It is no reason not to deploy: the release may be what repairs it.
+    It is no reason not to deploy: the release may be what repairs it. Without a password it always
+    fails: that is BadConfiguration.
     """
+    table = ("environments", target.environment, "auth")
+    variable = variable_of(*table, "password")
+    if not target.service.auth.password.get_secret_value():
+        raise BadConfiguration(
+            f"{'.'.join(table)}.username is set, and its password is not: {variable}",
+            f"export {variable}=… and run: ignition setup",
+        )
     if not _serves(target):
         return
     check = target.service.auth_flow()
     if check is not None and not check.passed:
         raise Unreachable(
             f"it fails already, and would be taken for the release's fault: {check.sentence}",
-            f"see environments.{target.environment}.auth in ignition.toml",
+            f"see {'.'.join(table)} in ignition.toml and {variable}, then: ignition setup",
         )
 
 
@@ -63,19 +74,31 @@ def ask_systems(target: Target) -> tuple[Answer, ...]:
     """Ask all systems side by side; the answers keep the order of :func:`systems_of`."""
     systems = systems_of(target)
     with ThreadPoolExecutor(len(systems)) as pool:
-        return tuple(pool.map(_ask, systems, systems.values()))
+        return tuple(pool.map(partial(_ask, target.environment), systems, systems.values()))
 
 
-def _ask(name: str, check: Callable[[], None]) -> Answer:
+def _ask(environment: str, name: str, check: Callable[[], None]) -> Answer:
     needed = name not in _WITHOUT
     try:
         check()
     except DeployError as error:
         wrong = isinstance(error, BadConfiguration)
-        return Answer(name, error.what, error.hint, wrong, needed=needed or wrong)
+        hint = _what_to_edit(environment, name) if error.hint in ("", _DOCTOR) else error.hint
+        return Answer(name, error.what, hint, wrong, needed=needed or wrong)
     except Exception as error:  # noqa: BLE001  # a check that breaks is no answer either
         return Answer(name, f"{type(error).__name__}: {error}", needed=needed)
     return Answer(name)
+
+
+def _what_to_edit(environment: str, name: str) -> str:
+    """Where a system's address is set: nobody who asked for this check is sent to it again."""
+    there = {
+        "repository": "repository.url in ignition.toml",
+        "registry": "registry.address and registry.insecure in ignition.toml",
+        "database": variable_of("environments", environment, "database", "dsn"),
+        "ledger": variable_of("ledger", "dsn"),
+    }
+    return f"see {there[name]}, then: ignition setup" if name in there else _DOCTOR
 
 
 @step("Check systems", timeout=timedelta(minutes=2), retries=3)
@@ -89,7 +112,7 @@ def check_systems(target: Target, run: str) -> tuple[Answer, ...]:
     bad = blocking(answers)
     if bad:
         kind = BadConfiguration if any(answer.configuration for answer in bad) else Unreachable
-        raise kind(summary(bad), bad[0].hint or "ignition doctor")
+        raise kind(summary(bad), bad[0].hint or _DOCTOR)
     log = get_run_logger()
     for warning in warnings(answers):
         log.warning("[%s] Plan      %s", run, warning)

@@ -130,6 +130,33 @@ class TestPrometheus:
         assert asked(target, "prometheus").ok
 
 
+@pytest.mark.parametrize(
+    ("system", "hint"),
+    [
+        ("repository", "see repository.url in ignition.toml, then: ignition setup"),
+        (
+            "registry",
+            "see registry.address and registry.insecure in ignition.toml, then: ignition setup",
+        ),
+        (
+            "database",
+            "see IGNITION_ENVIRONMENTS__PRODUCTION__DATABASE__DSN, then: ignition setup",
+        ),
+        ("ledger", "see IGNITION_LEDGER__DSN, then: ignition setup"),
+    ],
+)
+@pytest.mark.parametrize("said", ["", "ignition doctor"])
+def test_an_address_where_nobody_answers_says_what_to_edit(
+    target: Any, system: str, hint: str, said: str
+) -> None:
+    """Whoever typed `ignition doctor` is not told to type it."""
+    setattr(target, system, Part(Unreachable("it does not answer", said)))
+    assert asked(target, system).hint == hint
+
+    setattr(target, system, Part(Unreachable("it does not answer", "docker login x")))
+    assert asked(target, system).hint == "docker login x"
+
+
 class TestAuthFlow:
     @pytest.fixture(autouse=True)
     def _account(self, target: Any) -> None:
@@ -147,6 +174,29 @@ class TestAuthFlow:
             "auth flow: it fails already, and would be taken for the release's fault: "
             "login answers HTTP 401",
         )
+
+    def test_that_is_refused_names_the_variable_of_its_password(
+        self, target: Any, httpserver: HTTPServer
+    ) -> None:
+        httpserver.expect_request("/api/login").respond_with_data("", status=401)
+
+        assert asked(target, "auth flow").hint == (
+            "see environments.production.auth in ignition.toml and "
+            "IGNITION_ENVIRONMENTS__PRODUCTION__AUTH__PASSWORD, then: ignition setup"
+        )
+
+    def test_without_a_password_is_refused_before_anything_is_asked(self, target: Any) -> None:
+        """A login without one always fails, and the watch would blame the release."""
+        target.service.auth = AuthFlow(username="probe")
+        variable = "IGNITION_ENVIRONMENTS__PRODUCTION__AUTH__PASSWORD"
+
+        answer = asked(target, "auth flow")
+
+        assert blocking([answer]) == [answer]
+        assert answer.problem == (
+            f"environments.production.auth.username is set, and its password is not: {variable}"
+        )
+        assert answer.hint == f"export {variable}=… and run: ignition setup"
 
     def test_that_works_is_good(self, target: Any, httpserver: HTTPServer) -> None:
         httpserver.expect_request("/api/login").respond_with_json({"token": "t"})
