@@ -88,6 +88,12 @@ BAD_REQUESTS = {
         {"version": "v9.0.0", "ref": "chore/no-dockerfile"},
         "has no app/backend/Dockerfile to build from",
     ),
+    "smoke tests that are called otherwise": BadRequest(
+        "production",
+        "production",
+        {"version": "v9.0.0", "ref": "chore/other-script"},
+        "has no script 'test:smoke'; did you mean smoke? There is: smoke",
+    ),
     "other people who may sign": BadRequest(
         "staging",
         "staging",
@@ -115,7 +121,12 @@ def refusals(operator: Operator, staged: Deployed) -> Refusals:
     def remove_dockerfile(work: Path) -> None:
         (work / "app/backend/Dockerfile").unlink()
 
+    def rename_script(work: Path) -> None:
+        manifest = work / "tests/package.json"
+        manifest.write_text(manifest.read_text().replace('"test:smoke"', '"smoke"'))
+
     operator.push("chore/no-dockerfile", remove_dockerfile, "Build elsewhere")
+    operator.push("chore/other-script", rename_script, "Call it otherwise")
     before = look()
     runs = {
         name: operator.create_run(
