@@ -88,12 +88,6 @@ BAD_REQUESTS = {
         {"version": "v9.0.0", "ref": "chore/no-dockerfile"},
         "has no app/backend/Dockerfile to build from",
     ),
-    "smoke tests that are called otherwise": BadRequest(
-        "production",
-        "production",
-        {"version": "v9.0.0", "ref": "chore/other-script"},
-        "has no script 'test:smoke'; did you mean smoke? There is: smoke",
-    ),
     "other people who may sign": BadRequest(
         "staging",
         "staging",
@@ -121,12 +115,7 @@ def refusals(operator: Operator, staged: Deployed) -> Refusals:
     def remove_dockerfile(work: Path) -> None:
         (work / "app/backend/Dockerfile").unlink()
 
-    def rename_script(work: Path) -> None:
-        manifest = work / "tests/package.json"
-        manifest.write_text(manifest.read_text().replace('"test:smoke"', '"smoke"'))
-
     operator.push("chore/no-dockerfile", remove_dockerfile, "Build elsewhere")
-    operator.push("chore/other-script", rename_script, "Call it otherwise")
     before = look()
     runs = {
         name: operator.create_run(
@@ -151,6 +140,27 @@ def test_a_request_that_cannot_be_used_is_refused_with_its_reason(
 
 def test_requests_that_cannot_be_used_change_nothing(refusals: Refusals) -> None:
     assert refusals.after == refusals.before
+
+
+def test_smoke_tests_that_are_called_otherwise_are_refused_before_anything_is_tagged(
+    operator: Operator, staged: Deployed
+) -> None:
+    def rename_script(work: Path) -> None:
+        manifest = work / "tests/package.json"
+        manifest.write_text(manifest.read_text().replace('"test:smoke"', '"smoke"'))
+
+    commit = operator.push("chore/other-script", rename_script, "Call it otherwise")
+    before, tags = operator.look("staging"), operator.git_tags()
+
+    outcome = operator.deploy(operator.next_version(), "chore/other-script")
+
+    assert outcome.ending == "Refused", outcome
+    assert (
+        f"tests/package.json of {commit[:12]} has no script 'test:smoke'; "
+        "did you mean smoke? There is: smoke"
+    ) in outcome.message
+    assert f"staging serves {before.serves}" in outcome.message
+    assert (operator.look("staging"), operator.git_tags()) == (before, tags)
 
 
 @contextmanager
