@@ -127,11 +127,15 @@ def in_a_terminal(folder: Path, *arguments: str, **variables: str) -> Iterator[T
 
 
 def _own_terminal() -> None:
-    """Make the terminal the one that Ctrl-C comes from."""
+    """Make the terminal the one that Ctrl-C comes from, and heed it.
+
+    What a script has started in the background ignores it, and so do its children.
+    """
     import fcntl
     import termios
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_somebody_is_enrolled_with_a_qr_code_that_is_shown_once(folder: Path) -> None:
