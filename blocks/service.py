@@ -3,6 +3,7 @@
 import contextlib
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import threading
@@ -22,11 +23,11 @@ from blocks.auth import AuthFlow, Session
 from blocks.http_client import ask, client, shown
 from blocks.part import Part
 from release.deployed_with import DeployedWith
+from release.errors import BadConfiguration
 from release.model import Check, Probe
 from release.probing import Asked
 from release.rules import WatchProbe
-from release.serving import lacks_field
-from release.verification import read_field
+from release.verification import explain_answer, read_field
 
 # All that the smoke tests inherit: nothing of the worker's own configuration, no secret.
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "NPM_CONFIG_CACHE", "npm_config_cache")
@@ -76,9 +77,10 @@ class Service(Part):
             probe, body = self._ask(http, "GET", self._at(base_url, self.version_path))
         if not probe.ok:
             return None, probe
-        found = read_field(body, self.version_field)
+        field = self.version_field
+        found = read_field(body, field)
         if found is None:
-            said = self.auth.concealed(lacks_field(body, self.version_field))
+            said = explain_answer(self.auth.concealed(body.decode("utf-8", "replace")), field)
             probe = Probe(probe.at, probe.status, probe.took, said)
         return found, probe
 
@@ -135,6 +137,19 @@ class Service(Part):
     def auth_requests(self) -> int:
         """How many requests a check of the auth flow makes."""
         return self.auth.requests if self.auth.configured else 0
+
+    def check_smoke(self, command: Sequence[str]) -> None:
+        """Raise BadConfiguration where this machine lacks the program of the smoke tests.
+
+        One of the release's own, `tests/smoke.sh`, is not looked for here.
+        """
+        program = command[0]
+        inside = "/" in program and not program.startswith("/")
+        if not inside and shutil.which(program) is None:
+            raise BadConfiguration(
+                f"the worker has no program {program!r}, with which the smoke tests are run",
+                f"install {program}, or change service.smoke in ignition.toml",
+            )
 
     def run_smoke(
         self,

@@ -162,4 +162,4 @@ def _or_problem(read: Any) -> str:
 
 def approvers_of(settings: Settings) -> Approvers:
     """The approvers of this machine."""
-    return Approvers(settings.located(settings.approvers.file), settings.approvers.enrolled)
+    return Approvers(settings.approvers_file, settings.approvers.enrolled)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.approvers import app as approvers
+from cli.approvers import ours, refuse_unknown
 from cli.runbook import app as runbook
 from release.errors import BadRequest, DeployError
 
@@ -43,10 +44,16 @@ def main() -> None:
     try:
         app()
     except DeployError as error:
-        typer.secho(f"error: {error.what}", fg="red", err=True)
+        typer.secho(f"error: {error.what}", fg="red" if _in_colour() else None, err=True)
         if error.hint:
             typer.secho(f"hint: {error.hint}", err=True)
         sys.exit(1)
+
+
+def _in_colour() -> bool:
+    """Whether errors may be coloured. Source: no-color.org; a terminal that is none has none."""
+    is_dumb = os.environ.get("TERM", "") in ("", "dumb")
+    return sys.stderr.isatty() and not is_dumb and not os.environ.get("NO_COLOR")
 
 
 @app.command()
@@ -239,6 +246,7 @@ def approve(
     Asks for the one-time code, or reads it as a line of its input: a command line is public.
     Example: `ignition approve d-1874ab --as "Ada"`
     """
+    refuse_unknown(ours(), by)
     from cli.gates import approval
     from cli.runs import find_waiting, gate_text
 
@@ -383,16 +391,15 @@ def _may_roll_back() -> bool:
 def _answer_gate(run: Any, values: dict[str, Any], as_json: bool) -> None:
     """Send an answer and say what the worker made of it."""
     from cli.examine import ledger_of
-    from cli.gates import judged, last_event
+    from cli.gates import judged
     from cli.runs import answer
     from settings import load_settings
 
     ledger = ledger_of(load_settings())
-    since = last_event(ledger, run.id)
-    answer(run, values)
+    gate = answer(run, values)
     if not as_json:
         typer.echo(f"[{run.label}] sent; the worker reads it", err=True)
-    lines = judged(ledger, run, since, JUDGED_WITHIN)
+    lines = judged(ledger, run, gate, values["approver"], JUDGED_WITHIN)
     _say(
         as_json,
         {"run": run.id, "answer": {k: v for k, v in values.items() if k != "code"}, "said": lines},

@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from release.duration import say_duration
-from settings import Settings, variable_of
+from release.key import variable_of
+from settings import Settings
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -32,8 +33,10 @@ with `__` between them and `_` for `-`:
 {variable}="15 min"
 ```
 
-A **secret** is read from its variable only; in the file it is refused. A duration is a number with
-its unit (`500 ms`, `30 s`, `10 min`, `8 h`). A relative path starts at the file's folder.
+A variable that would do nothing, such as one with one `_` where `__` belongs, is refused with the
+name that is meant. A **secret** is read from its variable only; in the file it is refused. A
+duration is a number with its unit (`500 ms`, `30 s`, `10 min`, `8 h`). A relative path starts at
+the file's folder.
 """
 
 _TITLES = {
@@ -104,7 +107,7 @@ def _kind(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     names = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`"}
-    names |= {Path: "path"}
+    names |= {Path: "path", Path | None: "path"}
     if get_origin(annotation) is tuple:
         return "list of whole numbers" if int in get_args(annotation) else "list of text"
     if _is_mapping(annotation):

@@ -140,7 +140,7 @@ def begin(environment: str) -> Run:
         rules=rules,
         runbook=_read_runbook(settings),
         target=target,
-        approvers=Approvers(settings.located(settings.approvers.file), settings.approvers.enrolled),
+        approvers=Approvers(settings.approvers_file, settings.approvers.enrolled),
     )
 
 

@@ -107,7 +107,7 @@ class Plan:
         )
         return [
             f"**{self.environment}**: {self.baseline.version} → **{self.version}** "
-            f"(`{self.revision[:12]}`, {self.kind} from `{self.ref}`, {commits})",
+            f"(`{self.revision[:12]}`, {self.kind} from {_code(self.ref)}, {commits})",
             f"image: {built}",
             f"migrations: {_names(self.expand) or 'none'}"
             + (f"; after the watch: {_names(self.contract)}" if self.contract else "")
@@ -157,6 +157,16 @@ def planned_version(request: DeployRequest, revision: str) -> str:
     if request.kind is ReleaseKind.TAG:
         return request.version
     return version_of_branch(request.ref, revision)
+
+
+def _code(text: str) -> str:
+    """A code span, which shows a text as it is: git takes a backtick or a ``<`` in a name.
+
+    Source: CommonMark, 6.1: its fence is longer than any run of backticks inside.
+    """
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {text} {fence}" if longest else f"`{text}`"
 
 
 def _names(files: Sequence[MigrationFile]) -> str:

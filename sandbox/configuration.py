@@ -12,6 +12,7 @@ _SHARED = Template(
     """\
 # Written by `make up`. Secrets are in the environment: source the file `env` beside this one.
 runbook = "$checkout/RUNBOOK.md"
+state = ".ignition"
 
 [service]
 name = "$image"

@@ -1,13 +1,14 @@
 """The plan: what a deployment is going to do, written down before it does it."""
 
 from datetime import timedelta
+from functools import partial
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from blocks.target import Target
-from release.errors import BadConfiguration, SourceRefused
-from release.layout import ServiceLayout
+from release.errors import SourceRefused
+from release.layout import ServiceLayout, refuse_unfit_source
 from release.model import Baseline, Release, ReleaseKind
 from release.plan import Change, Plan, planned_version
 from release.probing import measured_on
@@ -27,10 +28,11 @@ _RESTART_OUTAGE = timedelta(seconds=6)
 def resolve_release(
     target: Target, request: DeployRequest, service: ServiceLayout, run: str
 ) -> str:
-    """The commit that is to be released, as of now, with what is needed to build it."""
+    """The commit that is to be released, as of now, with what is needed to build and to test it."""
+    target.service.check_smoke(service.smoke)
     target.repository.fetch()
     revision = _resolve(target, request)
-    _require_dockerfile(target, service, revision)
+    refuse_unfit_source(service, revision, partial(target.repository.read, revision))
     get_run_logger().info("[%s] Plan      %s is %s", run, request.ref, revision[:12])
     return revision
 
@@ -107,12 +109,3 @@ def _resolve(target: Target, request: DeployRequest) -> str:
             f"to deploy the tag as it is: --ref {request.version}; else choose the next version",
         )
     return revision
-
-
-def _require_dockerfile(target: Target, service: ServiceLayout, revision: str) -> None:
-    dockerfile = f"{service.backend}/{service.dockerfile}"
-    if not target.repository.has(revision, dockerfile):
-        raise BadConfiguration(
-            f"{revision[:12]} has no {dockerfile} to build from",
-            "service.backend and service.dockerfile in ignition.toml say where it is",
-        )

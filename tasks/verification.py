@@ -173,10 +173,12 @@ def _looks(
     """One check after the other, each made only when it is asked for."""
     began = monotonic()
     probe = _insist(lambda: service.health(base_url), lambda probe: probe.ok, rules)
-    yield _tried_since(began, judge_health(probe))
+    where = f"{base_url or service.shown_url}{layout.health_path}"
+    yield _tried_since(began, judge_health(probe, where))
     began = monotonic()
     found, probe = _insist(lambda: service.version(base_url), lambda answer: answer[1].ok, rules)
-    yield _tried_since(began, judge_version(release.version, found, probe))
+    where = f"{base_url or service.shown_url}{layout.version_path}"
+    yield _tried_since(began, judge_version(release.version, found, probe, where))
     if tree is not None:
         smoke = service.run_smoke(
             layout.smoke,

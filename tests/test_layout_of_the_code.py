@@ -20,7 +20,6 @@ LONGER = {
     "blocks/ledger.py": 510,
     "cli/main.py": 420,
     "release/runbook.py": 450,
-    "settings.py": 480,
 }
 
 

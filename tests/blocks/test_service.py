@@ -14,6 +14,7 @@ from werkzeug import Request, Response
 
 from blocks.auth import AuthFlow
 from blocks.service import Service, SmokeRun
+from release.errors import BadConfiguration
 from release.rules import WatchProbe
 
 PASSWORD = "correct-horse"
@@ -114,7 +115,14 @@ class TestVersion:
         httpserver.expect_request("/api/").respond_with_data("<html>")
         found, probe = service.version()
         assert found is None
-        assert probe.detail == "the answer is not JSON: <html>"
+        assert probe.detail == "does not answer JSON, it begins: <html>"
+        httpserver.clear()
+        httpserver.expect_request("/api/").respond_with_json({"name": "api", "build": 7})
+        assert service.version()[1].detail == "has no field 'version'; it has: name, build"
+        httpserver.clear()
+        httpserver.expect_request("/api/").respond_with_data(f"{PASSWORD} " * 100)
+        assert PASSWORD not in service.version()[1].detail
+        assert len(service.version()[1].detail) < 120
 
 
 class TestProbe:
@@ -198,6 +206,18 @@ class TestSmoke:
         smoke = service.run_smoke(["no-such-command"], tmp_path, "v1.2.3", timeout, said.append)
         assert smoke.exit_code == 127
         assert said == ["no-such-command cannot be run: No such file or directory"]
+
+    def test_a_command_that_the_worker_lacks_is_refused_before_it_is_needed(
+        self, service: Service
+    ) -> None:
+        service.check_smoke([sys.executable, "-c", "1"])
+        service.check_smoke(["git", "--version"])
+        service.check_smoke(["tests/smoke.sh"])
+
+        for missing in ("no-such-command", "/srv/no-such-command"):
+            with pytest.raises(BadConfiguration, match=f"has no program '{missing}'") as refused:
+                service.check_smoke([missing])
+            assert refused.value.hint.startswith(f"install {missing}, or change service.smoke")
 
     def test_is_stopped_with_its_children_when_the_time_is_up(
         self, service: Service, tmp_path: Path, said: list[str]

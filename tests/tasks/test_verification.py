@@ -124,8 +124,9 @@ class TestALook:
         checks, lines = looked(production)
         assert time.monotonic() - began < 5
         assert [check.name for check in checks] == ["health"]
-        assert checks[0].sentence.startswith("HTTP 503, tried for ")
-        assert lines[0].startswith("health FAILED: HTTP 503, tried for ")
+        asked = f"{production.service.shown_url}/health"
+        assert checks[0].sentence.startswith(f"{asked}: HTTP 503, tried for ")
+        assert lines[0].startswith(f"health FAILED: {asked}: HTTP 503, tried for ")
 
     def test_a_wrong_version_is_not_smoke_tested(
         self, production: Production, httpserver: HTTPServer
@@ -133,7 +134,27 @@ class TestALook:
         answers(httpserver, version="v1.0.0")
         checks, _ = looked(production)
         assert [check.name for check in checks] == ["health", "version"]
-        assert checks[1].sentence.startswith("answers v1.0.0, expected v1.1.0")
+        asked = f"{production.service.shown_url}/api/"
+        assert checks[1].sentence.startswith(f"{asked} answers v1.0.0, expected v1.1.0")
+
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            (
+                '{"name": "orders", "build": 7}',
+                "has no field 'version'; it has: name, build",
+            ),
+            ("<html>\n<p>Welcome", "does not answer JSON, it begins: <html> <p>Welcome"),
+        ],
+    )
+    def test_where_there_is_no_version_it_says_what_was_answered_and_where(
+        self, production: Production, httpserver: HTTPServer, body: str, said: str
+    ) -> None:
+        httpserver.expect_request("/health").respond_with_data("")
+        httpserver.expect_request("/api/").respond_with_data(body)
+        checks, _ = looked(production)
+        asked = f"{production.service.shown_url}/api/"
+        assert checks[1].sentence.startswith(f"no version ({asked} {said}), expected v1.1.0")
 
     def test_an_instance_is_asked_and_smoke_tested_at_its_own_address(
         self, production: Production, httpserver: HTTPServer
@@ -241,7 +262,10 @@ class TestTheSteps:
             two = (instance("api-2", httpserver.host), instance("api-3", "127.0.0.9"))
         with pytest.raises(VerificationFailed) as failed:
             verifying_instances(production, two, httpserver.port)
-        assert "health, api-3: Connection refused, tried for " in failed.value.what
+        assert (
+            f"health, api-3: http://127.0.0.9:{httpserver.port}/health: Connection refused"
+            in failed.value.what
+        )
         assert "api-2" not in failed.value.what
         shown = artifact("verification-production")
         assert "| smoke tests, api-2 | passed | exit code 0 |" in shown
