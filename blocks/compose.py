@@ -23,6 +23,8 @@ from pydantic import Field, PrivateAttr, SecretStr
 from blocks.compose_project import PROBE, ComposeProject
 from blocks.engine import client_of, name_of
 from blocks.orchestrator import Orchestrator
+from release.baseline import release_of_image
+from release.by_hand import Host
 from release.compose_project import (
     Problem,
     Wanted,
@@ -33,7 +35,7 @@ from release.compose_project import (
 )
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed, Unreachable
 from release.masking import secrets_of, without_secrets
-from release.model import ImageRef, Instance
+from release.model import ImageRef, Instance, Release
 from release.rollout import bounded, is_ready, unfit_instance
 
 _POLL = 0.2  # seconds
@@ -275,6 +277,30 @@ class ComposeOrchestrator(Orchestrator):
     def pinned(self) -> ImageRef | None:
         """What the directory's .env names; None where it is nothing, or no digest."""
         return self._files.pinned()
+
+    def by_hand(self, replicas: int) -> Host:
+        """What a person needs to know to start the service on the host, without any of us."""
+        there = 0
+        with suppress(DeployError):  # what is typed is right for the least there has to be
+            there = len(self._containers())
+        return self._files.by_hand(self.service, max(replicas, there))
+
+    def kept_releases(self) -> tuple[Release, ...]:
+        """The releases whose images the engine holds, newest first: those start without others."""
+        pinned = self.pinned()
+        known = {i.image.repository for i in self.instances() if i.image}
+        known |= {pinned.repository} if pinned else set()
+        with self._asking("cannot list images") as engine:
+            images = sorted(engine.api.images(), key=lambda image: image["Created"], reverse=True)
+        return tuple(
+            release_of_image(
+                ImageRef.parse(name), labels.get(_VERSION, ""), labels.get(_REVISION, "")
+            )
+            for image in images
+            for labels in [image.get("Labels") or {}]
+            for name in image.get("RepoDigests") or []
+            if name.partition("@")[0] in known
+        )
 
     def pin_text(self) -> str:
         """What the directory's .env names, as it is written there; "" for nothing."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from dotenv import dotenv_values
 
+from release.by_hand import Host
 from release.compose_project import Problem, in_a_profile, read_otherwise
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed
 from release.masking import secrets_in_lines, secrets_of, secrets_of_file, without_secrets
@@ -187,6 +188,19 @@ class ComposeProject:
         """What the directory's .env names, as it is written there; "" for nothing."""
         found = self._assignment().findall(self._env_text())
         return found[-1].partition("=")[2].strip() if found else ""
+
+    def by_hand(self, service: str, containers: int) -> Host:
+        """What a person needs to know to start ``service`` on the host, without any of us."""
+        return Host(
+            directory=self.directory,
+            file=self.file,
+            service=service,
+            variable=self.image_variable,
+            env_file=self._env_file(),
+            assigned=bool(self._assignment().search(self._env_text())),
+            containers=containers,
+            engine=self.engine,
+        )
 
     def _assign(self, value: str) -> None:
         old = self._env_text()

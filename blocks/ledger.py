@@ -20,11 +20,12 @@ from psycopg import errors
 from pydantic import Field, SecretStr
 
 from blocks.database import Database, apply_folder, read_folder
+from blocks.ledger_lock import EVENT_COLUMNS, LOCK_COLUMNS, events_of, holder_of, locked
 from blocks.part import Part
 from blocks.postgres import Connection, connected, open_connection, where
 from blocks.session_watch import Say
 from blocks.spool import Entry, Spool
-from release.errors import BadConfiguration, BadRequest, DeployError, EnvironmentLocked, Unreachable
+from release.errors import BadConfiguration, BadRequest, DeployError, Unreachable
 from release.ledger import (
     Break,
     Event,
@@ -42,11 +43,6 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _LOCK_TIMEOUT = timedelta(seconds=5)
 _STATEMENT_TIMEOUT = timedelta(seconds=10)
 _SERVED = ("Deployed", "RollbackDone")  # endings after which the named release serves
-_LOCK_COLUMNS = (
-    "environment, run_id, owner, reason, token, acquired_at, heartbeat_at,"
-    " clock_timestamp() - heartbeat_at AS silent"
-)
-_EVENT_COLUMNS = "seq, at, environment, run_id, kind, step, payload, previous_hash, hash, key"
 _LOG_COLUMNS = (
     "date, version, deployer, notes, environment, ending, run_id, digest, revision, image"
 )
@@ -137,7 +133,7 @@ class Ledger(Part):
         wanted = None if kinds is None else [kind.value for kind in kinds]
         with self._connect() as connection:
             rows = connection.execute(
-                f"SELECT {_EVENT_COLUMNS} FROM ledger_events"
+                f"SELECT {EVENT_COLUMNS} FROM ledger_events"
                 " WHERE (%(environment)s::text IS NULL OR environment = %(environment)s)"
                 " AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)"
                 " AND (%(kinds)s::text[] IS NULL OR kind = ANY (%(kinds)s)) ORDER BY seq".encode(),
@@ -209,11 +205,11 @@ class Ledger(Part):
                 "INSERT INTO environment_locks AS held (environment, run_id, owner, reason)"
                 " VALUES (%s, %s, %s, %s) ON CONFLICT (environment) DO UPDATE"
                 " SET heartbeat_at = clock_timestamp() WHERE held.run_id = excluded.run_id"
-                f" RETURNING {_LOCK_COLUMNS}".encode(),
+                f" RETURNING {LOCK_COLUMNS}".encode(),
                 (environment, run_id, owner, reason),
             ).fetchone()
             if row is None:
-                raise _locked(environment, _holder(connection, environment))
+                raise locked(connection, environment, holder_of(connection, environment))
             lock = Lock(**row)
             _note_lock(connection, lock, EventKind.LOCK_TAKEN, {"owner": owner, "reason": reason})
         return lock
@@ -221,7 +217,15 @@ class Ledger(Part):
     def holder(self, environment: str) -> Lock | None:
         """Who holds the environment; None: it is free. Raises Unreachable."""
         with self._connect() as connection:
-            return _holder(connection, environment)
+            return holder_of(connection, environment)
+
+    def events_of_holder(self, lock: Lock) -> list[Event]:
+        """What the holder did, and the runs that it took the environment over from, oldest first.
+
+        Raises Unreachable.
+        """
+        with self._connect() as connection:
+            return events_of(connection, lock)
 
     def heartbeat(self, environment: str, run_id: str) -> bool:
         """Say that the run is alive; False: it does not hold the environment (any more).
@@ -272,7 +276,7 @@ class Ledger(Part):
             row = connection.execute(
                 "DELETE FROM environment_locks WHERE environment = %(environment)s"
                 " AND (%(held_by)s::text IS NULL OR run_id = %(held_by)s)"
-                f" RETURNING {_LOCK_COLUMNS}".encode(),
+                f" RETURNING {LOCK_COLUMNS}".encode(),
                 {"environment": environment, "held_by": held_by},
             ).fetchone()
             if row is None:
@@ -292,16 +296,16 @@ class Ledger(Part):
         """
         self.flush()
         with self._connect() as connection, connection.transaction():
-            held = _holder(connection, environment, "FOR UPDATE")
+            held = holder_of(connection, environment, "FOR UPDATE")
             if held is None:
                 raise BadRequest(f"{environment} is free: there is nothing to take over")
             if held.run_id not in {*run_ids, by}:
-                raise _locked(environment, held)
+                raise locked(connection, environment, held)
             row = connection.execute(
                 "UPDATE environment_locks SET run_id = %s, owner = %s, reason = %s,"
                 " token = nextval('environment_lock_tokens'), acquired_at = clock_timestamp(),"
                 f" heartbeat_at = clock_timestamp() WHERE environment = %s"
-                f" RETURNING {_LOCK_COLUMNS}".encode(),
+                f" RETURNING {LOCK_COLUMNS}".encode(),
                 (by, owner, reason, environment),
             ).fetchone()
             assert row is not None, "it is held, and locked"
@@ -482,25 +486,6 @@ def _note_lock(
             "key": str(lock.token),
             "payload": write_payload({**payload, "token": lock.token}),
         },
-    )
-
-
-def _holder(connection: Connection, environment: str, how: str = "") -> Lock | None:
-    row = connection.execute(
-        f"SELECT {_LOCK_COLUMNS} FROM environment_locks WHERE environment = %s {how}".encode(),
-        (environment,),
-    ).fetchone()
-    return Lock(**row) if row else None
-
-
-def _locked(environment: str, lock: Lock | None) -> DeployError:
-    if lock is None:
-        return Unreachable(f"{environment} was given back just now", "try again")
-    return EnvironmentLocked(
-        f"{environment} is held by {lock.owner}, run {short_run(lock.run_id)}, since "
-        f"{lock.acquired_at.astimezone(UTC):%H:%M} UTC: {lock.reason}",
-        f"ignition status {environment}; if that run waits at a gate: "
-        f"ignition reject {short_run(lock.run_id)} --as NAME --reason …",
     )
 
 

@@ -42,14 +42,16 @@ class OnCall(Part):
         return duties[0] if duties else None
 
     def message(self, about: str) -> Message | None:
-        """The newest message whose title has ``about`` in it, among the last hundred of a month.
+        """The message whose title has ``about`` in it, among the last hundred of a month.
 
+        A run sends several; the newest that somebody has acknowledged counts, else the newest.
         None: there is none. Raises Unreachable, never with the token.
         Source: developer.pagerduty.com, API reference: "List incidents".
         """
         query = {"sort_by": "created_at:desc", "limit": "100"}
         titled = self._get("incidents", query, lambda one: (str(one["title"]), _message(one)))
-        return next((message for title, message in titled if about in title), None)
+        found = [message for title, message in titled if about in title]
+        return next((one for one in found if one.acknowledged_by), found[0] if found else None)
 
     def _get(
         self, path: str, query: Mapping[str, str], read: Callable[[Mapping[str, Any]], T]

@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
 from blocks.part import Part
-from release.model import ImageRef, Instance
+from release.by_hand import Host
+from release.model import ImageRef, Instance, Release
 
 
 class Orchestrator(Part, ABC):
@@ -103,6 +104,14 @@ class Orchestrator(Part, ABC):
     @abstractmethod
     def pinned(self) -> ImageRef | None:
         """What :meth:`pin` named last; None where it is nothing, or no digest."""
+
+    @abstractmethod
+    def by_hand(self, replicas: int) -> Host:
+        """What a person needs to know to start the service on the host, without any of us."""
+
+    @abstractmethod
+    def kept_releases(self) -> tuple[Release, ...]:
+        """The releases whose images the engine holds, newest first: those start without others."""
 
     @abstractmethod
     def pin_text(self) -> str:

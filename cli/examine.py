@@ -2,46 +2,21 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextvars import copy_context
+from dataclasses import dataclass
 from typing import Any
 
 from blocks.approvers import Approvers
 from blocks.ledger import Ledger
 from blocks.target import Target
+from cli.environments import EnvironmentView, look_at
 from cli.install import build_target
-from cli.runs import RunView, read, waiting
+from cli.runs import RunView, read, unavailable, waiting
 from cli.schedule import schedule_lines
-from release.duration import say_duration
 from release.errors import BadRequest, DeployError
-from release.ledger import LogRow
-from release.wording import count_of
+from release.ledger import EventKind, Lock, LogRow, short_run
 from settings import Settings
-from tasks.baseline import serving
-from tasks.serving import what_serves
-
-
-@dataclass(frozen=True)
-class EnvironmentView:
-    """What is known of one environment at this moment."""
-
-    name: str
-    url: str
-    serves: str
-    instances: tuple[str, ...]
-    image: str
-    schema: str
-    holder: str
-    problem: str = ""
-
-    def lines(self) -> list[str]:
-        instances = count_of(len(self.instances), "instance")
-        lines = [
-            f"{self.name} serves {self.serves}",
-            f"  {self.url}  {instances}  {self.image or 'no image known'}"
-            f"  schema {self.schema or 'unknown'}",
-            f"  {self.holder or 'free'}",
-        ]
-        return [*lines, f"  {self.problem}"] if self.problem else lines
+from tasks.hand_over import has_ended
 
 
 @dataclass(frozen=True)
@@ -51,24 +26,41 @@ class StatusView:
     environments: tuple[EnvironmentView, ...]
     waiting: tuple[RunView, ...]
     schedules: tuple[str, ...] = ()
+    away: DeployError | None = None  # why Prefect cannot be asked: the ledger knows of gates, too
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "environments": [asdict(environment) for environment in self.environments],
+            "environments": [environment.as_json() for environment in self.environments],
             "waiting": [run.as_json() for run in self.waiting],
+            "prefect": {
+                "ok": self.away is None,
+                "problem": self.away.what if self.away else "",
+                "hint": self.away.hint if self.away else "",
+            },
             "schedules": list(self.schedules),
         }
 
     def lines(self) -> list[str]:
         lines = [line for environment in self.environments for line in environment.lines()]
+        return lines + (self._without_prefect(self.away) if self.away else self._waiting())
+
+    def _waiting(self) -> list[str]:
+        lines = []
         for run in self.waiting:
             until = f" until {run.waits_until}" if run.waits_until else ""
             lines.append(
                 f"waiting: {run.label} {run.name}{until}: ignition approve {run.label} --as NAME"
             )
-        if not self.waiting:
-            lines.append("no run waits for a signature")
-        return [*lines, *self.schedules]
+        return [*(lines or ["no run waits for a signature"]), *self.schedules]
+
+    def _without_prefect(self, away: DeployError) -> list[str]:
+        gates = [environment.gate for environment in self.environments if environment.gate]
+        return [
+            *(f"waiting: {gate.summary}" for gate in gates),
+            f"{away.what}; which runs wait is from the ledger, nothing can be signed, "
+            "and when schedules come next is not known",
+            f"hint: {away.hint}",
+        ]
 
 
 def look(settings: Settings, environment: str) -> StatusView:
@@ -77,8 +69,17 @@ def look(settings: Settings, environment: str) -> StatusView:
         settings.environment(environment)
     names = [environment] if environment else sorted(settings.environments)
     targets = [build_target(settings, name) for name in names]
-    with ThreadPoolExecutor(len(targets)) as pool:
-        views = tuple(pool.map(_look_at, targets))
+    away = unavailable()
+    ended = None if away else has_ended
+
+    def look(target: Target) -> EnvironmentView:
+        return look_at(target, settings.service, ended)
+
+    with ThreadPoolExecutor(len(targets)) as pool:  # the context says which server is Prefect's
+        looks = [pool.submit(copy_context().run, look, target) for target in targets]
+    views = tuple(found.result() for found in looks)
+    if away:
+        return StatusView(views, (), away=away)
     return StatusView(views, tuple(waiting()), tuple(schedule_lines(environment)))
 
 
@@ -109,55 +110,33 @@ def unlock(settings: Settings, environment: str, by: str, reason: str) -> str:
     holder = ledger.holder(environment)
     if holder is None:
         raise BadRequest(f"nobody holds {environment}", "ignition status")
+    state = _ended_as(ledger, holder)
+    ledger.break_lock(environment, by, reason)
+    return f"{environment} is free; it was held by {short_run(holder.run_id)} ({state})"
+
+
+def _ended_as(ledger: Ledger, holder: Lock) -> str:
+    """How the holder of a lock ended. Raises BadRequest while it has not.
+
+    One whose ending is in the ledger is over, whatever Prefect says, or whether it answers.
+    """
+    events = ledger.events_of_holder(holder)
+    written = [event for event in events if event.kind == EventKind.DEPLOYMENT_ENDED]
+    if written:
+        return str(written[-1].payload.get("ending", ""))
     run = read(holder.run_id)
     if not run.ended:
         raise BadRequest(
-            f"{run.label} holds {environment} and is {run.state}, so its lock is not taken away",
+            f"{run.label} holds {holder.environment} and is {run.state}, so its lock is not taken "
+            "away",
             f"end it first: ignition reject {run.label} --as NAME --reason …, or Cancel in the UI",
         )
-    ledger.break_lock(environment, by, reason)
-    return f"{environment} is free; it was held by {run.label} ({run.state})"
+    return run.state
 
 
 def ledger_of(settings: Settings) -> Ledger:
     """The ledger, from the settings alone."""
     return build_target(settings, sorted(settings.environments)[0]).ledger
-
-
-def _look_at(target: Target) -> EnvironmentView:
-    try:
-        instances = serving(target)
-        image = str(instances[0].image or "") if instances else ""
-        problem = ""
-    except DeployError as error:
-        instances, image, problem = (), "", error.what
-    return EnvironmentView(
-        name=target.environment,
-        url=target.url,
-        serves=what_serves(target),
-        instances=tuple(instance.name for instance in instances),
-        image=image,
-        schema=_or_problem(target.database.schema_version),
-        holder=_or_problem(lambda: _holder(target)),
-        problem=problem,
-    )
-
-
-def _holder(target: Target) -> str:
-    lock = target.ledger.holder(target.environment)
-    if lock is None:
-        return ""
-    return (
-        f"held by {lock.owner}, d-{lock.run_id[:6]}, since {lock.acquired_at:%H:%M} UTC, "
-        f"last at work {say_duration(lock.silent)} ago"
-    )
-
-
-def _or_problem(read: Any) -> str:
-    try:
-        return str(read())
-    except DeployError as error:
-        return error.what
 
 
 def approvers_of(settings: Settings) -> Approvers:

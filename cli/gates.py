@@ -14,6 +14,7 @@ from release.checklist import ALL_OPEN, Decision
 from release.duration import say_duration
 from release.errors import BadRequest, Rejected
 from release.ledger import Event, EventKind
+from release.recovery import last_gate_of
 
 _CODE = re.compile(r"[0-9]{3} ?[0-9]{3}")
 _EVERY = timedelta(seconds=1)
@@ -58,10 +59,10 @@ class GateView:
     label: str
     name: str
     environment: str
-    items: tuple[str, ...]  # open
+    items: tuple[str, ...]  # not signed by enough people yet
     roles: dict[str, str]  # who may sign an item, where not everybody may
     lacks: str  # how many people are missing, in a sentence
-    signed: tuple[str, ...]  # "tests-passing by Ada"
+    signed: tuple[str, ...]  # "tests-passing by Ada"; an item that needs two is in both
     evidence: str  # each item's verdict when the form was last shown
     age: str  # of the evidence
     since: str
@@ -76,13 +77,23 @@ class GateView:
         return [
             f"[{self.label}] {self.name}, waiting since {self.since or 'unknown'}"
             f" until {self.until or 'unknown'}",
-            f"  open: {', '.join(map(self._item, self.items)) or 'unknown'}",
+            f"  open: {', '.join(map(self._item, self.items)) or self._nothing}",
             *signed,
             *([f"  evidence, {self.age} old: {self.evidence}"] if self.evidence else []),
             *([f"  {self.lacks}"] if self.lacks else []),
-            f"  {self.url}",
+            *([f"  {self.url}"] if self.url else []),
             f"  ignition approve {self.label} --as NAME",
         ]
+
+    @property
+    def summary(self) -> str:
+        """All of it in a line."""
+        what = f"open: {', '.join(map(self._item, self.items))}" if self.items else self.lacks
+        return f"{self.label} {self.name}, since {self.since}, until {self.until}; {what}"
+
+    @property
+    def _nothing(self) -> str:
+        return "no item, but a signature by somebody else" if self.lacks else "unknown"
 
     def _item(self, item: str) -> str:
         role = self.roles.get(item)
@@ -92,26 +103,26 @@ class GateView:
 def gate_view(run: RunView, events: Sequence[Event], now: datetime | None = None) -> GateView:
     """The gate that a waiting run stands at, read from the run's events. ``now``: for ages."""
     now = now or datetime.now(UTC)
-    opened = [event for event in events if event.kind == EventKind.GATE_OPENED]
-    last = opened[-1] if opened else None
-    first = next((e for e in opened if last and e.step == last.step), last)
-    # What stands, as the form says it: a signature may have fallen with its evidence.
-    signed = last.payload.get("signed", ()) if last else ()
+    gate = last_gate_of(events)
     return GateView(
         run=run.id,
         label=run.label,
         name=run.name,
-        environment=last.environment if last else "",
-        items=tuple(last.payload.get("items", ())) if last else (),
-        roles=dict(last.payload.get("roles", {})) if last else {},
-        lacks=str(last.payload.get("lacks", "")) if last else "",
-        signed=tuple(f"{one['item']} by {one['approver']}" for one in signed),
-        evidence=str(last.payload.get("evidence", "")) if last else "",
-        age=say_duration(timedelta(seconds=int((now - last.at).total_seconds()))) if last else "",
-        since=f"{first.at:%Y-%m-%d %H:%M} UTC" if first else "",
+        environment=events[-1].environment if gate else "",
+        items=gate.items if gate else (),
+        roles=dict(gate.roles) if gate else {},
+        lacks=gate.lacks if gate else "",
+        signed=gate.signed if gate else (),
+        evidence=gate.evidence if gate else "",
+        age=_age(now, gate.opened) if gate and gate.opened else "",
+        since=f"{gate.since:%Y-%m-%d %H:%M} UTC" if gate and gate.since else "",
         until=run.waits_until,
         url=run.url,
     )
+
+
+def _age(now: datetime, at: datetime) -> str:
+    return say_duration(timedelta(seconds=int((now - at).total_seconds())))
 
 
 def judged(ledger: Ledger, run: RunView, gate: str, approver: str, within: timedelta) -> list[str]:

@@ -95,8 +95,9 @@ def status(
     environment: Annotated[str, typer.Argument(help="One environment; empty for all.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Say what each environment serves, who holds it, and which runs wait for whom.
+    """Say what each environment serves, since when, by whom, the way back, who holds it, who waits.
 
+    Without the Prefect server it says what the environment and the ledger know.
     Example: `ignition status production`
     """
     from cli.examine import look
@@ -203,6 +204,7 @@ def p0(
     """Declare a P0: what serves must not stay. Interrupts a watch under way, or rolls back.
 
     Shows what it goes back to, asks, and follows it to its end. Exit code 0: it was rolled back.
+    Without the Prefect server a run that hears of it does it, or it says what to type on the host.
     Example: `ignition p0 production --reason "orders are charged twice" --as "Ada"`
     """
     from cli.p0 import roll_back

@@ -17,14 +17,15 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 
 from blocks.target import Target
+from cli.by_hand import Heard
+from cli.environments import replaced_by
 from cli.install import build_target
-from cli.runs import RunView, follow, prefect, read, start, view
+from cli.runs import RunView, follow, prefect, read, start, unavailable, view
 from release.baseline import NOTHING
 from release.errors import Unreachable
 from release.hand_over import Way
 from release.ledger import EventKind
 from release.outcome import Ending
-from release.recovery import replaced_release
 from release.request import RollbackRequest, checked_rollback, name_of, tags_of
 from settings import Settings
 from tasks.baseline import meant_to_serve
@@ -73,10 +74,15 @@ def roll_back(
 ) -> bool:
     """Say what a P0 does, ask, do it, and return whether it was rolled back.
 
-    Raises BadRequest where it cannot be, and Unreachable where the ledger cannot be asked.
+    Without Prefect, a run that hears of it by the ledger does it, or a person on the host, who is
+    told what to type. Raises BadRequest where it cannot be, and Unreachable where Prefect answers
+    and the ledger cannot be asked.
     """
     settings.environment(environment)
     checked_rollback(RollbackRequest(reason=reason, to=to, started_by=by), environment)
+    if away := unavailable():
+        say(away.what)
+        return _without_prefect(settings, environment, reason, to, by, ask, say)
     p0 = p0_of(settings, environment, to)
     for line in p0.lines():
         say(line)
@@ -89,11 +95,18 @@ def p0_of(settings: Settings, environment: str, to: str) -> P0:
     """What a P0 would do. Raises BadRequest where no release is known to go back to, and
     Unreachable where the ledger cannot be asked."""
     target = build_target(settings, environment)
-    holder = holder_of(target, target.ledger.holder(environment))
+    try:
+        holder = holder_of(target, target.ledger.holder(environment))
+    except Unreachable as error:
+        raise Unreachable(
+            f"nobody can be told of the P0: {error.what}",
+            f"ignition rollback {environment} --to {to or 'VERSION'} --reason …, which goes on "
+            "without the ledger",
+        ) from None
     now = meant_to_serve(target)
     back_to = address = to
     if holder.way is Way.TELL:
-        back_to = _replaced_by(target, holder.run_id)
+        back_to = replaced_by(target, holder.run_id)
     elif not to:
         release = previous(target, settings.service)
         back_to, address = release.version, str(release.image)
@@ -106,13 +119,20 @@ def p0_of(settings: Settings, environment: str, to: str) -> P0:
     )
 
 
-def _replaced_by(target: Target, deployment: str) -> str:
-    """The version that a deployment goes back to: what its plan found serving; where the ledger
-    has no plan of it, what served last. Raises Unreachable."""
-    if replaced := replaced_release(target.ledger.run_events(deployment)):
-        return replaced.version
-    served = target.ledger.served(target.environment, limit=1)
-    return served[0].version if served else NOTHING
+def _without_prefect(
+    settings: Settings,
+    environment: str,
+    reason: str,
+    to: str,
+    by: str,
+    ask: Callable[[], bool],
+    say: Say,
+) -> bool:
+    target = build_target(settings, environment)
+    replicas = settings.environment(environment).rollout.replicas
+    done = Heard(target, settings.service, replicas, reason, to, by).carry_out(ask, say)
+    say(f"{environment} serves {what_serves(target)}")
+    return done
 
 
 def carry_out(p0: P0, reason: str, by: str, say: Say) -> bool:

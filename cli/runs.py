@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
 
@@ -23,11 +26,13 @@ from prefect.settings import get_current_settings
 
 from blocks.http_client import shown
 from cli.workforce import Stalls
-from release.errors import BadRequest, Rejected, Unreachable
+from release.duration import say_duration
+from release.errors import BadRequest, DeployError, Rejected, Unreachable
 from release.outcome import ending_in, sentence_in
 from release.prefect_address import EXAMPLE, hint_for
 
 _EVERY = timedelta(seconds=1)
+_ANSWERS_WITHIN = timedelta(seconds=8)
 _KNOWN: set[str] = set()  # addresses at which Prefect's API has answered this process
 
 
@@ -106,6 +111,34 @@ def _refuse_what_is_not_prefect(client: SyncPrefectClient, address: str) -> None
             hint_for(address),
         )
     _KNOWN.add(address)
+
+
+def unavailable(within: timedelta = _ANSWERS_WITHIN) -> DeployError | None:
+    """Why Prefect cannot be asked; None where it answers.
+
+    The client tries a server that hangs again for minutes: nobody waits for that at 3 am.
+    """
+    answers: SimpleQueue[DeployError | None] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            with prefect() as client:
+                client.hello()
+        except DeployError as error:
+            answers.put(error)
+        else:
+            answers.put(None)
+
+    # Which server it is stands in the context.
+    threading.Thread(target=copy_context().run, args=(ask,), daemon=True).start()
+    try:
+        return answers.get(timeout=within.total_seconds())
+    except Empty:
+        address, length = get_current_settings().api.url or "", say_duration(within)
+        return Unreachable(
+            f"the Prefect server at {shown(address)} has not answered within {length}",
+            "prefect server start",
+        )
 
 
 def start(deployment: str, parameters: dict[str, Any], name: str, tags: list[str]) -> RunView:

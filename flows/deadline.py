@@ -3,7 +3,6 @@
 Started by the automations that `ignition setup` makes; the waiting run itself has no process.
 """
 
-from datetime import datetime
 from typing import Any, Literal
 
 from prefect import flow
@@ -14,10 +13,11 @@ from flows.once import once
 from flows.run import begin
 from release.errors import DeployError
 from release.ledger import short_run
-from release.notice import gate_waits
+from release.notice import Asked, gate_waits
 from release.outcome import Ending
 from release.recovery import open_gate_of, run_of
 from tasks.notification import notify, page_of
+from tasks.serving import what_serves
 
 
 @flow(name="deadline", flow_run_name="{kind} for {environment}")
@@ -46,8 +46,16 @@ def deadline(
     if kind == "escalation":
         names = tuple(dict.fromkeys(names + run.settings.notify.escalation))
     passed = "half" if kind == "reminder" else "three quarters"
-    until = datetime.fromisoformat(gate.until) if gate.until else None
-    notice = gate_waits(environment, gate, until, passed, page_of(waiting))
+    asked = Asked(
+        environment,
+        gate.about,
+        ", ".join(gate.items) or gate.open,
+        what_serves(run.target),
+        gate.evidence,
+        gate.ends,
+        gate.signed,
+    )
+    notice = gate_waits(asked, passed, page_of(waiting))
     failed = notify(run.target, names, notice, waiting, short_run(waiting), key=kind)
     told = f"{len(names) - len(failed)} of {len(names)} told of {short_run(waiting)}"
     ending = Ending.FAILED if failed else Ending.REMINDED

@@ -16,11 +16,11 @@ from flows.run import Run, begin, load_target, run_name
 from release.baseline import baseline_address
 from release.contract import least_release
 from release.errors import DeployError, EnvironmentLocked
-from release.evidence import Evidence
+from release.evidence import Evidence, say_evidence
 from release.ledger import EventKind
 from release.migration import MigrationFile
 from release.model import Baseline, Instance, Release, Step, image_of
-from release.notice import gate_opened
+from release.notice import Asked, gate_answered, gate_opened
 from release.outcome import (
     Ending,
     ending_of_failure,
@@ -194,11 +194,13 @@ def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:
 def telling(run: Run, plan: Plan) -> Opened:
     """What tells people that a gate of this run waits for them."""
 
-    def tell(gate: GateRound, until: datetime) -> tuple[str, ...]:
-        open_ids = [item.id for item in gate.waiting]
-        where = page_of(run.id)
-        notice = gate_opened(run.environment, plan.lines(), open_ids, gate.evidence, until, where)
-        names = run.settings.notify.blocks
+    names, where = run.settings.notify.blocks, page_of(run.id)
+
+    def tell(gate: GateRound, until: datetime, said: str) -> tuple[str, ...]:
+        serves = plan.version if gate.section == Step.POST else plan.baseline.version
+        evidence = say_evidence(gate.evidence)
+        asked = Asked(run.environment, gate.about, gate.open, serves, evidence, until)
+        notice = gate_answered(asked, said, where) if said else gate_opened(asked, where)
         return notify(run.target, names, notice, run.id, run.label, key=gate.key)
 
     return tell

@@ -31,6 +31,8 @@ from release.checklist import (
     as_worded,
     open_items,
     refuse_rejected,
+    say_answer,
+    say_open,
     say_reworded,
     signed_by_evidence,
     standing,
@@ -50,6 +52,7 @@ from tasks.checklist import (
     gate_deadline,
     open_gate,
     record_signatures,
+    say_said,
     show_checklist,
 )
 
@@ -58,7 +61,7 @@ _POLL_SECONDS = 2
 
 
 Collect = Callable[[int], tuple[Evidence, ...]]
-Opened = Callable[[GateRound, datetime], Sequence[str]]
+Opened = Callable[[GateRound, datetime, str], Sequence[str]]
 
 
 class SigningRun(Protocol):
@@ -134,14 +137,15 @@ def sign_off(
     items: Sequence[Item],
     rules: GateRules,
     collect: Collect,
-    opened: Opened = lambda round, until: (),
+    opened: Opened = lambda round, until, said: (),
 ) -> tuple[Signature, ...]:
     """Return when each item is signed. To be called from the body of the run's own flow.
 
     ``items`` are those of one section. ``collect`` gives the evidence of a round, from 1 on; it
     has to be a step, keyed by the round, so that a resumed run sees what the approver saw.
-    ``opened`` is called with the first round and the deadline before anybody can answer, tells
-    people, and returns a sentence for each who was not told; it has to be a step as well.
+    ``opened`` is called with each round, the deadline, and what the last answer came to ("" for the
+    first round), before anybody can answer; it tells people, and returns a sentence for each who
+    was not told. It has to be a step as well.
 
     Raises Rejected when an item is rejected, by a person or by its evidence, and after too many
     wrong codes; SignaturesInvalid when the ledger does not bear out what was signed;
@@ -184,21 +188,26 @@ class _Gate:
         """Ask until nothing is open."""
         signatures: tuple[Signature, ...] = ()
         lost: tuple[Signature, ...] = ()
-        note, unproven = "", 0
+        judged, unproven, refused = Judged(), 0, 0
         for number in count(1):
             signatures, reworded = as_worded(signatures, self.items)
             lost += reworded
             round, fallen = self.round(number, signatures)
             if not round.waiting:
                 break
-            edited = say_reworded(lost, round.waiting)
-            judged = self.ask(round, first=number == 1, note=_joined(note, fallen, edited))
-            signatures, note = round.signatures + judged.signatures, judged.refusal
+            changed = _joined(fallen, say_reworded(lost, round.waiting))
+            note = _joined(judged.refusal, changed)
+            answered = say_answer(judged.signatures, judged.refusal, round.open)
+            said = _joined(answered, changed)
+            tell = not judged.refusal or refused <= self.rules.wrong_codes
+            judged = self.ask(round, note=note, said=said, tell=tell)
+            signatures = round.signatures + judged.signatures
             unproven += judged.unproven
+            refused += bool(judged.refusal)
             if unproven >= self.rules.wrong_codes:
                 raise Rejected(
                     f"{unproven} answers had no good code, {self.rules.wrong_codes} end a gate: "
-                    f"{note}",
+                    f"{judged.refusal}",
                     "find out who answered, then start the deployment again",
                 )
         return round.signatures
@@ -218,6 +227,7 @@ class _Gate:
             evidence=evidence,
             signatures=signatures,
             lacks=self.quorum.lacks(signatures),
+            open=say_open(self.items, signatures, self.quorum),
         )
         where = self.run.environment
         artifact = record(where, self.items, evidence, signatures, self.quorum)
@@ -225,13 +235,17 @@ class _Gate:
         show_checklist(where, artifact, key=round.key, return_state=True)
         return round, fallen
 
-    def ask(self, round: GateRound, *, first: bool, note: str) -> Judged:
+    def ask(self, round: GateRound, *, note: str, said: str, tell: bool) -> Judged:
         """Open the form, leave until it is sent, and say what the answer came to.
 
-        Raises Rejected for a no.
+        ``said`` is what the answer before came to, ``note`` what of it the form does not show.
+        ``tell`` False: people are not told of it, because answers that sign nothing, which anybody
+        can send, have told them too often. Raises Rejected for a no.
         """
         open_gate(self.run.target, round, self.until, key=round.key)
-        not_told = self.opened(round, self.until) if first else ()
+        not_told = self.opened(round, self.until, said) if tell else ()
+        if said:
+            say_said(round, said, key=round.key)
         text = gate_text(
             self.subject.lines,
             self.items,
@@ -302,9 +316,8 @@ def _wait(form: type[RunInput], round: GateRound, until: datetime) -> Answer | N
     except ValidationError:
         return None
     except FlowPauseTimeout:
-        items = ", ".join(item.id for item in round.waiting)
         raise GateExpired(
-            f"not all have signed until {until:%H:%M:%S} UTC; still open: {items}",
+            f"not all have signed until {until:%H:%M:%S} UTC; still open: {round.open}",
             "start the deployment again",
         ) from None
     return Answer(**sent.model_dump())

@@ -4,18 +4,26 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Failed
 
 from flows import outcome
 from flows.deploy import deploy
 from flows.once import once
-from flows.run import begin, run_name
+from flows.run import Run, begin, run_name
 from release.errors import DeployError
 from release.model import ReleaseKind
+from release.notice import run_refused
 from release.outcome import Ending, sentence_in
 from release.request import DeployRequest
+from settings import load_settings
 from tasks.nightly import reason_to_skip
+from tasks.notification import notify, page_of, warn
 from tasks.page import show_version
+from tasks.serving import what_serves
+
+BY = "nightly"
+"""In whose name it deploys: in the ledger, and in each message."""
 
 
 @flow(name="nightly", flow_run_name=run_name)
@@ -26,19 +34,47 @@ def nightly(environment: str = "staging") -> State[Any]:
     Args:
         environment: An environment whose checklist passes on evidence, so that nobody is asked.
     """
+    run = None
     try:
         run = begin(environment)
         reason = reason_to_skip(run.target, run.label)
     except DeployError as error:
+        tell_refused(environment, run, error.what, error.hint)
         return outcome.refused(error)
     if reason:
         return outcome.ended(run, Ending.NOTHING_TO_DO, reason)
-    request = DeployRequest(
-        kind=ReleaseKind.BRANCH, ref=run.target.repository.main, started_by="nightly"
-    )
+    request = DeployRequest(kind=ReleaseKind.BRANCH, ref=run.target.repository.main, started_by=BY)
     show_version(environment, request.ref)
     ended = deploy(request, environment, return_state=True)
     ending = outcome.ending_of(ended)
     if ending is None:  # it has not said how it ended: this run is recovered, which has its lock
         return Failed(message=ended.message)
-    return outcome.ended(run, ending, sentence_in(ended.message))
+    sentence = sentence_in(ended.message)
+    if ending is Ending.REFUSED:  # nobody waits for its answer; every other ending was told
+        what, _, hint = sentence.partition("\nhint: ")
+        tell_refused(environment, run, what, hint)
+    return outcome.ended(run, ending, sentence)
+
+
+def tell_refused(environment: str, run: Run | None, why: str, hint: str) -> None:
+    """Tell people that tonight's deployment has not begun: nobody waits for its answer.
+
+    ``run`` None: not even that could begin, so what serves is not known, nor where to write down
+    that people were told.
+    """
+    page = page_of(str(flow_run.id))
+    if run is None:
+        notice = run_refused(environment, "nightly", BY, why, hint, "", page)
+        warn(_whom(), notice, page.label, return_state=True)
+        return
+    branch, serves = run.target.repository.main, what_serves(run.target)
+    notice = run_refused(environment, branch, BY, why, hint, serves, page)
+    names = run.settings.notify.blocks
+    notify(run.target, names, notice, run.id, run.label, key="refused", return_state=True)
+
+
+def _whom() -> tuple[str, ...]:
+    try:
+        return load_settings().notify.blocks
+    except DeployError:  # where it cannot be read, nobody is known
+        return ()

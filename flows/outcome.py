@@ -92,7 +92,7 @@ def close(
     write_ending(run.target, run.id, report, payload, return_state=True)
     if ending is not Ending.ROLLBACK_FAILED:  # nobody deploys onto a state that nobody knows
         release_environment(run.target, run.id, run.label, return_state=True)
-    _tell(run, ending, report, release, page=bool(gone))
+    _tell(run, ending, report, release, payload["deployer"], page=bool(gone))
     say_ending(report)
     if not run.target.ledger.flush() and held:  # nobody else can have it until the ledger has this
         catch_up(run.target, run.label, return_state=True)
@@ -101,14 +101,17 @@ def close(
     return state(ending, f"{sentence}{glue}{run.environment} serves {serves}", hint)
 
 
-def _tell(run: Run, ending: Ending, report: Report, release: Release | None, page: bool) -> None:
+def _tell(
+    run: Run, ending: Ending, report: Report, release: Release | None, by: str, page: bool
+) -> None:
     """Tell people how it ended; those who are woken up only where they have to look."""
     if ending in (Ending.PLANNED, Ending.NOTHING_TO_DO, Ending.REFUSED):
         return
     names = run.settings.notify.blocks
     if page or ending in (Ending.ROLLBACK_FAILED, Ending.EXPIRED):
         names += run.settings.notify.escalation
-    notice = run_ended(report, release.version if release else "no release", page_of(run.id))
+    version = release.version if release else "no release"
+    notice = run_ended(report, version, by, page_of(run.id))
     notify(run.target, names, notice, run.id, run.label, key="ending", return_state=True)
 
 

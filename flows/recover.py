@@ -24,7 +24,7 @@ from release.duration import say_duration
 from release.errors import BadRequest, DeployError
 from release.ledger import EventKind, short_run
 from release.model import ImageRef, Release
-from release.notice import Notice
+from release.notice import left_locked
 from release.outcome import Ending, one_line, sentence_in, what_to_do
 from release.recovery import Action, Recovery, is_gone, recovery_of, run_of
 from release.request import RollbackRequest
@@ -32,7 +32,7 @@ from release.restored import said_after_rollback
 from tasks.alive import OVER, RUN
 from tasks.environment import release_environment
 from tasks.gate_events import CLOSED, tell_server
-from tasks.notification import notify
+from tasks.notification import notify, page_of
 from tasks.page import show_ending
 from tasks.recovery import clear_away, end_processes, read_events, take_over
 from tasks.serving import what_serves
@@ -192,10 +192,8 @@ def _tell(run: Run, dead: Run, found: Recovery) -> State[Any]:
         f"ignition status {dead.environment}; then, if needed: ignition unlock {dead.environment} "
         f"--as NAME --reason …, and ignition rollback {dead.environment} --reason …"
     )
-    notice = Notice(
-        f"[{dead.label}] {dead.environment} needs somebody to look: this run left it locked",
-        f"{found.sentence}; {dead.environment} serves {serves}\nto do: {hint}",
-    )
+    page = page_of(dead.id)
+    notice = left_locked(dead.environment, found.sentence, serves, hint, page)
     names = dead.settings.notify.blocks + dead.settings.notify.escalation
     notify(dead.target, names, notice, dead.id, dead.label, key="recover")
     return outcome.ended(

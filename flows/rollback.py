@@ -18,9 +18,11 @@ from release.hand_over import Way
 from release.ledger import EventKind
 from release.model import Baseline, Step
 from release.outcome import Ending, explain, hint_of
+from release.recovery import left_by
 from release.request import RollbackRequest, checked_rollback
 from release.restored import AfterRollback
 from release.verdict import Outcome
+from tasks.baseline import what_is_left
 from tasks.environment import hold_environment
 from tasks.hand_over import Holder, await_holder, declare_p0, look_for_holder, take_over
 from tasks.migration import check_schema
@@ -69,14 +71,16 @@ def _try(run: Run, request: RollbackRequest) -> tuple[Ending, str, Baseline | No
         return Ending.REFUSED, explain(error), None, hint_of(error)
     except Exception as error:  # whatever it was, a person has to look at the environment now
         say_unexpected(run.label, error)
-        return Ending.ROLLBACK_FAILED, explain(error), None, hint_of(error)
+        why = "" if run.nested else f"; it was to be rolled back because: {request.reason}"
+        return Ending.ROLLBACK_FAILED, explain(error) + why, None, hint_of(error)
     seen = _watched(run, baseline)
     if seen is not None and seen.ill:
         there = run.environment
         sentence = f"{baseline.version} serves {there} again, and is not well: {seen.sentence}"
         hint = f"to go further back: ignition rollback {there} --to VERSION --reason …"
         return Ending.ROLLBACK_FAILED, sentence, baseline, hint
-    sentence = f"rolled back to {baseline.version}: {request.reason}"
+    left = left_by(run.target.ledger.run_events(run.id, EventKind.ROLLBACK_STARTED))
+    sentence = f"{left}rolled back to {baseline.version}: {request.reason}"
     said = f"{sentence}; {seen.sentence}" if seen else sentence
     return Ending.ROLLBACK_DONE, said, baseline, ""
 
@@ -150,6 +154,8 @@ def _bring_back(run: Run, request: RollbackRequest) -> Baseline:
             "to": baseline.version,
             "baseline": key,
             "by": request.started_by,
+            # Once: a run that goes on would find what it has restored itself.
+            "from": "" if run.nested else what_is_left(target),
         }
         run.record(EventKind.ROLLBACK_STARTED, payload=payload)
         serve_baseline(target, baseline, service, rules.rollout, run.label, key=key)

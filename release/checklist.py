@@ -121,6 +121,28 @@ def open_items(
     return lacking or (tuple(items) if quorum.lacks(signatures) else ())
 
 
+def say_open(
+    waiting: Sequence[Item], signatures: Sequence[Signature], quorum: Quorum = Quorum()
+) -> str:
+    """What is missing: the items that too few have signed, or, where there are none, the people."""
+    lacking = [item.id for item in waiting if missing(item, signatures)]
+    return ", ".join(lacking) or quorum.lacks(signatures)
+
+
+def say_answer(given: Iterable[Signature], refusal: str, still_open: str) -> str:
+    """What an answer came to that leaves the gate open: who signed what, or that nothing was.
+
+    ``refusal`` is why it signed nothing, ``still_open`` what :func:`say_open` says.
+    """
+    if refusal:
+        return f"an answer was refused, nothing was signed: {refusal}"
+    signed: dict[str, list[str]] = {}
+    for signature in given:
+        signed.setdefault(signature.approver, []).append(signature.item)
+    said = "; ".join(f"{who} has signed {', '.join(items)}" for who, items in signed.items())
+    return f"{said}; still missing: {still_open}" if said else ""
+
+
 def covered(
     answer: Answer, approver: Approver, waiting: Sequence[Item], signatures: Sequence[Signature]
 ) -> tuple[Item, ...]:
@@ -149,7 +171,7 @@ def checked_answer(answer: Answer | None) -> Answer:
     Everything that the form promises is checked again: a run can be resumed without it.
     """
     if answer is None:
-        raise BadRequest("the run was resumed without an answer, so nothing is signed")
+        raise BadRequest("the run was resumed without an answer")
     if answer.decision not in (Decision.APPROVE, Decision.REJECT):
         raise BadRequest(f"decision {answer.decision!r} is neither approve nor reject")
     return Answer(
@@ -291,12 +313,16 @@ def refuse_rejected(signatures: Iterable[Signature]) -> None:
             said.setdefault((signature.approver, signature.comment), []).append(signature.item)
     if said:
         raise Rejected(
-            "; ".join(
-                f"{', '.join(items)}: rejected by {approver}: {comment or 'no reason given'}"
-                for (approver, comment), items in said.items()
-            ),
+            "; ".join(_say_rejected(by, why, items) for (by, why), items in said.items()),
             "resolve it, then start the deployment again",
         )
+
+
+def _say_rejected(by: str, why: str, items: Sequence[str]) -> str:
+    """Why comes first: who reads it knows what is on the list. Evidence has a reason an item."""
+    if by == BY_EVIDENCE:
+        return f"rejected by evidence: {', '.join(items)} {why}"
+    return f"rejected by {by}: {why or 'no reason given'} ({', '.join(items)})"
 
 
 def checked_approver(name: str) -> str:

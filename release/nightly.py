@@ -2,22 +2,49 @@
 
 from collections.abc import Sequence
 
+from release.errors import SourceRefused
 from release.ledger import LogRow
 from release.outcome import Ending
 
+_SERVED = (Ending.DEPLOYED, Ending.ROLLBACK_DONE)
+_BAD = (Ending.ROLLED_BACK, Ending.ROLLBACK_FAILED)
+
 
 def skip(branch: str, head: str, serving: str, log: Sequence[LogRow]) -> str:
-    """Why there is nothing to deploy; empty where there is.
+    """Why there is nothing to deploy, with all well; empty where there is something.
 
-    ``head`` and ``serving`` are full commit hashes, ``log`` is newest first. A commit that was
-    rolled back is not tried again night after night: it would fail the same way.
+    ``head`` and ``serving`` are full commit hashes, ``log`` is newest first. Raises SourceRefused
+    where the head was left already, by its own deployment or by a later rollback: it is not tried
+    night after night, because it would fail the same way, and it is not well until the branch
+    moves.
     """
     if head == serving:
         return f"{branch} has not moved: {head[:12]} serves already"
+    left = _left(head, log)
+    if left is None:
+        return ""
+    how = (
+        "whose rollback failed on"
+        if left.ending == Ending.ROLLBACK_FAILED
+        else ("which was rolled back on")
+    )
+    raise SourceRefused(
+        f"{branch} has not moved since {head[:12]}, {how} {left.date:%Y-%m-%d}",
+        f"push to {branch} what mends {head[:12]}, or reverts it",
+    )
+
+
+def _left(head: str, log: Sequence[LogRow]) -> LogRow | None:
+    """The row in which a commit was left; None where nobody has left it since it served last.
+
+    A rollback leaves what served just before it.
+    """
+    rollback = None
     for row in log:
-        if row.revision == head and row.ending == Ending.ROLLED_BACK:
-            return (
-                f"{branch} has not moved since {head[:12]}, which was rolled back on "
-                f"{row.date:%Y-%m-%d}"
-            )
-    return ""
+        if row.revision == head and row.ending in _BAD:
+            return row
+        if row.revision == head and row.ending in _SERVED:
+            return rollback
+        if row.ending in _SERVED:
+            rollback = row if row.ending == Ending.ROLLBACK_DONE else None
+    return None

@@ -1,13 +1,14 @@
-"""What people are told, and where they can act on it."""
+"""What people are told, and where they can act on it.
 
-from collections.abc import Sequence
+Each message begins with the run's label, the environment and the version, because messages are
+found by the first and read by the others. It says what serves, and links to the run.
+"""
+
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from release.evidence import Evidence, say_evidence
 from release.ledger import short_run
 from release.outcome import Report
-from release.recovery import OpenGate
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,51 +54,61 @@ class Page:
         )
 
 
-def gate_opened(
-    environment: str,
-    plan_lines: Sequence[str],
-    open_items: Sequence[str],
-    evidence: Sequence[Evidence],
-    until: datetime,
-    page: Page,
-) -> Notice:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What people are asked for at a gate."""
+
+    environment: str
+    about: str  # the plan's first line, in Markdown: where, from which version to which
+    open: str  # what is missing
+    serves: str
+    evidence: str
+    until: datetime | None
+    signed: tuple[str, ...] = ()
+
+    @property
+    def what(self) -> str:
+        """Where, and from which version to which."""
+        return _plain(self.about) or self.environment
+
+    def lines(self, page: Page) -> list[str]:
+        """All that one needs to decide whether to get up."""
+        return [
+            f"open: {self.open}",
+            *([f"signed: {', '.join(self.signed)}"] if self.signed else []),
+            f"evidence: {self.evidence or 'unknown'}",
+            f"until: {_clock(self.until) if self.until else 'unknown'}, then the run ends",
+            f"{self.environment} serves {self.serves}",
+            *page.lines,
+        ]
+
+
+def gate_opened(asked: Asked, page: Page) -> Notice:
     """A gate has opened."""
+    return Notice(f"[{page.label}] {asked.what} waits for signatures", "\n".join(asked.lines(page)))
+
+
+def gate_answered(asked: Asked, said: str, page: Page) -> Notice:
+    """An answer has left a gate open. ``said``: who signed what, or that nothing was signed."""
     return Notice(
-        f"[{page.label}] {environment} waits for signatures: {_plain(plan_lines[0])}",
-        "\n".join(
-            [
-                f"open: {', '.join(open_items)}",
-                f"evidence: {say_evidence(evidence)}",
-                f"until: {_clock(until)}",
-                *page.lines,
-            ]
-        ),
+        f"[{page.label}] {asked.what} still waits for signatures: {said}",
+        "\n".join(asked.lines(page)),
     )
 
 
-def gate_waits(
-    environment: str, gate: OpenGate, until: datetime | None, passed: str, page: Page
-) -> Notice:
+def gate_waits(asked: Asked, passed: str, page: Page) -> Notice:
     """A gate still waits. ``passed`` is how much of its time is over: "half"."""
     return Notice(
-        f"[{page.label}] {environment} still waits for signatures: {passed} of the time has passed",
-        "\n".join(
-            [
-                *([f"what: {_plain(gate.about)}"] if gate.about else []),
-                f"open: {', '.join(gate.items)}",
-                f"signed: {', '.join(gate.signed) or 'nothing'}",
-                f"evidence: {gate.evidence or 'unknown'}",
-                f"until: {_clock(until) if until else 'unknown'}, then the run ends",
-                *page.lines,
-            ]
-        ),
+        f"[{page.label}] {asked.what} still waits for signatures: {passed} of the time has passed",
+        "\n".join(asked.lines(page)),
     )
 
 
-def run_ended(report: Report, version: str, page: Page) -> Notice:
-    """A run has ended."""
+def run_ended(report: Report, version: str, by: str, page: Page) -> Notice:
+    """A run has ended. ``by``: the person who started it, or what did, such as "nightly"."""
     return Notice(
-        f"[{page.label}] {report.environment}: {report.ending} ({version}), serves {report.serves}",
+        f"[{page.label}] {report.environment} {version}: {report.ending} (started by {by}); "
+        f"{report.environment} serves {report.serves}",
         "\n".join(
             [
                 report.sentence,
@@ -108,15 +119,41 @@ def run_ended(report: Report, version: str, page: Page) -> Notice:
     )
 
 
+def run_refused(
+    environment: str, what: str, by: str, why: str, hint: str, serves: str, page: Page
+) -> Notice:
+    """A run that nobody attends has not begun. ``what``: what it was to deploy."""
+    return Notice(
+        f"[{page.label}] {environment} {what}: Refused (started by {by})"
+        + (f"; {environment} serves {serves}" if serves else ""),
+        "\n".join(
+            [
+                f"{why}; nothing was changed",
+                f"to do: {hint or 'nothing'}",
+                f"the run: {page.address}",
+            ]
+        ),
+    )
+
+
+def left_locked(environment: str, why: str, serves: str, to_do: str, page: Page) -> Notice:
+    """A run has ended without saying so, and nobody but a person can say what is to be done."""
+    return Notice(
+        f"[{page.label}] {environment} serves {serves} and needs somebody to look: this run left "
+        "it locked",
+        "\n".join([why, f"to do: {to_do}", f"the run: {page.address}"]),
+    )
+
+
 def breach_alert(
     environment: str, why: str, not_rolled_back: str, serves: str, page: Page
 ) -> Notice:
     """A trigger fired after the watch, and nothing was rolled back."""
     return Notice(
-        f"[{page.label}] {environment} needs somebody to look: {why}",
+        f"[{page.label}] {environment} serves {serves} and needs somebody to look: {why}",
         "\n".join(
             [
-                f"{environment} serves {serves}; it was not rolled back: {not_rolled_back}",
+                f"it was not rolled back: {not_rolled_back}",
                 f"to do: ignition status {environment}; to roll back: "
                 f"ignition rollback {environment} --reason …",
                 f"the run: {page.address}",

@@ -5,7 +5,7 @@ of the run's own; so another run, started by an automation, does what it could n
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -34,11 +34,29 @@ class OpenGate:
     """A gate that waits, as the ledger has it."""
 
     section: str
-    items: tuple[str, ...]  # open
-    signed: tuple[str, ...]  # "tests-passing by Ada"
+    items: tuple[str, ...]  # not signed by enough people yet
+    signed: tuple[str, ...]  # "tests-passing by Ada"; an item that needs two is in both
     until: str  # ISO 8601; "" where none is known
     about: str = ""  # the plan's first line, in Markdown
     evidence: str = ""  # each item's verdict when the gate was last opened
+    lacks: str = ""  # who is missing beside the items, in a sentence
+    roles: Mapping[str, str] = field(
+        default_factory=dict
+    )  # who may sign an item, where not all may
+    since: datetime | None = None  # its first opening
+    opened: datetime | None = None  # its last one, with the evidence of then
+
+    @property
+    def open(self) -> str:
+        """What is missing: the items, or, where each of them is signed, the people."""
+        if self.items:
+            return f"not signed: {', '.join(self.items)}"
+        return self.lacks or "its last answer is being read"
+
+    @property
+    def ends(self) -> datetime | None:
+        """When its time is over; None where that is not known."""
+        return datetime.fromisoformat(self.until) if self.until else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +92,54 @@ def run_of(resource: str) -> str:
 
 def open_gate_of(events: Sequence[Event]) -> OpenGate | None:
     """The gate at which a run waits; None where its last gate is closed or it has ended."""
+    gate = last_gate_of(events)
+    if gate is None or any(event.kind in _ENDS for event in events):
+        return None
+    closed = {event.step for event in events if event.kind == EventKind.GATE_CLOSED}
+    return None if gate.section in closed else gate
+
+
+def last_gate_of(events: Sequence[Event]) -> OpenGate | None:
+    """The last gate that a run opened, with what stands of its signatures; None for none.
+
+    They are those of its last opening, because a signature may have fallen with its evidence, and
+    those that were given since.
+    """
     opened = [event for event in events if event.kind == EventKind.GATE_OPENED]
-    if not opened or any(event.kind in _ENDS for event in events):
+    if not opened:
         return None
     last = opened[-1]
-    closed = {event.step for event in events if event.kind == EventKind.GATE_CLOSED}
-    if last.step in closed:
-        return None
-    signed = [e for e in events if e.kind == EventKind.ITEM_SIGNED and e.step == last.step]
+    given = [
+        (str(event.payload.get("item")), str(event.payload.get("approver")))
+        for event in events[events.index(last) + 1 :]
+        if event.kind == EventKind.ITEM_SIGNED and event.step == last.step
+    ]
+    stood = [(str(one["item"]), str(one["approver"])) for one in last.payload.get("signed", ())]
     return OpenGate(
         section=last.step,
-        items=tuple(str(item) for item in last.payload.get("items", ())),
-        signed=tuple(f"{e.payload.get('item')} by {e.payload.get('approver')}" for e in signed),
+        items=_unsigned(last.payload, [item for item, _ in stood], [item for item, _ in given]),
+        signed=tuple(f"{item} by {approver}" for item, approver in (*stood, *given)),
         until=str(last.payload.get("until", "")),
         about=str(last.payload.get("about", "")),
         evidence=str(last.payload.get("evidence", "")),
+        lacks="" if given else str(last.payload.get("lacks", "")),
+        roles=dict(last.payload.get("roles", {})),
+        since=next(event.at for event in opened if event.step == last.step),
+        opened=last.at,
     )
+
+
+def _unsigned(
+    payload: Mapping[str, Any], stood: Sequence[str], given: Sequence[str]
+) -> tuple[str, ...]:
+    """The items that still need somebody.
+
+    A form also offers those that are signed, where only a second person is missing. How many more
+    an item needs is in ``more``; where an older version opened the gate, one who has not signed it.
+    """
+    offered = [str(item) for item in payload.get("items", ())]
+    more = payload.get("more") or {item: int(item not in stood) for item in offered}
+    return tuple(item for item in offered if more.get(item, 1) > given.count(item))
 
 
 _ENDS = (EventKind.DEPLOYMENT_ENDED, EventKind.LOCK_RELEASED, EventKind.LOCK_BROKEN)
@@ -224,6 +274,13 @@ def restored_since(events: Sequence[Event], since: datetime | None) -> Release |
     return None
 
 
+def left_by(events: Sequence[Event]) -> str:
+    """What a rollback left, as a sentence begins: "v1.1.0 was "; "" where that is not known."""
+    begun = [event for event in events if event.kind == EventKind.ROLLBACK_STARTED]
+    left = str(begun[0].payload.get("from", "")) if begun else ""
+    return f"{left} was " if left else ""
+
+
 def _first_plan(events: Sequence[Event]) -> Mapping[str, Any]:
     """One that was made again, after the release served, would name the release itself."""
     planned = (event.payload for event in events if event.kind == EventKind.PLAN_MADE)
@@ -254,10 +311,7 @@ def _back(events: Sequence[Event], what: str) -> Recovery:
 def _before_anything(events: Sequence[Event], state: str, how: str) -> Recovery:
     gate = open_gate_of(events)
     if gate is not None:
-        names = ", ".join(gate.items)
         if state == "FAILED":
-            return Recovery(
-                Action.SETTLE, f"the gate's time is over; not signed: {names}", expired=True
-            )
-        return Recovery(Action.SETTLE, f"the run {how} at its gate; not signed: {names}")
+            return Recovery(Action.SETTLE, f"the gate's time is over; {gate.open}", expired=True)
+        return Recovery(Action.SETTLE, f"the run {how} at its gate; {gate.open}")
     return Recovery(Action.SETTLE, f"the run {how} before anything was changed")

@@ -97,5 +97,8 @@ def heed() -> None:
 
 
 def reason_of(declared: Event | None) -> str | None:
-    """Why a P0 was declared; None where none was."""
-    return str(declared.payload.get("reason") or "no reason given") if declared else None
+    """Why a P0 was declared, and by whom; None where none was."""
+    if declared is None:
+        return None
+    reason, by = declared.payload.get("reason") or "no reason given", declared.payload.get("by")
+    return f"{reason} (declared by {by})" if by else str(reason)

@@ -1,5 +1,6 @@
 """What the environment serves before the run touches it."""
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from release.baseline import measured, serving_instances, serving_release
 from release.counters import Looks
 from release.deployed_with import DeployedWith, read_deployed_with
 from release.duration import say_duration
+from release.errors import DeployError
 from release.ledger import EventKind
 from release.model import Baseline, Instance, Release
 from release.outcome import Ending
@@ -40,6 +42,16 @@ def meant_to_serve(target: Target) -> tuple[Instance, ...]:
     instances, admitted = target.orchestrator.instances(), _admitted(target)
     meant = tuple(i for i in instances if admitted is None or i.name in admitted)
     return serving_instances(instances, admitted) or meant
+
+
+def what_is_left(target: Target) -> str:
+    """The versions that a rollback is about to leave; "" where nobody can say. Never raises: it is
+    for the record alone.
+    """
+    with contextlib.suppress(DeployError):
+        found = {i.version or (i.image.short if i.image else "") for i in meant_to_serve(target)}
+        return ", ".join(sorted(found))
+    return ""
 
 
 def _admitted(target: Target) -> set[str] | None:

@@ -19,6 +19,7 @@ from release.checklist import (
     Signature,
     checked_answer,
     covered,
+    missing,
     rejected_by,
 )
 from release.errors import BadRequest, DeployError, SignaturesInvalid, Unproven, Unreachable
@@ -50,6 +51,7 @@ class GateRound:
     evidence: tuple[Evidence, ...]
     signatures: tuple[Signature, ...]
     lacks: str = ""  # who is missing, in a sentence
+    open: str = ""  # the items that too few have signed, or else who is missing
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def open_gate(target: Target, gate: GateRound, until: datetime | None, *, key: s
     payload: dict[str, Any] = {
         "items": items,
         "roles": roles,
+        "more": {item.id: missing(item, gate.signatures) for item in gate.waiting},
         "lacks": gate.lacks,
         "about": gate.about,
         "evidence": say_evidence(gate.evidence),
@@ -108,6 +111,12 @@ def open_gate(target: Target, gate: GateRound, until: datetime | None, *, key: s
         f" until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "",
         ", ".join(items),
     )
+
+
+@step("Say what an answer came to", timeout=timedelta(seconds=30))
+def say_said(gate: GateRound, said: str, *, key: str) -> None:
+    """The last line of a run's log before it is suspended again. ``key`` names the round."""
+    get_run_logger().info("[%s] Checklist %s", gate.label, said)
 
 
 @step("Close gate", timeout=timedelta(seconds=30), retries=2)

@@ -40,12 +40,16 @@ def look_for_holder(target: Target, key: str) -> Holder:
     return holder_of(target, target.ledger.holder(target.environment))
 
 
-def holder_of(target: Target, lock: Lock | None) -> Holder:
-    """What is to be done about a lock. Raises Unreachable."""
+def holder_of(target: Target, lock: Lock | None, ended: bool | None = None) -> Holder:
+    """What is to be done about a lock. Raises Unreachable.
+
+    ``ended``: whether its run is over; None: Prefect is asked.
+    """
     if lock is None:
         return Holder(Way.GO)
     events = target.ledger.events(run_id=lock.run_id)
-    return Holder(way_of(lock, events, has_ended(lock.run_id)), lock.run_id, lock.owner)
+    over = has_ended(lock.run_id) if ended is None else ended
+    return Holder(way_of(lock, events, over), lock.run_id, lock.owner)
 
 
 @step("Declare P0", timeout=timedelta(minutes=1), retries=2)

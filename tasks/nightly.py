@@ -12,7 +12,10 @@ from tasks.step import step
 
 @step("Has main moved?", timeout=timedelta(minutes=3), retries=3)
 def reason_to_skip(target: Target, run: str) -> str:
-    """Why tonight's deployment is skipped; empty where it goes on."""
+    """Why tonight's deployment is skipped, with all well; empty where it goes on.
+
+    Raises SourceRefused where the branch has not moved and its head was left.
+    """
     target.repository.fetch()
     main = target.repository.main
     now = serving(target)
@@ -20,7 +23,7 @@ def reason_to_skip(target: Target, run: str) -> str:
         main,
         target.repository.resolve(main),
         now[0].revision if now else "",
-        target.ledger.log(target.environment, limit=20),
+        target.ledger.log(target.environment, limit=200),
     )
     if reason:
         get_run_logger().info("[%s] Nightly   skipped: %s", run, reason)

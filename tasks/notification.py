@@ -34,10 +34,7 @@ def notify(
     if not names:
         return ()
     failed = tell(names, notice)
-    log = get_run_logger()
-    log.info("[%s] told %s: %s", run, ", ".join(names), notice.subject)
-    for sentence in failed:
-        log.warning("[%s] %s", run, sentence)
+    _say_told(run, names, notice, failed)
     target.ledger.record(
         target.environment,
         run_id,
@@ -46,6 +43,24 @@ def notify(
         payload={"to": list(names), "failed": list(failed), "about": notice.subject},
     )
     return failed
+
+
+@step("Warn", timeout=timedelta(seconds=30))
+def warn(names: tuple[str, ...], notice: Notice, run: str) -> tuple[str, ...]:
+    """Send a notice of a run that knows no environment, whose ledger could have it; otherwise as
+    :func:`notify`."""
+    names = tuple(dict.fromkeys(names))
+    failed = tell(names, notice)
+    _say_told(run, names, notice, failed)
+    return failed
+
+
+def _say_told(run: str, names: Sequence[str], notice: Notice, failed: Sequence[str]) -> None:
+    log = get_run_logger()
+    if names:
+        log.info("[%s] told %s: %s", run, ", ".join(names), notice.subject)
+    for sentence in failed:
+        log.warning("[%s] %s", run, sentence)
 
 
 def tell(names: Sequence[str], notice: Notice, within: timedelta = WITHIN) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def find_baseline(
     It is to serve with ``rules.replicas`` instances, or, ``as_planned``, with as many as the
     deployment that is undone found.
     """
-    release = _named(target, to, service)
+    release = release_named(target, to, service)
     before = _found_before(target, release) if as_planned or release is None else Before()
     count = rules.replicas if before.instances is None else max(before.instances, 1)
     _say(run, f"to {release.version if release else NOTHING}")
@@ -119,7 +119,8 @@ def previous(target: Target, service: ServiceLayout) -> Release:
         raise
 
 
-def _named(target: Target, to: str, service: ServiceLayout) -> Release | None:
+def release_named(target: Target, to: str, service: ServiceLayout) -> Release | None:
+    """The release that a rollback to ``to`` restores; None: nothing is to serve."""
     if to == NOTHING:
         return None
     if "@" in to:

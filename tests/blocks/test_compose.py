@@ -1,8 +1,10 @@
 """What every orchestrator does (in memory and on a real engine), and what Compose adds."""
 
 import json
+import os
 import re
 import stat
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 
 from blocks.compose import ComposeOrchestrator
+from release.by_hand import commands
 from release.errors import BadConfiguration, RolloutFailed, Unreachable
 from release.model import ImageRef
-from sandbox.commands import run
+from sandbox.commands import run, wait_until
 from tests.fakes.project import SECRET, WITHIN, Project, RealProject
 
 IMAGE = ImageRef("registry.example.com/api", "sha256:" + 64 * "a")
@@ -453,6 +456,36 @@ def test_an_engine_that_does_not_answer_is_unreachable(tmp_path: Path) -> None:
 
     with pytest.raises(Unreachable, match="does not answer"):
         orchestrator.check(replicas=1, routed=True)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_a_person_types_on_the_host_serves_the_release_whatever_the_router_knows(
+    real_project: RealProject, kept: bool
+) -> None:
+    """Compose would keep one of two containers: each keeps its name, by which HAProxy knows it."""
+    old, orchestrator = real_project.reset("v1.0.0"), real_project.orchestrator
+    real_project.put_in_service("v1.1.0")
+    orchestrator.pin(real_project.images["v1.1.0"])
+    assert real_project.router is not None
+    real_project.router.retire(orchestrator.instances()[0].name)
+    orchestrator.stop(old.instances, timedelta(seconds=5))
+    if not kept:
+        orchestrator.remove(old.instances)
+    assert real_project.serving() == {"v1.1.0"}
+    image = real_project.images["v1.0.0"]
+
+    typed = commands(orchestrator.by_hand(1), image, orchestrator.has_image(image))
+    own = {n: v for n, v in os.environ.items() if not n.startswith("API_")}
+    subprocess.run(["sh", "-eu"], input="\n".join(typed), text=True, check=True, env=own)
+
+    wait_until(
+        lambda: real_project.serving() == {"v1.0.0"}, what="v1.0.0", seconds=60, hint="docker ps"
+    )
+    assert orchestrator.pinned() == image
+    assert {i.image for i in orchestrator.instances()} == {image}
+    kept_versions = [release.version for release in orchestrator.kept_releases()]
+    assert {"v1.0.0", "v1.1.0"} <= set(kept_versions)
 
 
 @pytest.fixture

@@ -319,11 +319,33 @@ def test_a_held_environment_names_its_holder_and_stays_with_it(ledger):
         ledger.acquire("production", "22ffee-01", "Bob", "deploy v1.2.0")
 
     assert caught.value.what.startswith("production is held by Ada, run d-1874ab, since ")
-    assert caught.value.what.endswith(" UTC: deploy v1.1.0")
+    assert caught.value.what.endswith(" UTC (deploy v1.1.0): it has just begun")
+    assert caught.value.hint.startswith("wait for its end: ignition status production")
     held = ledger.holder("production")
     assert held is not None
     assert held.owner == "Ada"
     assert ledger.acquire("staging", "22ffee-01", "Bob", "another environment is free")
+
+
+@pytest.mark.parametrize("recovered", [False, True])
+def test_an_environment_that_a_failed_rollback_left_locked_says_so_and_how_to_go_on(
+    ledger, recovered
+):
+    """What serves is not known. A recovery writes the ending in the name of the run before it."""
+    ledger.acquire("production", "1874ab-77", "Ada", "")
+    if recovered:
+        ledger.take_over("production", ["1874ab-77"], "r1", "recover", "it crashed")
+        ledger.take_over("production", ["r1"], "r2", "recover", "its recovery crashed")
+    payload = {"ending": "RollbackFailed"}
+    ledger.record("production", "1874ab-77", EventKind.DEPLOYMENT_ENDED, payload=payload)
+
+    with pytest.raises(EnvironmentLocked) as caught:
+        ledger.acquire("production", "22ffee-01", "Bob", "deploy v1.2.0")
+
+    assert "it ended as RollbackFailed at " in caught.value.what
+    assert "ignition unlock production --as NAME --reason …" in caught.value.hint
+    assert "ignition rollback production --to VERSION" in caught.value.hint
+    assert "ignition reject" not in caught.value.hint
 
 
 def test_the_same_run_gets_its_lock_again(ledger):

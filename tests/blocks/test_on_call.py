@@ -69,6 +69,13 @@ LINK, AT = "https://pager/7", datetime(2026, 11, 3, 14, 2, tzinfo=UTC)
             ],
             Message("Grace H.", AT, LINK),
         ),
+        (  # one that came later, that Ada has signed, takes back no acknowledgement
+            [
+                incident("[d-1874ab] still waits: Ada has signed", "triggered"),
+                incident("[d-1874ab] waits", "acknowledged", acknowledgements=[ACKNOWLEDGED]),
+            ],
+            Message("Grace H.", AT, LINK),
+        ),
         (
             [
                 incident(

@@ -105,6 +105,27 @@ def test_a_gate_says_what_is_open_who_signed_since_when_and_until_when() -> None
     ]
 
 
+def test_items_that_are_signed_are_not_open_where_only_a_second_person_is_missing() -> None:
+    signed = [{"item": item, "approver": "Ada"} for item in ("tests", "pager")]
+    opened = event(
+        1,
+        EventKind.GATE_OPENED,
+        items=["tests", "pager"],
+        more={"tests": 0, "pager": 0},
+        lacks="2 different people must sign, Ada has: 1 to go",
+        signed=signed,
+    )
+
+    view = gate_view(RUN, [opened], AT + timedelta(hours=1))
+
+    assert view.lines()[1:4] == [
+        "  open: no item, but a signature by somebody else",
+        "  signed: tests by Ada, pager by Ada",
+        "  2 different people must sign, Ada has: 1 to go",
+    ]
+    assert view.as_json()["items"] == ()
+
+
 def test_a_run_that_waits_for_something_else_is_shown_as_far_as_it_is_known() -> None:
     lines = gate_view(RUN, []).lines()
 

@@ -64,6 +64,7 @@ def prefect(monkeypatch: pytest.MonkeyPatch) -> Prefect:
     made = Prefect()
     for name in ("start", "read", "follow"):
         monkeypatch.setattr(cli.p0, name, getattr(made, name))
+    monkeypatch.setattr(cli.p0, "unavailable", lambda: None)
     monkeypatch.setattr(cli.p0, "_scheduled_watch", lambda environment: made.watch)
     monkeypatch.setattr(tasks.hand_over, "has_ended", lambda run_id: False)
     return made
@@ -233,6 +234,22 @@ def test_a_ledger_that_takes_no_events_tells_nobody_and_says_so(
         p0()
 
     assert away.value.hint == "ignition rollback production --to v1.1.0 --reason …"
+    assert production.serves == "v1.1.0"
+
+
+def test_with_the_ledger_down_it_is_said_how_to_roll_back_without_it(
+    production: Environment, prefect: Prefect, tmp_path: Path
+) -> None:
+    nowhere = SecretStr("postgresql://ledger@127.0.0.1:9/ledger")
+    production.ledger = Ledger(dsn=nowhere, spool=tmp_path / "other")
+
+    with pytest.raises(Unreachable, match="nobody can be told of the P0: ") as away:
+        p0()
+
+    assert away.value.hint == (
+        "ignition rollback production --to VERSION --reason …, which goes on without the ledger"
+    )
+    assert prefect.started == []
     assert production.serves == "v1.1.0"
 
 

@@ -33,6 +33,7 @@ from release.errors import NothingChanged
 from release.evidence import Evidence, EvidenceSource, EvidenceVerdict
 from release.ledger import Event, EventKind
 from release.rules import GateRules
+from tasks.checklist import GateRound
 from tasks.step import step
 
 SECTION = "Pre-Deployment Checklist"
@@ -82,8 +83,13 @@ class Gate:
     collections: list[int] = field(default_factory=list)  # rounds for which evidence was collected
     signatures: tuple[Signature, ...] = ()
     error: NothingChanged | None = None
+    told: list[tuple[str, str]] = field(default_factory=list)  # round, what people were told
     id: Any = None  # of the flow run, once there is one
     used: set[tuple[str, int]] = field(default_factory=set)
+
+    @property
+    def label(self) -> str:
+        return f"d-{self.run_id[:6]}"
 
     def flow(self) -> Flow[[], Any]:
         @step("Collect evidence", timeout=timedelta(seconds=10))
@@ -95,13 +101,21 @@ class Gate:
                 for item, verdict in self.evidence.items()
             )
 
+        @step("Tell", timeout=timedelta(seconds=10))
+        def told(said: str, *, key: str) -> tuple[str, ...]:
+            self.told.append((key, said))
+            return ()
+
+        def tell(round: GateRound, until: datetime, said: str) -> Any:
+            return told(said, key=round.key)
+
         @flow(name="deploy")
         def deploy() -> None:
             self.bodies += 1
             self.id = UUID(flow_run.id)
             run: Any = SimpleNamespace(
                 id=self.run_id,
-                label=f"d-{self.run_id[:6]}",
+                label=self.label,
                 environment=self.environment,
                 target=SimpleNamespace(environment=self.environment, ledger=self.ledger),
                 approvers=self.approvers,
@@ -115,7 +129,7 @@ class Gate:
             subject = Subject(["v1.0.0 → v1.1.0"], self.plan, self.started_by)
             try:
                 self.signatures = sign_off(
-                    run, subject, self.items, rules, lambda number: collect(key=str(number))
+                    run, subject, self.items, rules, lambda number: collect(key=str(number)), tell
                 )
             except NothingChanged as error:
                 self.error = error  # a pause that timed out overwrites the state of its run

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 
 from pydantic import PrivateAttr
 
 from blocks.orchestrator import Orchestrator
+from release.by_hand import Host
 from release.errors import RolloutFailed, Unreachable
-from release.model import ImageRef, Instance
+from release.model import ImageRef, Instance, Release
 from release.rollout import unfit_instance
 
 
@@ -125,6 +127,17 @@ class FakeOrchestrator(Orchestrator):
 
     def pinned(self) -> ImageRef | None:
         return self._host.pinned
+
+    def by_hand(self, replicas: int) -> Host:
+        self._ask()
+        folder = Path("/srv/production")
+        count = max(replicas, len(self._host.containers))
+        return Host(folder, "docker-compose.yml", "api", "API_IMAGE", folder / ".env", True, count)
+
+    def kept_releases(self) -> tuple[Release, ...]:
+        self._ask()
+        known = [image for image in self._host.registry if image in self._host.pulled]
+        return tuple(Release(self._host.registry[image][0], "", image) for image in reversed(known))
 
     def pin_text(self) -> str:
         return str(self._host.pinned or self._host.named)

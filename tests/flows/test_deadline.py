@@ -1,6 +1,7 @@
 """A gate that waits too long, and one that is over: who is told of it, by a real server."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from pytest_httpserver import HTTPServer
 import flows.deadline
 from blocks.ledger import Ledger
 from release.ledger import EventKind
-from release.model import Step
+from release.model import Probe, Step
 from tests.fakes.ending import ending_of
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.gates]
@@ -34,7 +35,11 @@ def waiting(ledger: Ledger) -> str:
     """A run whose gate is open."""
     run_id = str(uuid4())
     ledger.acquire(ENVIRONMENT, run_id, "Ada", "")
-    payload = {"items": ["tests", "pager"], "until": "2026-11-03T22:02:00+00:00"}
+    payload = {
+        "items": ["tests", "pager"],
+        "until": "2026-11-03T22:02:00+00:00",
+        "about": "**production**: v1.0.0 → **v1.1.0**",
+    }
     ledger.record(ENVIRONMENT, run_id, EventKind.GATE_OPENED, step=Step.CHECKLIST, payload=payload)
     return run_id
 
@@ -55,7 +60,14 @@ def remind(
     notify = SimpleNamespace(blocks=("custom-webhook/team",), escalation=("custom-webhook/pager",))
     run = SimpleNamespace(
         label="d-1874ab",
-        target=SimpleNamespace(environment=ENVIRONMENT, ledger=ledger),
+        target=SimpleNamespace(
+            environment=ENVIRONMENT,
+            ledger=ledger,
+            url="http://production.example.com",
+            service=SimpleNamespace(
+                version=lambda: ("v1.0.0", Probe(datetime.now(UTC), 200, timedelta()))
+            ),
+        ),
         settings=SimpleNamespace(notify=notify),
     )
     monkeypatch.setattr(flows.deadline, "begin", lambda environment: run)
@@ -71,6 +83,10 @@ def heard(httpserver: HTTPServer) -> dict[str, str]:
     return {request.path: (request.json or {})["subject"] for request, _ in httpserver.log}
 
 
+def bodies(httpserver: HTTPServer) -> list[str]:
+    return [(request.json or {})["body"] for request, _ in httpserver.log]
+
+
 @pytest.mark.parametrize(
     ("kind", "passed", "told"),
     [("reminder", "half", ["/team"]), ("escalation", "three quarters", ["/pager", "/team"])],
@@ -83,8 +99,10 @@ def test_a_gate_that_still_waits_is_told_to_more_people_the_longer_it_does(
     assert ending_of(ended) == "Reminded"
     assert sorted(heard(httpserver)) == told
     assert set(heard(httpserver).values()) == {
-        f"[d-{waiting[:6]}] production still waits for signatures: {passed} of the time has passed"
+        f"[d-{waiting[:6]}] production: v1.0.0 → v1.1.0 still waits for signatures: {passed} of "
+        "the time has passed"
     }
+    assert all("production serves v1.0.0" in body for body in bodies(httpserver))
 
 
 @pytest.mark.parametrize("over", [EventKind.GATE_CLOSED, EventKind.DEPLOYMENT_ENDED])

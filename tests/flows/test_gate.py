@@ -88,7 +88,7 @@ def test_a_rejection_ends_the_run_with_its_item_and_its_reason_and_needs_no_code
 
     ending = gate.answer("on-call-aware", "reject", comment="nobody picks up")
 
-    with pytest.raises(Rejected, match="on-call-aware: rejected by Ann: nobody picks up"):
+    with pytest.raises(Rejected, match=r"^rejected by Ann: nobody picks up \(on-call-aware\)"):
         ending.result()
     assert gate.tags == []
     assert [e.payload["item"] for e in gate.events(EventKind.REJECTED)] == ["on-call-aware"]
@@ -179,10 +179,74 @@ def test_a_checklist_that_evidence_signs_waits_for_nobody(new_gate: MakeGate) ->
 def test_unknown_evidence_stops_a_run_that_nobody_attends(new_gate: MakeGate) -> None:
     gate = new_gate(approval="evidence", evidence={"migrations-tested": EvidenceVerdict.UNKNOWN})
 
-    with pytest.raises(Rejected, match="migrations-tested: rejected by evidence: unknown"):
+    with pytest.raises(Rejected, match="rejected by evidence: migrations-tested unknown"):
         gate.start().result()
     assert len(gate.events(EventKind.REJECTED)) == 1
     assert "1 rejected" in gate.artifact
+
+
+# --- who is told what ---
+
+KEY = "pre-deployment-checklist"
+
+
+def test_people_are_told_that_one_has_signed_and_who_is_still_missing(
+    new_gate: MakeGate, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = new_gate(signers=2)
+    gate.start()
+    gate.answer("migrations-tested")
+    part = "Ann has signed migrations-tested; still missing: tests-passing, on-call-aware"
+    assert logged(gate, caplog)[-1] == f"[{gate.label}] Checklist {part}"
+    gate.answer()
+    rest = (
+        "Ann has signed tests-passing, on-call-aware; still missing: 2 different people must "
+        "sign, Ann has: 1 to go"
+    )
+    assert logged(gate, caplog)[-1] == f"[{gate.label}] Checklist {rest}"
+    assert gate.answer(by="Cleo").is_completed()
+
+    assert gate.bodies == 4
+    assert gate.told == [(f"{KEY}-1", ""), (f"{KEY}-2", part), (f"{KEY}-3", rest)]
+
+
+def test_people_are_told_that_an_answer_was_refused_and_that_nothing_was_signed(
+    new_gate: MakeGate, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = new_gate()
+    gate.start()
+    gate.answer(code="000000")
+
+    said = gate.told[-1][1]
+    assert said == (
+        "an answer was refused, nothing was signed: the code for Ann is wrong or too old: send "
+        "the one that is shown now"
+    )
+    assert logged(gate, caplog)[-1] == f"[{gate.label}] Checklist {said}"
+    assert gate.answer().is_completed()
+    assert [key for key, _ in gate.told] == [f"{KEY}-1", f"{KEY}-2"]
+
+
+def test_answers_that_sign_nothing_do_not_flood_people(new_gate: MakeGate) -> None:
+    """They need no code to be refused, so that anybody could send them all night long."""
+    gate = new_gate(signers=3, wrong_codes=2)
+    gate.start()
+    gate.answer()
+    for _ in range(5):  # Ann has signed already
+        assert gate.send(decision="approve", approver="Ann", code="000000") == "ACCEPT"
+        gate.run()
+
+    refusals = [said for _, said in gate.told if "was refused" in said]
+    assert len(refusals) == 2
+    assert "Ann has signed" in gate.note
+    assert len(gate.events(EventKind.ANSWER_REFUSED)) == 5
+    gate.answer(by="Cleo")
+    assert gate.told[-1][1].startswith("Cleo has signed tests-passing, ")  # that is told again
+    assert gate.answer(by="Bob").is_completed()
+
+
+def logged(gate: Gate, caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if gate.label in r.getMessage()]
 
 
 # --- four eyes, roles, N of M ---

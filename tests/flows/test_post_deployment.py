@@ -108,7 +108,11 @@ def test_a_gate_after_the_watch_tells_people_and_its_release_stays(
 
     (ending,) = endings
     opened, ended = [request.json or {} for request, _ in httpserver.log]
-    assert opened["subject"].startswith(f"[{run.label}] production waits for signatures: ")
+    assert opened["subject"] == (
+        f"[{run.label}] production: v1.0.0 → v1.1.0 (111111111111, tag from main, 0 commits) "
+        "waits for signatures"
+    )
+    assert "production serves v1.1.0" in opened["body"]
     assert "open: the-customers-were-told" in opened["body"]
     assert "Failed" in ended["subject"]
     assert "still open: the-customers-were-told" in ending.message

@@ -12,6 +12,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
+from pytest_httpserver import HTTPServer
 
 import flows.deploy
 import flows.rollback
@@ -252,6 +253,38 @@ def test_another_p0_ends_the_watch_and_goes_further_back(
     assert production.serves == "v0.9.0"
     assert production.held_by() == ""
     assert [row.version for row in ledger.served("production")][:2] == ["v0.9.0", "v1.0.0"]
+
+
+def test_its_message_says_who_asked_for_it_why_and_from_which_release_to_which(
+    roll_back: Any, told: Told, httpserver: HTTPServer
+) -> None:
+    """v1.0.0 serves again."""
+    roll_back()
+
+    ((_, subject),) = told()
+    assert subject.endswith(
+        "production v1.0.0: RollbackDone (started by Grace); production serves v1.0.0"
+    )
+    body = httpserver.log[-1][0].json["body"].splitlines()
+    assert body[0].startswith("v1.1.0 was rolled back to v1.0.0: P0: orders are charged twice; ")
+    assert body[-1].startswith("the run: ")
+
+
+def test_the_message_of_one_that_failed_says_as_well_why_it_was_asked_for(
+    roll_back: Any, production: Environment, told: Told, httpserver: HTTPServer
+) -> None:
+    """v1.1.0 serves still."""
+    image = production.images["v1.0.0"]
+    production.orchestrator.host.registry[image] = ("v1.0.0", "never-healthy")
+
+    roll_back()
+
+    subjects = {subject for _, subject in told()}
+    assert len(subjects) == 1
+    assert "RollbackFailed (started by Grace); production serves v1.1.0" in subjects.pop()
+    body = httpserver.log[-1][0].json["body"]
+    assert "it was to be rolled back because: P0: orders are charged twice" in body
+    assert production.serves == "v1.1.0"
 
 
 def test_a_second_rollback_does_not_bring_the_bad_release_back(

@@ -99,7 +99,7 @@ def test_an_old_release_that_breaks_a_rule_alerts(
     assert ended.message.endswith("production serves v1.1.0\nhint: ignition status production")
     assert production.serves == "v1.1.0"
     assert sorted(who for who, _ in told()) == ["/pager", "/team"]
-    assert "production needs somebody to look: health check failed" in told()[0][1]
+    assert "production serves v1.1.0 and needs somebody to look: health check" in told()[0][1]
 
 
 def test_an_old_release_that_is_well_is_looked_at_once(
@@ -223,5 +223,6 @@ def test_a_p0_rolls_a_young_release_back_at_once(watch: Any, production: Environ
     ended = watch(run=HOUR)
 
     assert ending_of(ended) == "RolledBack", ended
-    assert "it is charged twice" in ended.message
+    assert "v1.1.0 was rolled back to v1.0.0: P0 declared" in ended.message
+    assert "it is charged twice (declared by Grace)" in ended.message
     assert production.serves == "v1.0.0"

@@ -219,14 +219,14 @@ def test_a_rejection_names_the_items_who_and_why() -> None:
     rejected = rejected_by(Answer("reject", "tests", "Ann", comment="p99 is up"), ITEMS)
     with pytest.raises(Rejected) as ended:
         refuse_rejected(rejected)
-    assert ended.value.what == "tests: rejected by Ann: p99 is up"
+    assert ended.value.what == "rejected by Ann: p99 is up (tests)"
     assert isinstance(ended.value, NothingChanged)
 
 
 def test_a_rejection_of_everything_without_a_comment_says_so() -> None:
     with pytest.raises(Rejected) as ended:
         refuse_rejected(rejected_by(answer("reject"), ITEMS))
-    assert ended.value.what == "tests, migrations, on-call: rejected by Ann: no reason given"
+    assert ended.value.what == "rejected by Ann: no reason given (tests, migrations, on-call)"
 
 
 def test_a_rejection_of_what_is_not_open_is_a_no_all_the_same() -> None:
@@ -322,7 +322,7 @@ def test_failed_and_unknown_evidence_stop_the_run_and_name_the_item(evidence: Ev
     with pytest.raises(Rejected) as ended:
         refuse_rejected(signed_by_evidence(ITEMS, [evidence], "staging"))
     assert ended.value.what == (
-        f"migrations: rejected by evidence: {evidence.verdict}: {evidence.value} (staging)"
+        f"rejected by evidence: migrations {evidence.verdict}: {evidence.value} (staging)"
     )
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from release.errors import SourceRefused
 from release.ledger import LogRow
 from release.nightly import skip
 from release.outcome import Ending
@@ -30,10 +31,47 @@ def test_a_branch_that_did_not_move_is_not() -> None:
     assert skip("main", SERVING, SERVING, []) == "main has not moved: 111111111111 serves already"
 
 
-def test_a_commit_that_was_rolled_back_is_not_tried_every_night() -> None:
-    assert skip("main", HEAD, SERVING, [TRIED]) == (
-        "main has not moved since 222222222222, which was rolled back on 2026-11-02"
-    )
+@pytest.mark.parametrize(
+    ("ending", "how"),
+    [
+        (Ending.ROLLED_BACK, "which was rolled back on 2026-11-02"),
+        (Ending.ROLLBACK_FAILED, "whose rollback failed on 2026-11-02"),
+    ],
+)
+def test_a_commit_that_was_left_is_not_tried_again_and_is_no_success_until_main_moves(
+    ending: Ending, how: str
+) -> None:
+    """What served before it serves on, every night."""
+    with pytest.raises(SourceRefused) as refused:
+        skip("main", HEAD, SERVING, [replace(TRIED, ending=ending.value)])
+
+    assert refused.value.what == f"main has not moved since 222222222222, {how}"
+    assert refused.value.hint == "push to main what mends 222222222222, or reverts it"
+
+
+DEPLOYED = replace(TRIED, ending=Ending.DEPLOYED.value)
+OTHER = replace(DEPLOYED, revision="3" * 40)
+BACK = replace(TRIED, ending=Ending.ROLLBACK_DONE.value, revision=SERVING)
+
+
+def test_a_commit_that_a_person_rolled_back_later_is_not_deployed_again_by_night() -> None:
+    """It had passed its watch; then somebody declared a P0."""
+    with pytest.raises(SourceRefused, match="which was rolled back on 2026-11-02"):
+        skip("main", HEAD, SERVING, [BACK, DEPLOYED])
+
+
+def test_a_second_rollback_leaves_what_the_first_one_brought() -> None:
+    to_head = replace(BACK, revision=HEAD)
+    with pytest.raises(SourceRefused):
+        skip("main", HEAD, SERVING, [BACK, to_head, OTHER, DEPLOYED])
+
+
+def test_a_rollback_of_another_release_says_nothing_of_the_commit() -> None:
+    assert skip("main", HEAD, SERVING, [BACK, OTHER, DEPLOYED]) == ""
+
+
+def test_a_commit_that_was_deployed_since_it_was_left_may_be_deployed_again() -> None:
+    assert skip("main", HEAD, SERVING, [OTHER, DEPLOYED, TRIED]) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is left of a run that ended without saying so, read from its events alone."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -223,7 +224,63 @@ def test_an_open_gate_says_what_is_open_and_who_signed() -> None:
         "2026-11-03T22:02:00Z",
         "v1.1.0",
         "tests passed",
+        since=AT,
+        opened=AT,
     )
+
+
+def reopened(**payload: Any) -> Event:
+    return replace(OPENED, payload={"items": ["tests", "pager"], **payload})
+
+
+BY_ADA = [{"item": "tests", "approver": "Ada"}, {"item": "pager", "approver": "Ada"}]
+LACKS = "2 different people must sign, Ada has: 1 to go"
+
+
+def test_where_only_a_second_person_is_missing_no_item_is_called_open() -> None:
+    """The form offers them all, for somebody who has not signed yet."""
+    gate = open_gate_of(
+        [*WAITING, reopened(more={"tests": 0, "pager": 0}, signed=BY_ADA, lacks=LACKS)]
+    )
+
+    assert gate is not None
+    assert (gate.items, gate.signed) == ((), ("tests by Ada", "pager by Ada"))
+    assert gate.open == LACKS
+
+
+def test_an_item_that_needs_two_is_open_until_both_have_signed() -> None:
+    gate = open_gate_of(
+        [*WAITING, reopened(more={"tests": 1, "pager": 0}, signed=BY_ADA, lacks=LACKS)]
+    )
+
+    assert gate is not None
+    assert gate.items == ("tests",)
+    assert gate.open == "not signed: tests"
+
+
+def test_a_signature_counts_before_the_gate_has_opened_again() -> None:
+    opened = reopened(more={"tests": 1, "pager": 2})
+    ada = event(EventKind.ITEM_SIGNED, Step.CHECKLIST, item="tests", approver="Ada")
+    both = [*WAITING, opened, ada, event(EventKind.ITEM_SIGNED, Step.CHECKLIST, item="pager")]
+
+    gate = open_gate_of(both)
+
+    assert gate is not None
+    assert gate.items == ("pager",)
+
+
+def test_a_signature_that_fell_with_its_evidence_is_not_called_one() -> None:
+    gate = open_gate_of([*WAITING, SIGNED, reopened(more={"tests": 1, "pager": 1}, signed=[])])
+
+    assert gate is not None
+    assert (gate.items, gate.signed) == (("tests", "pager"), ())
+
+
+def test_of_a_gate_that_an_older_version_opened_what_nobody_signed_is_open() -> None:
+    gate = open_gate_of([*WAITING, reopened(signed=BY_ADA[:1])])
+
+    assert gate is not None
+    assert gate.items == ("pager",)
 
 
 @pytest.mark.parametrize("after", [CLOSED, ENDED, event(EventKind.LOCK_RELEASED)])
