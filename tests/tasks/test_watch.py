@@ -177,7 +177,7 @@ class TestAWatchedRelease:
         report, _ = watched(production)
         assert report.decision.action is Action.FAIL
         assert report.samples == 1
-        assert report.decision.sentence.endswith(": orders are charged twice")
+        assert report.decision.sentence.endswith(": orders are charged twice (declared by ada)")
         assert production.ledger.asked == [("production", BASELINE.taken_at)]
 
     def test_goes_between_two_samples_when_a_p0_is_declared(
