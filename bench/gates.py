@@ -37,6 +37,7 @@ from cli.install import build_target
 from flows.deploy import sign_checklist
 from flows.run import begin
 from release.evidence import EvidenceVerdict
+from release.key import variable_of
 from release.ledger import EventKind
 from release.migration import read_migration
 from release.model import Baseline, ImageRef, Release, ReleaseKind
@@ -44,7 +45,7 @@ from release.plan import Plan
 from release.request import DeployRequest
 from sandbox.layout import CHECKOUT, HOST
 from sandbox.local_postgres import LocalPostgres, local_postgres
-from settings import CONFIG_VARIABLE, load_settings, variable_of
+from settings import CONFIG_VARIABLE, load_settings
 from tasks.evidence import WITHIN
 
 HEALTHY_AT_MOST = 3.0  # seconds
@@ -55,6 +56,7 @@ PENDING = read_migration("0016_add_notes.sql", b"CREATE TABLE notes (id int PRIM
 CONFIGURATION = Template(
     """\
 runbook = "$checkout/RUNBOOK.md"
+state = "state"
 service.name = "api"
 repository.url = "."
 registry.address = "registry.example.com"
@@ -227,7 +229,7 @@ def set_up() -> None:
         target = build_target(settings, name)
         target.ledger.install()
         target.save(name, overwrite=True)
-    approvers = Approvers(settings.located(settings.approvers.file))
+    approvers = Approvers(settings.approvers_file)
     for person in ("Ada", "Grace"):
         approvers.add(person, ())
 

@@ -4,11 +4,14 @@ No Prefect block: the server keeps nothing of it, because whoever reaches the se
 read it there. Codes are those of RFC 6238 (TOTP): six digits, a new one every 30 s.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +20,8 @@ from typing import Any
 import pyotp
 from pydantic import SecretStr
 
-from release.approvers import Approver, find
+from blocks.own_folder import leave_out_of_git
+from release.approvers import Approver, find, not_enrolled
 from release.checklist import checked_approver
 from release.errors import BadConfiguration, BadRequest
 from release.request import checked_name
@@ -52,18 +56,7 @@ class Approvers:
 
         Codes from 2 min before ``at`` to 30 s after it are known. Raises BadConfiguration.
         """
-        totp = pyotp.TOTP(self._entry(name)["secret"])
-        now = totp.timecode(at)
-        given = code.strip().replace(" ", "")
-        steps = range(now + _STEPS_AHEAD, now - _STEPS_BACK - 1, -1)
-        return next(
-            (
-                s
-                for s in steps
-                if hmac.compare_digest(totp.generate_otp(s).encode(), given.encode())
-            ),
-            None,
-        )
+        return _step_of(self._entry(name)["secret"], code, at)
 
     def seal(self, name: str, text: str) -> str:
         """A seal over ``text`` that only this worker can make: HMAC-SHA-256, in hex.
@@ -76,23 +69,38 @@ class Approvers:
         ).digest()
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
+    def draft(self, name: str, roles: tuple[str, ...]) -> "Draft":
+        """What would be enrolled, with a new secret; nothing of it is kept.
+
+        Raises BadRequest for a name that is taken or cannot be one, BadConfiguration where the
+        file could not be written.
+        """
+        name = checked_approver(name)
+        for role in roles:
+            checked_name(role, "role")
+        self._refuse_taken(name)
+        self._refuse_unwritable()
+        return Draft(name, tuple(sorted(set(roles))), SecretStr(pyotp.random_base32()))
+
+    def enrol(self, draft: "Draft") -> None:
+        """Enrol somebody, at once or not at all.
+
+        Raises BadRequest for a name that was taken meanwhile, BadConfiguration where the file
+        cannot be written.
+        """
+        entries = self._refuse_taken(draft.name)
+        entry = {"secret": draft.secret.get_secret_value(), "roles": list(draft.roles)}
+        self._write(entries | {draft.name: entry})
+
     def add(self, name: str, roles: tuple[str, ...]) -> str:
         """Enrol somebody and return the `otpauth://` address that their device reads.
 
         Raises BadRequest for a name that is taken or cannot be one, BadConfiguration where the
         file cannot be written.
         """
-        name = checked_approver(name)
-        for role in roles:
-            checked_name(role, "role")
-        entries = self._read() if self._is_there() else {}
-        if find([Approver(taken) for taken in entries], name):
-            raise BadRequest(
-                f"{name} is enrolled already", f"ignition approvers remove {name}, then add again"
-            )
-        secret = pyotp.random_base32()
-        self._write(entries | {name: {"secret": secret, "roles": sorted(set(roles))}})
-        return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=_ISSUER)
+        draft = self.draft(name, roles)
+        self.enrol(draft)
+        return draft.address
 
     def remove(self, name: str) -> None:
         """Forget somebody: what they signed in runs that still wait counts no more.
@@ -102,8 +110,23 @@ class Approvers:
         entries = self._read()
         found = find(self.known(), name)
         if found is None:
-            raise BadRequest(_nobody(name, entries), "ignition approvers list")
+            raise BadRequest(not_enrolled(name, entries), "ignition approvers list")
         self._write({key: entry for key, entry in entries.items() if key != found.name})
+
+    def _refuse_taken(self, name: str) -> dict[str, dict[str, Any]]:
+        """The entries that are there. Raises BadRequest where the name is one of them."""
+        entries = self._read() if self._is_there() else {}
+        if find([Approver(taken) for taken in entries], name):
+            raise BadRequest(
+                f"{name} is enrolled already", f"ignition approvers remove {name}, then add again"
+            )
+        return entries
+
+    def _refuse_unwritable(self) -> None:
+        """Raise BadConfiguration where the file could not be written, before anybody has set up
+        a device for nothing."""
+        with self._writing(), tempfile.TemporaryFile(dir=self.file.parent):
+            pass
 
     def _is_there(self) -> bool:
         return bool(self.enrolled.get_secret_value()) or self.file.exists()
@@ -112,7 +135,7 @@ class Approvers:
         entries = self._read()
         found = find([Approver(key) for key in entries], name)
         if found is None:
-            raise BadConfiguration(_nobody(name, entries), _ADD)
+            raise BadConfiguration(not_enrolled(name, entries), _ADD)
         return entries[found.name]
 
     def _read(self) -> dict[str, dict[str, Any]]:
@@ -153,19 +176,26 @@ class Approvers:
             ) from None
 
     def _write(self, entries: dict[str, dict[str, Any]]) -> None:
-        if self.enrolled.get_secret_value():
-            raise BadConfiguration(
-                "the approvers come from IGNITION_APPROVERS__ENROLLED, so no file is written",
-                "unset IGNITION_APPROVERS__ENROLLED",
-            )
         draft = self.file.with_name(f"{self.file.name}.new")
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self._writing():
             draft.unlink(missing_ok=True)
             handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 json.dump(entries, file, indent=2, ensure_ascii=False)
             draft.replace(self.file)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Have the file's folder there, left out by git if it is ours. Raises BadConfiguration."""
+        if self.enrolled.get_secret_value():
+            raise BadConfiguration(
+                "the approvers come from IGNITION_APPROVERS__ENROLLED, so no file is written",
+                "unset IGNITION_APPROVERS__ENROLLED",
+            )
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            leave_out_of_git(self.file.parent, self.file.name, f"{self.file.name}.new")
+            yield
         except OSError as error:
             raise BadConfiguration(
                 f"{self.file} cannot be written: {error.strerror}", "run it as the worker's user"
@@ -177,6 +207,31 @@ class Approvers:
         return "IGNITION_APPROVERS__ENROLLED" if there else str(self.file)
 
 
-def _nobody(name: str, entries: dict[str, Any]) -> str:
-    there = ", ".join(sorted(entries)) or "nobody"
-    return f"{name!r} is not enrolled as an approver; there is: {there}"
+@dataclass(frozen=True)
+class Draft:
+    """Somebody who is not enrolled yet, and the secret that their device reads."""
+
+    name: str
+    roles: tuple[str, ...]
+    secret: SecretStr
+
+    @property
+    def address(self) -> str:
+        """The `otpauth://` address of the QR code. It holds the secret."""
+        totp = pyotp.TOTP(self.secret.get_secret_value())
+        return totp.provisioning_uri(name=self.name, issuer_name=_ISSUER)
+
+    def shows(self, code: str, at: datetime) -> bool:
+        """Whether a code is one that the device shows now, or has just shown."""
+        return _step_of(self.secret.get_secret_value(), code, at) is not None
+
+
+def _step_of(secret: str, code: str, at: datetime) -> int | None:
+    totp = pyotp.TOTP(secret)
+    now = totp.timecode(at)
+    given = code.strip().replace(" ", "")
+    steps = range(now + _STEPS_AHEAD, now - _STEPS_BACK - 1, -1)
+    return next(
+        (s for s in steps if hmac.compare_digest(totp.generate_otp(s).encode(), given.encode())),
+        None,
+    )

@@ -24,7 +24,7 @@ _TOO_MANY = 429
 
 
 @dataclass(frozen=True, slots=True)
-class _Session:
+class Session:
     """What the server knows somebody by."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # of a request
@@ -88,6 +88,13 @@ class AuthFlow(Part):
         took = timedelta(seconds=monotonic() - began)
         return Check("auth flow", not wrong, "; ".join(wrong) or f"good: {good}", took)
 
+    def log_in(self, base_url: str, within_s: float, *, own_network: bool) -> Session | None:
+        """A session to ask with; None where the login gives none.
+
+        Raises Unreachable where the service takes no more logins for now.
+        """
+        return _Walk(self, base_url, within_s, own_network).log_in()[2]
+
     def concealed(self, text: str) -> str:
         """A text without the password."""
         password = self.password.get_secret_value()
@@ -107,7 +114,7 @@ class _Walk:
     def steps(self) -> Iterator[Check]:
         """One check for each step, in order. What needs a session is left out without one."""
         flow, kind = self._flow, self._flow.session
-        login, answered, session = self._log_in()
+        login, answered, session = self.log_in()
         yield login
         if not answered:
             return  # nobody is there, to say the same at every other step
@@ -122,10 +129,11 @@ class _Walk:
             yield self._log_out(session)
             if flow.logout_ends_session:
                 yield self._refused(session, f"with the {kind} of before the log-out")
-        yield self._refused(_Session(), f"without a {kind}")
+        yield self._refused(Session(), f"without a {kind}")
         yield self._refused(self._stranger(), f"with a wrong {kind}")
 
-    def _log_in(self) -> tuple[Check, bool, _Session | None]:
+    def log_in(self) -> tuple[Check, bool, Session | None]:
+        """Log in: how that went, whether anybody answered, and the session that it gave."""
         flow = self._flow
         body = {
             **flow.login_fields,
@@ -133,14 +141,14 @@ class _Walk:
             flow.password_field: flow.password.get_secret_value(),
         }
         form = {"json": body} if flow.login_format == "json" else {"data": body}
-        reply = self._ask(flow.login_method, flow.login_path, _Session(), **form)
+        reply = self._ask(flow.login_method, flow.login_path, Session(), **form)
         if reply.probe.status == _TOO_MANY:
             # The check's own logins may be what is too many: that says nothing of the release.
             raise Unreachable("login answers HTTP 429, so the auth flow could not be judged")
-        check, session = self._session_of(reply, "login", _Session())
+        check, session = self._session_of(reply, "login", Session())
         return check, bool(reply.probe.status), session
 
-    def _refresh(self, session: _Session) -> tuple[Check, _Session | None]:
+    def _refresh(self, session: Session) -> tuple[Check, Session | None]:
         flow = self._flow
         form = (
             {"json": {flow.refresh_field: session.refresh_token}} if session.refresh_token else {}
@@ -149,16 +157,16 @@ class _Walk:
             self._ask("POST", flow.refresh_path, session, **form), "refresh", session
         )
 
-    def _log_out(self, session: _Session) -> Check:
+    def _log_out(self, session: Session) -> Check:
         probe = self._ask("POST", self._flow.logout_path, session).probe
         return Check("log-out", self._done(probe), f"log-out {_says(probe)}", probe.took)
 
-    def _known(self, session: _Session, how: str) -> Check:
+    def _known(self, session: Session, how: str) -> Check:
         path = self._flow.protected_path
         probe = self._ask("GET", path, session).probe
         return Check(how, probe.ok, f"{path} {how} {_says(probe)}, expected 200", probe.took)
 
-    def _refused(self, session: _Session, how: str) -> Check:
+    def _refused(self, session: Session, how: str) -> Check:
         path = self._flow.protected_path
         probe = self._ask("GET", path, session).probe
         refused = probe.status in _REFUSED or (self._by_cookie and 300 <= probe.status < 400)
@@ -167,9 +175,7 @@ class _Walk:
             said = f"a request {how} is let in: HTTP {probe.status} at {path}"
         return Check(f"refused {how}", refused, said, probe.took)
 
-    def _session_of(
-        self, reply: Reply, step: str, before: _Session
-    ) -> tuple[Check, _Session | None]:
+    def _session_of(self, reply: Reply, step: str, before: Session) -> tuple[Check, Session | None]:
         """The session that an answer begins or goes on with, or why it does not."""
         probe, flow = reply.probe, self._flow
         session, problem = None, ""
@@ -187,15 +193,15 @@ class _Walk:
             else:
                 again = read_field(reply.body, flow.refresh_token_field or " ")
                 renewed = again or before.refresh_token
-                session = _Session(self._carrying(token), refresh_token=renewed)
+                session = Session(self._carrying(token), refresh_token=renewed)
                 if step == "login" and flow.refresh_token_field and not again:
                     problem = f"{step}: no field {flow.refresh_token_field!r} in the answer"
         return Check(step, not problem, problem, probe.took), session
 
-    def _stranger(self) -> _Session:
+    def _stranger(self) -> Session:
         if self._by_cookie:
             return _known_by(dict.fromkeys(self._cookies, _WRONG))
-        return _Session(self._carrying(_WRONG))
+        return Session(self._carrying(_WRONG))
 
     def _carrying(self, token: str) -> dict[str, str]:
         return {self._flow.header: f"{self._flow.scheme} {token}".strip()}
@@ -208,7 +214,7 @@ class _Walk:
         """Whether a step succeeded; forms of web pages answer with a redirect."""
         return probe.ok or (self._by_cookie and 300 <= probe.status < 400)
 
-    def _ask(self, method: str, path: str, session: _Session, **options: Any) -> Reply:
+    def _ask(self, method: str, path: str, session: Session, **options: Any) -> Reply:
         # A client of its own, so that no cookie is sent but the session's.
         with client(self._within_s, own_network=self._own_network) as http:
             return ask(
@@ -222,9 +228,9 @@ class _Walk:
             )
 
 
-def _known_by(cookies: Mapping[str, str]) -> _Session:
+def _known_by(cookies: Mapping[str, str]) -> Session:
     together = "; ".join(f"{name}={value}" for name, value in cookies.items())
-    return _Session({"Cookie": together}, cookies)
+    return Session({"Cookie": together}, cookies)
 
 
 def _says(probe: Probe) -> str:

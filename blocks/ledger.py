@@ -59,8 +59,7 @@ class Ledger(Part):
 
     dsn: SecretStr = Field(description="PostgreSQL connection string of the ledger's own database.")
     spool: Path = Field(
-        default=Path(".ignition/ledger-spool"),
-        description="Folder of the worker for events that could not be written yet.",
+        description="Folder of the worker for events that could not be written yet."
     )
 
     # --- setting up ---
@@ -75,7 +74,7 @@ class Ledger(Part):
         except OSError as error:
             raise BadConfiguration(
                 f"the ledger's spool {self.spool} cannot be written: {error.strerror}",
-                "give the worker's user a folder it may write",
+                "type ignition setup as the worker's user, or set state to a folder it may write",
             ) from None
         applied = Database(dsn=self.dsn).applied()
         pending = plan_migrations(read_folder(MIGRATIONS), applied).pending

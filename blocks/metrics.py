@@ -7,22 +7,25 @@ probes are requests of our own, more of them the fewer users there are.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
 from pydantic import Field
 
 from blocks.part import Part
+from blocks.prober import Prober
 from blocks.prometheus import Prometheus
 from blocks.service import Service
 from release.counters import Growth, Look, Looks, RouterLook, growth, remember, router_growth
 from release.duration import say_duration
 from release.errors import DeployError
 from release.model import Check, Instance, Probe
-from release.rules import WatchRules
+from release.probing import TOO_MANY, Asked, mix_of, probes_needed, say_failed
+from release.rules import WatchProbe, WatchRules
 from release.sample import Restarts
-from release.traffic import ALL_RELEASES, PROBES, Times, Traffic
-from release.triggers import AUTH_NOT_CONFIGURED, Sample, percentile, probes_needed
+from release.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER, Times, Traffic
+from release.triggers import AUTH_NOT_CONFIGURED, Sample, percentile
 
 _OF_A_GAP = 0.9  # fraction of what two samples may be apart, less the pause between them
 _OF_A_SAMPLE = 2 / 3  # for all that is asked side by side; what counts is asked afterwards
@@ -45,9 +48,6 @@ class Metrics(Part):
     prometheus: Prometheus | None = Field(
         default=None, description="What the instances count themselves; none: it is not asked."
     )
-    probe_path: str = Field(
-        default="", description="What probes ask for; empty: the service's version path."
-    )
     fewest_probes: int = Field(
         default=3, ge=1, description="Probes of each sample, however busy the service is."
     )
@@ -55,6 +55,27 @@ class Metrics(Part):
     auth_every: int = Field(
         default=4, ge=1, description="The auth flow is checked with every n-th sample."
     )
+
+    def mix(self, service: Service, rules: WatchRules) -> tuple[WatchProbe, ...]:
+        """What probes ask a service for."""
+        protected = service.auth.protected_path if service.auth.configured else ""
+        return mix_of(rules.probes, service.health_path, service.version_path, protected)
+
+    def counting(self, counters: Counters | None) -> frozenset[str]:
+        """The sources that count what others than the probes are answered."""
+        found = {ROUTER: counters, PROMETHEUS: self.prometheus}
+        return frozenset(source for source, counts in found.items() if counts is not None)
+
+    def misses(self, service: Service, rules: WatchRules) -> tuple[str, ...]:
+        """What the listed probes ask for in vain already, a sentence each: it would be taken for
+        the fault of the release."""
+        if not rules.probes:
+            return ()
+        prober = Prober(self.mix(service, rules), self.concurrency, service)
+        asked = prober.probe(sum(probe.weight for probe in rules.probes), log_in=True)
+        wrong = dict.fromkeys(say_failed(one) for one in asked if one.counts and one.failed)
+        fault = "which would be taken for the release's fault"
+        return (*prober.left_out, *(f"probes: {each}, {fault}" for each in wrong))
 
     def sampler(
         self,
@@ -94,6 +115,7 @@ class Sampler:
         since: Looks,
     ) -> None:
         self.took: list[timedelta] = []  # of every probe that was answered
+        self._prober = Prober(metrics.mix(service, rules), metrics.concurrency, service)
         self._metrics = metrics
         self._service = service
         self._counters = counters
@@ -124,6 +146,11 @@ class Sampler:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @property
+    def mix(self) -> tuple[WatchProbe, ...]:
+        """What probes ask for."""
+        return self._prober.mix
+
+    @property
     def looks(self) -> Looks:
         """What the counters stood at last."""
         return Looks(self._router_before, self._prometheus_before)
@@ -145,13 +172,15 @@ class Sampler:
         if self._until is not None:
             patience = min(patience, self._longest * _OF_A_SAMPLE)
         heard = self._hear(self._questions(count, check_auth), unknown, patience)
-        sent: tuple[Probe, ...] = heard.get("probes", ())
-        answered = [probe.took for probe in sent if probe.status]
+        sent: tuple[Asked, ...] = heard.get("probes", ())
+        unknown += (*self._prober.left_out, *_not_counted(sent))
+        answered = [one.answer.took for one in sent if one.answer.status]
         self.took += answered
         restarts = self._restarts(unknown)
         # Counted after the probes: one that failed is then among the errors, if it got there.
         by_router, by_prometheus = self._by_router(unknown), self._by_prometheus(unknown)
-        own_requests = 1 + count + (self._service.auth_requests if check_auth else 0)
+        own_requests = 1 + count + self._prober.logins
+        own_requests += self._service.auth_requests if check_auth else 0
         self._real_requests = _real(by_router or by_prometheus.traffic, own_requests)
         health, health_detail = self._health(heard, patience)
         auth, auth_detail = _auth(heard)
@@ -177,11 +206,10 @@ class Sampler:
         return max(self._metrics.fewest_probes, needed - self._real_requests)
 
     def _questions(self, count: int, check_auth: bool) -> dict[str, Callable[[], Any]]:
-        def probe() -> tuple[Probe, ...]:
-            path, concurrency = self._metrics.probe_path, self._metrics.concurrency
-            return self._service.probe(count, path=path, concurrency=concurrency)
-
-        questions: dict[str, Callable[[], Any]] = {"health": self._service.health, "probes": probe}
+        questions: dict[str, Callable[[], Any]] = {
+            "health": self._service.health,
+            "probes": partial(self._prober.probe, count, log_in=check_auth),
+        }
         if self._ask_p0:
             questions["p0"] = self._ask_p0
         if check_auth:
@@ -276,9 +304,15 @@ class Sampler:
         return tuple(Restarts(one.name, one.version, one.restarts) for one in found)
 
 
-def _by_probes(sent: Sequence[Probe]) -> tuple[Traffic, ...]:
-    failed = sum(1 for probe in sent if not probe.status or probe.status >= 500)
-    return (Traffic(PROBES, ALL_RELEASES, len(sent), failed),) if sent else ()
+def _not_counted(sent: Sequence[Asked]) -> tuple[str, ...]:
+    too_many = f"probes: some are answered HTTP {TOO_MANY}, and are not counted"
+    return () if all(one.counts for one in sent) else (too_many,)
+
+
+def _by_probes(sent: Sequence[Asked]) -> tuple[Traffic, ...]:
+    counted = [one for one in sent if one.counts]
+    failed = sum(1 for one in counted if one.failed)
+    return (Traffic(PROBES, ALL_RELEASES, len(counted), failed),) if counted else ()
 
 
 def _real(counted: Sequence[Traffic], own_requests: int) -> int:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import posixpath
 import re
+import shlex
 import tarfile
 import tempfile
 import time
@@ -17,8 +18,9 @@ from urllib.parse import urlsplit, urlunsplit
 import git
 from pydantic import Field
 
+from blocks.own_folder import own_folder
 from blocks.part import Part
-from release.errors import SourceRefused, Unreachable
+from release.errors import BadConfiguration, SourceRefused, Unreachable
 from release.request import checked_ref
 
 # Git must never wait for a password on a terminal that nobody watches.
@@ -174,7 +176,8 @@ class Repository(Part):
             raise SourceRefused(
                 f"branch {branch} diverged: {ours[:12]}, deployed before, is not part of "
                 f"{theirs[:12]}",
-                f"to accept the rewritten branch: git -C {self.workspace} branch -D {branch}",
+                "to accept the rewritten branch: "
+                + shlex.join(["git", "-C", str(self.workspace), "branch", "-D", branch]),
             )
         mirror.git.update_ref(f"refs/heads/{branch}", theirs)
         return theirs
@@ -250,7 +253,14 @@ class Repository(Part):
 
     def _mirror(self) -> git.Repo:
         if not (self.workspace / "HEAD").is_file():
-            self.workspace.mkdir(parents=True, exist_ok=True)
+            try:
+                own_folder(self.workspace)
+            except OSError as error:
+                raise BadConfiguration(
+                    f"the mirror {self.workspace} cannot be made: {error.strerror}",
+                    "type ignition setup as the worker's user, or set state to a folder it may "
+                    "write",
+                ) from None
             git.Repo.init(self.workspace, bare=True)
         # An export holds the whole tree, whatever the repository's .gitattributes leave out.
         attributes = self.workspace / "info" / "attributes"

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import threading
@@ -18,12 +19,15 @@ from typing import IO, Any
 import httpx
 from pydantic import Field
 
-from blocks.auth import AuthFlow
+from blocks.auth import AuthFlow, Session
 from blocks.http_client import ask, client, shown
 from blocks.part import Part
+from release.deployed_with import DeployedWith
+from release.errors import BadConfiguration
 from release.model import Check, Probe
-from release.serving import lacks_field
-from release.verification import read_field
+from release.probing import Asked
+from release.rules import WatchProbe
+from release.verification import explain_answer, read_field
 
 # All that the smoke tests inherit: nothing of the worker's own configuration, no secret.
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "NPM_CONFIG_CACHE", "npm_config_cache")
@@ -73,22 +77,50 @@ class Service(Part):
             probe, body = self._ask(http, "GET", self._at(base_url, self.version_path))
         if not probe.ok:
             return None, probe
-        found = read_field(body, self.version_field)
+        field = self.version_field
+        found = read_field(body, field)
         if found is None:
-            said = self.auth.concealed(lacks_field(body, self.version_field))
+            said = explain_answer(self.auth.concealed(body.decode("utf-8", "replace")), field)
             probe = Probe(probe.at, probe.status, probe.took, said)
         return found, probe
 
     def probe(
-        self, count: int, base_url: str | None = None, *, path: str = "", concurrency: int = 8
-    ) -> tuple[Probe, ...]:
-        """Ask ``path`` (by default the version path) ``count`` times, each on a new connection.
+        self, wanted: Sequence[WatchProbe], session: Session | None = None, *, concurrency: int = 8
+    ) -> tuple[Asked, ...]:
+        """Ask for each of ``wanted``, ``concurrency`` at a time, each on a new connection.
 
         No connection is kept, so each one is balanced anew and none outlives a drained instance.
+        ``session`` is sent with those that are asked with one.
         """
-        with self._client(base_url) as http, ThreadPoolExecutor(max(1, concurrency)) as pool:
-            wanted = [self._at(base_url, path or self.version_path)] * count
-            return tuple(pool.map(lambda each: self._ask(http, "GET", each)[0], wanted))
+        known_by = dict(session.headers) if session else {}
+        with self._client(None) as http, ThreadPoolExecutor(max(1, concurrency)) as pool:
+
+            def ask_for(probe: WatchProbe) -> Asked:
+                headers = known_by if probe.session else {}
+                address = self._at(None, probe.path)
+                return Asked(probe, self._ask(http, probe.method, address, headers=headers)[0])
+
+            return tuple(pool.map(ask_for, wanted))
+
+    def log_in(self) -> Session | None:
+        """A session to probe with; None where no account is configured, or the login gives none.
+
+        Raises Unreachable where the service takes no more logins for now.
+        """
+        if not self.auth.configured:
+            return None
+        return self.auth.log_in(self.url, self.request_timeout_s, own_network=False)
+
+    def as_deployed(self, then: DeployedWith) -> "Service":
+        """The same service, as a release knows it that was deployed with other settings."""
+        return self.model_copy(
+            update={
+                "health_path": then.health_path,
+                "version_path": then.version_path,
+                "version_field": then.version_field,
+                "auth": self.auth.model_copy(update=then.auth_fields()),
+            }
+        )
 
     def auth_flow(self, base_url: str | None = None) -> Check | None:
         """Go through the auth flow once; None where no account is configured.
@@ -105,6 +137,19 @@ class Service(Part):
     def auth_requests(self) -> int:
         """How many requests a check of the auth flow makes."""
         return self.auth.requests if self.auth.configured else 0
+
+    def check_smoke(self, command: Sequence[str]) -> None:
+        """Raise BadConfiguration where this machine lacks the program of the smoke tests.
+
+        One of the release's own, `tests/smoke.sh`, is not looked for here.
+        """
+        program = command[0]
+        inside = "/" in program and not program.startswith("/")
+        if not inside and shutil.which(program) is None:
+            raise BadConfiguration(
+                f"the worker has no program {program!r}, with which the smoke tests are run",
+                f"install {program}, or change service.smoke in ignition.toml",
+            )
 
     def run_smoke(
         self,

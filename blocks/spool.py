@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from blocks.own_folder import own_folder
+
 Entry = dict[str, Any]  # an event before it has a number
 
 
@@ -42,13 +44,13 @@ class Spool:
 
     def check(self) -> None:
         """Raise OSError where nothing can be kept."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        own_folder(self.folder)
         with tempfile.TemporaryFile(dir=self.folder) as file:
             file.write(b"\n")
 
     def keep(self, entry: Entry) -> None:
         """Keep an entry behind all that are there. Raises OSError."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        own_folder(self.folder)
         # The clock may have been set back: what is kept later still comes later.
         number = max([time.time_ns(), *(_number(file) + 1 for file in self._files())])
         name = f"{number:020d}-{uuid4().hex[:8]}"
@@ -79,7 +81,7 @@ class Spool:
 
     def note_step(self, run_id: str, step: str) -> None:
         """Note that a run begins a step. Raises OSError."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        own_folder(self.folder)
         with self._steps_file(run_id).open("a") as file:
             file.write(step + "\n")
 

@@ -1,13 +1,15 @@
 """`ignition approvers`: who may sign at a gate, and the devices that their codes come from."""
 
+import shlex
 import sys
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from blocks.approvers import Approvers
-from release.errors import BadRequest
+from blocks.approvers import Approvers, Draft
+from release.approvers import find, not_enrolled
+from release.errors import BadConfiguration, BadRequest
 
 # The Prefect server has no part in this, so nothing here imports Prefect.
 
@@ -34,15 +36,17 @@ def add(
     if not (sys.stdout.isatty() or show_secret):
         raise BadRequest(
             "the secret would go to what is no terminal, so nobody was enrolled",
-            f"in a terminal: ignition approvers add {name}; else add --show-secret",
+            f"in a terminal: {shlex.join(['ignition', 'approvers', 'add', name])}; else add "
+            "--show-secret",
         )
     approvers = ours()
-    address = approvers.add(name, tuple(role))
-    segno.make(address, error="l").terminal(compact=True)
-    typer.echo(f"secret: {address.partition('secret=')[2].partition('&')[0]}")
+    draft = approvers.draft(name, tuple(role))
+    segno.make(draft.address, error="l").terminal(compact=True)
+    typer.echo(f"secret: {draft.secret.get_secret_value()}")
     if sys.stdin.isatty():
-        _confirm(approvers, name)
-    typer.echo(f"{name.strip()} is enrolled in {approvers.file}; the secret is not shown again")
+        _confirm(draft)
+    approvers.enrol(draft)
+    typer.echo(f"{draft.name} is enrolled in {approvers.file}; the secret is not shown again")
 
 
 @app.command("list")
@@ -84,17 +88,41 @@ def ours() -> Approvers:
     from settings import load_settings
 
     settings = load_settings()
-    return Approvers(settings.located(settings.approvers.file), settings.approvers.enrolled)
+    return Approvers(settings.approvers_file, settings.approvers.enrolled)
 
 
-def _confirm(approvers: Approvers, name: str) -> None:
-    """Ask for a code, so that nobody finds out at 3 am that the device was not set up."""
+def refuse_unknown(approvers: Approvers, name: str) -> None:
+    """Raise BadRequest for a name that is not enrolled, where that can be known here.
+
+    On a machine without the approvers, or whose user may not read them, the worker judges.
+    """
+    try:
+        known = approvers.known()
+    except BadConfiguration:
+        return
+    if find(known, name) is None:
+        names = [one.name for one in known]
+        raise BadRequest(
+            f"{not_enrolled(name, names)}; nothing was sent", "ignition approvers list"
+        )
+
+
+def _confirm(draft: Draft) -> None:
+    """Ask for a code, so that nobody finds out at 3 am that the device was not set up.
+
+    Raises BadRequest where none comes: nobody is enrolled then.
+    """
+    roles = [word for role in draft.roles for word in ("--role", role)]
+    again = shlex.join(["ignition", "approvers", "add", draft.name, *roles])
     for _ in range(TRIES):
-        code = typer.prompt("The six digits that it shows now")
-        if approvers.step_of(name, code, datetime.now(UTC)) is not None:
+        try:
+            code = typer.prompt("The six digits that it shows now")
+        except typer.Abort:
+            typer.echo()
+            raise BadRequest(
+                f"no code was given, so {draft.name} was not enrolled", again
+            ) from None
+        if draft.shows(code, datetime.now(UTC)):
             return
         typer.echo("that is not one of its codes; is the clock of the device right?")
-    approvers.remove(name)
-    raise BadRequest(
-        f"{TRIES} wrong codes, so {name} was not enrolled", f"ignition approvers add {name}"
-    )
+    raise BadRequest(f"{TRIES} wrong codes, so {draft.name} was not enrolled", again)

@@ -18,7 +18,7 @@ from prefect.settings import get_current_settings
 from blocks.http_client import shown
 from blocks.target import Target
 from cli.examine import approvers_of
-from cli.install import build_target
+from cli.install import build_target, say_missing
 from cli.registered import ask_automations, ask_blocks, ask_deployments
 from cli.runs import prefect
 from cli.schedule import read_schedules
@@ -27,7 +27,8 @@ from release.checklist import Quorum
 from release.conformance import conforming, problems_of
 from release.dockerfile import base_images
 from release.duration import say_duration
-from release.errors import DeployError
+from release.errors import BadConfiguration, DeployError
+from release.layout import build_file, refuse_unfit_source
 from release.model import Step
 from release.notice import Notice
 from release.registered import judge_server
@@ -35,7 +36,6 @@ from release.rules import RolloutRules
 from release.schedule import judge_schedule
 from release.serving import PortLook, judge_address, judge_port, judge_version
 from release.signatures import unsignable
-from release.smoke_script import missing_script, npm_script
 from release.systems import Answer, with_way_out
 from release.workforce import judge_pool, judge_workers
 from settings import Settings, config_path
@@ -124,6 +124,7 @@ def _questions(settings: Settings, notify: bool) -> Iterator[Question]:
     for block in dict.fromkeys((*settings.notify.blocks, *settings.notify.escalation)):
         name = f"notification {block}"
         yield Question(_ALL, name, partial(_ask_notification, name, block, notify), of_prefect=True)
+    yield Question(_ALL, "secrets", partial(_ask_secrets, settings))
     yield Question(_ALL, "runbook", partial(_ask_runbook, settings))
     yield Question(_ALL, "approvers", partial(_ask_approvers, settings))
     asked: set[str] = set()
@@ -214,6 +215,12 @@ def _ask_notification(name: str, block: str, deliver: bool) -> Answer:
 # ── What is read from files and from the main branch ─────────────────────────────────────────────
 
 
+def _ask_secrets(settings: Settings) -> Answer:
+    """Whether each secret is set without which something cannot work."""
+    missing = tuple(settings.missing_secrets())
+    return Answer("secrets", *say_missing(missing)) if missing else Answer("secrets")
+
+
 def _ask_runbook(settings: Settings) -> Answer:
     try:
         problems = problems_of(settings.located(settings.runbook).read_text(encoding="utf-8"))
@@ -243,25 +250,20 @@ def _ask_approvers(settings: Settings) -> Answer:
 def _ask_main(target: Target, settings: Settings) -> Sequence[Answer]:
     """Whether what a deployment of the main branch reads is in it: Dockerfile, smoke tests."""
     service, main = settings.service, settings.repository.main
-    dockerfile = f"{service.backend.rstrip('/')}/{service.dockerfile}".removeprefix("./")
-    script = npm_script(service.smoke)
+    name, dockerfile = "main branch", build_file(service)
     with target.repository.main_apart() as copy:
         revision = copy.resolve(main)
-        built = copy.read(revision, dockerfile)
-        manifest = copy.read(revision, script.manifest) if script else None
-    commit = f"{main} ({revision[:7]})"
-    answers = []
-    if built is None:
-        hint = f"commit it, or edit service.backend or service.dockerfile in {config_path()}"
-        answers.append(Answer("Dockerfile", f"{commit} has no {dockerfile}", hint))
-    else:
-        names = base_images(built.decode(errors="replace"), service.build_arguments)
-        answers.append(_ask_bases(target, f"{dockerfile} of {commit}", names))
-    if script:
-        problem = missing_script(script, manifest, commit)
-        hint = f"commit the script, or edit service.smoke in {config_path()}" if problem else ""
-        answers.append(Answer("smoke tests", problem, hint, found=f"{script.name} in {commit}"))
-    return answers
+        try:
+            refuse_unfit_source(service, revision, partial(copy.read, revision))
+        except BadConfiguration as error:
+            return [Answer(name, f"{main}: {error.what}", error.hint)]
+        built = copy.read(revision, dockerfile) or b""
+    found = f"{main} ({revision[:7]}) has the Dockerfile and the smoke tests"
+    bases = base_images(built.decode(errors="replace"), service.build_arguments)
+    return [
+        Answer(name, found=found),
+        _ask_bases(target, f"{dockerfile} of {main} ({revision[:7]})", bases),
+    ]
 
 
 def _ask_bases(target: Target, dockerfile: str, names: Sequence[str]) -> Answer:

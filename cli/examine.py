@@ -141,4 +141,4 @@ def ledger_of(settings: Settings) -> Ledger:
 
 def approvers_of(settings: Settings) -> Approvers:
     """The approvers of this machine."""
-    return Approvers(settings.located(settings.approvers.file), settings.approvers.enrolled)
+    return Approvers(settings.approvers_file, settings.approvers.enrolled)

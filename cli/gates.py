@@ -9,6 +9,7 @@ from typing import Any
 
 from blocks.ledger import Ledger
 from cli.runs import RunView
+from release.approvers import Approver, find
 from release.checklist import ALL_OPEN, Decision
 from release.duration import say_duration
 from release.errors import BadRequest, Rejected
@@ -124,28 +125,30 @@ def _age(now: datetime, at: datetime) -> str:
     return say_duration(timedelta(seconds=int((now - at).total_seconds())))
 
 
-def last_event(ledger: Ledger, run_id: str) -> int:
-    """The number of a run's newest event; 0 for none."""
-    return max((event.seq for event in ledger.events(run_id=run_id)), default=0)
+def judged(ledger: Ledger, run: RunView, gate: str, approver: str, within: timedelta) -> list[str]:
+    """Wait until the worker has judged the answer to one round of a gate, named by its key.
 
-
-def judged(ledger: Ledger, run: RunView, since: int, within: timedelta) -> list[str]:
-    """Wait until the worker has judged an answer that was sent after event ``since``.
-
-    Returns what was signed, a line each. Raises Rejected with the worker's sentence where nothing
-    was, and BadRequest when no worker has read it ``within`` that time.
+    Returns what was signed, a line each. Each round takes one answer: where that was somebody
+    else's, sent at the same moment, this one counts for nothing. Raises Rejected for that, and with
+    the worker's sentence where nothing was signed; BadRequest when no worker has read it ``within``
+    that time.
     """
     until, seen = time.monotonic() + within.total_seconds(), 0
+    again = f"ignition approve {run.label} --as NAME"
     while time.monotonic() < until:
-        found = [e for e in ledger.events(run_id=run.id, kinds=_JUDGED) if e.seq > since]
-        refused = [e for e in found if e.kind == EventKind.ANSWER_REFUSED]
-        if refused:
+        events = ledger.events(run_id=run.id, kinds=_JUDGED)
+        found = {_say(e): e for e in events if e.key.partition("/")[0] == gate}
+        last = next(reversed(found.values()), None)
+        if last and not _is_by(last, approver):
             raise Rejected(
-                f"nothing was signed: {refused[0].payload.get('why')}",
-                f"ignition approve {run.label} --as NAME",
+                f"nothing of yours was signed: {last.payload.get('approver') or 'somebody else'} "
+                "answered at the same moment",
+                "ignition gates, then try again",
             )
+        if last and last.kind == EventKind.ANSWER_REFUSED:
+            raise Rejected(f"nothing was signed: {last.payload.get('why')}", again)
         if found and len(found) == seen:  # the signatures of one answer are written one by one
-            return [_say(event) for event in found]
+            return list(found)
         seen = len(found)
         time.sleep(_EVERY.total_seconds())  # the distance between two looks at the ledger
     raise BadRequest(
@@ -153,6 +156,10 @@ def judged(ledger: Ledger, run: RunView, since: int, within: timedelta) -> list[
         "a code that is read too late is asked for again",
         "ignition gates",
     )
+
+
+def _is_by(event: Event, approver: str) -> bool:
+    return find([Approver(str(event.payload.get("approver") or ""))], approver) is not None
 
 
 def _say(event: Event) -> str:

@@ -3,9 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import yaml
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -21,6 +20,7 @@ from blocks.forge import Forge
 from blocks.ledger import Ledger
 from blocks.metrics import Metrics
 from blocks.on_call import OnCall
+from blocks.own_folder import leave_out_of_git
 from blocks.prometheus import Prometheus
 from blocks.registry import Registry
 from blocks.rehearsal import Rehearsal
@@ -34,11 +34,12 @@ from cli.registered import HOME, template_variables
 from cli.runs import prefect
 from cli.workforce import WORK_POOL
 from release.errors import BadConfiguration
+from release.key import variable_of
 from release.ledger import EventKind
 from release.prometheus import PrometheusSettings
 from release.runbook_log import RUN, written_rows
 from release.wording import count_of
-from settings import EnvironmentSettings, Settings, config_path, variable_of
+from settings import EnvironmentSettings, Settings, config_path
 
 _SHARED = "default"  # the name of the blocks that all environments share
 
@@ -57,7 +58,7 @@ def build_target(settings: Settings, name: str) -> Target:
         url=rules.url,
         repository=Repository(
             url=settings.repository.url,
-            workspace=settings.located(settings.repository.workspace),
+            workspace=settings.mirror,
             main=settings.repository.main,
         ),
         builder=Builder(),
@@ -96,7 +97,7 @@ def build_target(settings: Settings, name: str) -> Target:
         metrics=Metrics(prometheus=_prometheus(rules.prometheus, name)),
         ledger=Ledger(
             dsn=_secret(settings.ledger.dsn, variable_of("ledger", "dsn")),
-            spool=settings.located(Path(".ignition/ledger-spool")),
+            spool=settings.spool,
         ),
         ticketing=Ticketing(url=settings.ticket.url, token=settings.ticket.token),
         forge=Forge(
@@ -116,8 +117,10 @@ def build_target(settings: Settings, name: str) -> Target:
 def install(settings: Settings) -> Iterator[str]:
     """Set everything up, once or again, and say each thing that was done."""
     _refuse_unknown_environments(settings)
+    _refuse_missing_secrets(settings)
     names = sorted(settings.environments)
     targets = [build_target(settings, name) for name in names]
+    leave_out_of_git(settings.state_folder)
     targets[0].ledger.install()
     yield "ledger: schema up to date"
     yield from _write_rows_of_runbook(settings, targets[0].ledger)
@@ -245,6 +248,22 @@ def _refuse_unknown_environments(settings: Settings) -> None:
                 f"prefect.yaml has a deployment for {name!r}, {config_path()} has: {known}",
                 f"edit {HOME / 'prefect.yaml'}, then: ignition setup",
             )
+
+
+def _refuse_missing_secrets(settings: Settings) -> None:
+    """Raise BadConfiguration naming each secret without which something cannot work."""
+    missing = tuple(settings.missing_secrets())
+    if missing:
+        raise BadConfiguration(*say_missing(missing))
+
+
+def say_missing(missing: Sequence[str]) -> tuple[str, str]:
+    """What is wrong where secrets are missing, and what to type."""
+    first = missing[0].partition(" ")[0]
+    return (
+        f"{config_path()} needs {count_of(len(missing), 'more secret')}: {'; '.join(missing)}",
+        f"export {first}=… and run: ignition setup",
+    )
 
 
 def _apply_prefect_yaml() -> None:

@@ -10,8 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from cli.approvers import app as approvers
+from cli.approvers import ours, refuse_unknown
 from cli.runbook import app as runbook
-from release.errors import BadRequest, DeployError
+from cli.terminal import complain, may_roll_back, say, show_markdown
+from release.errors import DeployError
 
 # Prefect takes three seconds to import: each command imports what it needs, so that --help is
 # there at once.
@@ -43,9 +45,7 @@ def main() -> None:
     try:
         app()
     except DeployError as error:
-        typer.secho(f"error: {error.what}", fg="red", err=True)
-        if error.hint:
-            typer.secho(f"hint: {error.hint}", err=True)
+        complain(error)
         sys.exit(1)
 
 
@@ -78,7 +78,7 @@ def doctor(
     from settings import load_settings
 
     answers = examine(load_settings(), notify)
-    _say(as_json, answers_as_json(answers), lambda: answers_as_lines(answers))
+    say(as_json, answers_as_json(answers), lambda: answers_as_lines(answers))
     if not all(answer.ok for _, answer in answers):
         raise typer.Exit(1)
 
@@ -97,7 +97,7 @@ def status(
     from settings import load_settings
 
     view = look(load_settings(), environment)
-    _say(as_json, view.as_json(), view.lines)
+    say(as_json, view.as_json(), view.lines)
 
 
 @app.command()
@@ -158,7 +158,7 @@ def plan(
     from settings import load_settings
 
     view = planned(load_settings(), to, ref, folder)
-    _say(as_json, view.as_json(), view.lines)
+    say(as_json, view.as_json(), view.lines)
 
 
 @app.command()
@@ -203,7 +203,7 @@ def p0(
     from cli.p0 import roll_back
     from settings import load_settings
 
-    ask = (lambda: True) if yes else _may_roll_back
+    ask = (lambda: True) if yes else may_roll_back
     if not roll_back(load_settings(), environment, reason, to, by, ask, typer.echo):
         raise typer.Exit(1)
 
@@ -221,7 +221,7 @@ def gates(as_json: Json = False) -> None:
 
     ledger = ledger_of(load_settings())
     views = [gate_view(run, ledger.events(run_id=run.id)) for run in waiting()]
-    _say(
+    say(
         as_json,
         [view.as_json() for view in views],
         lambda: [line for view in views for line in view.lines()] or ["no gate waits"],
@@ -241,12 +241,13 @@ def approve(
     Asks for the one-time code, or reads it as a line of its input: a command line is public.
     Example: `ignition approve d-1874ab --as "Ada"`
     """
+    refuse_unknown(ours(), by)
     from cli.gates import approval
     from cli.runs import find_waiting, gate_text
 
     found = find_waiting(run)
     if not as_json:
-        _show_markdown(gate_text(found))
+        show_markdown(gate_text(found))
     if sys.stdin.isatty():
         code = typer.prompt(f"{by} signs {item or 'all that is open'}. One-time code")
     else:
@@ -287,7 +288,7 @@ def log(
     from settings import load_settings
 
     rows = read_log(load_settings(), environment, limit)
-    _say(as_json, [asdict(row) for row in rows], lambda: [log_line(row) for row in rows])
+    say(as_json, [asdict(row) for row in rows], lambda: [log_line(row) for row in rows])
 
 
 @app.command()
@@ -300,7 +301,7 @@ def verify(as_json: Json = False) -> None:
     from settings import load_settings
 
     problems = verify_ledger(load_settings())
-    _say(as_json, {"problems": problems}, lambda: problems or ["the ledger's chain is whole"])
+    say(as_json, {"problems": problems}, lambda: problems or ["the ledger's chain is whole"])
     if problems:
         raise typer.Exit(1)
 
@@ -321,7 +322,7 @@ def unlock(
     from settings import load_settings
 
     said = take(load_settings(), environment, by, reason)
-    _say(as_json, {"environment": environment, "unlocked": True}, lambda: [said])
+    say(as_json, {"environment": environment, "unlocked": True}, lambda: [said])
 
 
 @app.command()
@@ -376,42 +377,20 @@ def _say_state(run: Any) -> None:
         typer.echo(f"[{run.label}] waits for a signature: ignition approve {run.label} --as NAME")
 
 
-def _may_roll_back() -> bool:
-    if not sys.stdin.isatty():
-        raise BadRequest("a P0 is confirmed, and nobody can be asked here", "add --yes")
-    return bool(typer.confirm("Roll back now?"))
-
-
 def _answer_gate(run: Any, values: dict[str, Any], as_json: bool) -> None:
     """Send an answer and say what the worker made of it."""
     from cli.examine import ledger_of
-    from cli.gates import judged, last_event
+    from cli.gates import judged
     from cli.runs import answer
     from settings import load_settings
 
     ledger = ledger_of(load_settings())
-    since = last_event(ledger, run.id)
-    answer(run, values)
+    gate = answer(run, values)
     if not as_json:
         typer.echo(f"[{run.label}] sent; the worker reads it", err=True)
-    lines = judged(ledger, run, since, JUDGED_WITHIN)
-    _say(
+    lines = judged(ledger, run, gate, values["approver"], JUDGED_WITHIN)
+    say(
         as_json,
         {"run": run.id, "answer": {k: v for k, v in values.items() if k != "code"}, "said": lines},
         lambda: [f"[{run.label}] {line}" for line in lines],
     )
-
-
-def _say(as_json: bool, value: Any, lines: Any) -> None:
-    if as_json:
-        typer.echo(json.dumps(value, indent=2, default=str))
-        return
-    for line in lines():
-        typer.echo(line)
-
-
-def _show_markdown(text: str) -> None:
-    from rich.console import Console
-    from rich.markdown import Markdown
-
-    Console().print(Markdown(text))

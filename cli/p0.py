@@ -34,7 +34,7 @@ from tasks.restore import previous
 from tasks.serving import what_serves
 
 _WITHIN = timedelta(minutes=15)  # of a deployment or a rollback that carries it out
-_WATCH_WITHIN = timedelta(minutes=2)  # of a scheduled watch, which has nothing else to do
+_WATCH_WITHIN = timedelta(minutes=5)  # of a scheduled watch, which has nothing else to do
 
 Say = Callable[[str], None]
 

@@ -197,9 +197,13 @@ def gate_text(run: RunView) -> str:
             return ""
 
 
-def answer(run: RunView, values: dict[str, Any]) -> None:
-    """Answer the form that a run waits with. Raises Rejected with the server's own reason."""
+def answer(run: RunView, values: dict[str, Any]) -> str:
+    """Answer the form that a run waits with, and return which it was: the key of its pause.
+
+    Raises Rejected with the server's own reason.
+    """
     with prefect() as client:
+        state = client.read_flow_run(UUID(run.id)).state
         # The server answers HTTP 200 even when it refuses: the status says which.
         result = client.resume_flow_run(UUID(run.id), run_input=values)
     status = getattr(result.status, "value", str(result.status))
@@ -208,6 +212,7 @@ def answer(run: RunView, values: dict[str, Any]) -> None:
         if status == "ABORT":  # it does not wait any more
             reason = f"somebody else has answered it, or it has ended ({reason})"
         raise Rejected(f"{run.label} was not resumed: {reason}", "ignition gates, then try again")
+    return (state.state_details.pause_key if state else None) or ""
 
 
 def follow(

@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from release.duration import say_duration
-from settings import Settings, variable_of
+from release.key import variable_of
+from settings import Settings
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -32,14 +33,18 @@ with `__` between them and `_` for `-`:
 {variable}="15 min"
 ```
 
-A **secret** is read from its variable only; in the file it is refused. A duration is a number with
-its unit (`500 ms`, `30 s`, `10 min`, `8 h`). A relative path starts at the file's folder.
+A variable that would do nothing, such as one with one `_` where `__` belongs, is refused with the
+name that is meant. A **secret** is read from its variable only; in the file it is refused. A
+duration is a number with its unit (`500 ms`, `30 s`, `10 min`, `8 h`). A relative path starts at
+the file's folder.
 """
 
 _TITLES = {
     "": "The file itself",
     "environments.<name>": "An environment: `[environments.<name>]`",
 }
+
+_MANY = "*"  # after the key of a table that may stand in the file several times
 
 Group = tuple[str, type[BaseModel]]
 
@@ -57,7 +62,8 @@ def groups(key: str, model: type[BaseModel]) -> Iterator[Group]:
         inner = _table_in(field.annotation)
         if inner is not None:
             named = [key, name, "<name>"] if _is_mapping(field.annotation) else [key, name]
-            yield from groups(".".join(filter(None, named)), inner)
+            many = _MANY if get_origin(field.annotation) is tuple else ""
+            yield from groups(".".join(filter(None, named)) + many, inner)
 
 
 def setting_keys() -> Iterator[str]:
@@ -65,7 +71,7 @@ def setting_keys() -> Iterator[str]:
     for key, model in groups("", Settings):
         for name, field in model.model_fields.items():
             if _table_in(field.annotation) is None:
-                yield ".".join(filter(None, [key, name]))
+                yield ".".join(filter(None, [key.removesuffix(_MANY), name]))
 
 
 def _section(group: Group) -> str:
@@ -76,7 +82,8 @@ def _section(group: Group) -> str:
         if _table_in(field.annotation) is None
     ]
     intro = "" if model is Settings else f"{_one_line(model.__doc__ or '')}\n\n"
-    title = _TITLES.get(key, f"`[{key}]`")
+    shown = f"`[[{key.removesuffix(_MANY)}]]`" if key.endswith(_MANY) else f"`[{key}]`"
+    title = _TITLES.get(key, shown)
     table = "\n".join(["| key | kind | default | meaning |", "|---|---|---|---|", *rows])
     return f"## {title}\n\n{intro}{table if rows else ''}\n"
 
@@ -100,9 +107,9 @@ def _kind(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     names = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`"}
-    names |= {Path: "path"}
+    names |= {Path: "path", Path | None: "path"}
     if get_origin(annotation) is tuple:
-        return "list of text"
+        return "list of whole numbers" if int in get_args(annotation) else "list of text"
     if _is_mapping(annotation):
         return "table of text"
     return names.get(annotation, str(annotation))
@@ -112,7 +119,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "**required**"
     value = field.default
-    if value in (None, "", PydanticUndefined) or isinstance(value, SecretStr):
+    if value in (None, "", (), PydanticUndefined) or isinstance(value, SecretStr):
         return "none"
     if isinstance(value, timedelta):
         return f"`{say_duration(value)}`"

@@ -34,6 +34,7 @@ from release.plan import Plan
 from release.recovery import planned_baseline
 from release.rehearsal import Rehearsal
 from release.request import DeployRequest, RollbackRequest, checked
+from release.restored import said_after_rollback
 from release.rollback import after_failure
 from release.watch_report import WatchReport
 from tasks.alarm import listening
@@ -49,6 +50,7 @@ from tasks.page import show_version
 from tasks.plan import make_plan, resolve_release
 from tasks.rehearsal import rehearse_migrations
 from tasks.release import prepare_release
+from tasks.remains import keep_evidence
 from tasks.restore import find_baseline, serve_baseline
 from tasks.rollout import (
     admit_instances,
@@ -126,16 +128,17 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
         revision = resolve_release(target, request, service, run.label)
         schema = plan_schema(target, revision, baseline, service, run.label)
         rehearsal = rehearse(run, schema.expand, baseline)
-        plan = make_plan(
-            target, request, revision, baseline, schema, rehearsal, service, run.label, answers
-        )
+        found = (revision, baseline, schema, rehearsal)
+        rules = run.rules.watch
+        plan = make_plan(target, request, *found, service, run.label, answers, rules)
         where = {
             "baseline": baseline_address(baseline),
             "to": baseline.version,
             "instances": len(baseline.instances),
             "pin": baseline.pin,
         }
-        run.record(EventKind.PLAN_MADE, payload=where)  # from which a recovery knows the way back
+        # From which a recovery knows the way back, and a later rollback how to check this release.
+        run.record(EventKind.PLAN_MADE, payload=where | run.deployed_with().payload())
         return plan
 
 
@@ -342,6 +345,8 @@ def serve_again(run: Run, plan: Plan, error: Exception) -> None:
         key=address,
         return_state=True,
     )
+    # The rollback removes the instances, and is a run of its own.
+    keep_evidence(run.target, plan.baseline, run.rules.rollout, run.label, return_state=True)
 
 
 def roll_back(
@@ -356,7 +361,9 @@ def roll_back(
     restored = rollback(wanted, run.environment, return_state=True)
     hint = hint_after_rollback(error, run.environment)
     if outcome.ending_of(restored) is Ending.ROLLBACK_DONE:
-        sentence = f"{release.version} was rolled back to {plan.baseline.version}: {why}"
+        seen = said_after_rollback(run.target.ledger.run_events(run.id, EventKind.VERDICT))
+        back = f"{plan.baseline.version} ({seen})" if seen else plan.baseline.version
+        sentence = f"{release.version} was rolled back to {back}: {why}"
         return end(run, request, Ending.ROLLED_BACK, sentence, release, hint)
     sentence = f"{why}; then the rollback failed: {sentence_in(restored.message)}"
     return end(run, request, Ending.ROLLBACK_FAILED, sentence, release, hint)

@@ -28,6 +28,7 @@ from release.notice import left_locked
 from release.outcome import Ending, one_line, sentence_in, what_to_do
 from release.recovery import Action, Recovery, is_gone, recovery_of, run_of
 from release.request import RollbackRequest
+from release.restored import said_after_rollback
 from tasks.alive import OVER, RUN
 from tasks.environment import release_environment
 from tasks.gate_events import CLOSED, tell_server
@@ -147,7 +148,9 @@ def _roll_back(run: Run, dead: Run, ended: FlowRun, found: Recovery) -> State[An
     restored = rollback(wanted, run.environment, return_state=True)
     if outcome.ending_of(restored) is Ending.ROLLBACK_DONE:
         ending = Ending.ROLLBACK_DONE if found.finishes else Ending.ROLLED_BACK
-        return _settle(run, dead, ended, ending, found)
+        seen = said_after_rollback(run.target.ledger.run_events(run.id, EventKind.VERDICT))
+        sentence = "; ".join(filter(None, (found.sentence, seen)))
+        return _settle(run, dead, ended, ending, replace(found, sentence=sentence))
     sentence = f"{found.sentence}; then the rollback failed: {sentence_in(restored.message)}"
     return _settle(run, dead, ended, Ending.ROLLBACK_FAILED, replace(found, sentence=sentence))
 

@@ -20,6 +20,8 @@ from release.model import Baseline, Step
 from release.outcome import Ending, explain, hint_of
 from release.recovery import left_by
 from release.request import RollbackRequest, checked_rollback
+from release.restored import AfterRollback
+from release.verdict import Outcome
 from tasks.baseline import what_is_left
 from tasks.environment import hold_environment
 from tasks.hand_over import Holder, await_holder, declare_p0, look_for_holder, take_over
@@ -28,6 +30,7 @@ from tasks.page import show_restored
 from tasks.restore import find_baseline, restore_baseline, serve_baseline
 from tasks.serving import what_serves
 from tasks.verification import verify_baseline
+from tasks.watch import watch_restored
 
 
 @flow(name="rollback", flow_run_name=run_name)
@@ -61,7 +64,7 @@ def roll_back(run: Run, request: RollbackRequest) -> State[Any]:
 
 
 def _try(run: Run, request: RollbackRequest) -> tuple[Ending, str, Baseline | None, str]:
-    """Restore a release; the ending, its sentence, what was restored, and what to type."""
+    """Restore a release and watch it; the ending, its sentence, what was restored, what to type."""
     try:
         baseline = _bring_back(run, request)
     except BadRequest as error:  # there is no such release to go back to: nothing was touched
@@ -70,9 +73,30 @@ def _try(run: Run, request: RollbackRequest) -> tuple[Ending, str, Baseline | No
         say_unexpected(run.label, error)
         why = "" if run.nested else f"; it was to be rolled back because: {request.reason}"
         return Ending.ROLLBACK_FAILED, explain(error) + why, None, hint_of(error)
+    seen = _watched(run, baseline)
+    if seen is not None and seen.ill:
+        there = run.environment
+        sentence = f"{baseline.version} serves {there} again, and is not well: {seen.sentence}"
+        hint = f"to go further back: ignition rollback {there} --to VERSION --reason …"
+        return Ending.ROLLBACK_FAILED, sentence, baseline, hint
     left = left_by(run.target.ledger.run_events(run.id, EventKind.ROLLBACK_STARTED))
     sentence = f"{left}rolled back to {baseline.version}: {request.reason}"
-    return Ending.ROLLBACK_DONE, sentence, baseline, ""
+    said = f"{sentence}; {seen.sentence}" if seen else sentence
+    return Ending.ROLLBACK_DONE, said, baseline, ""
+
+
+def _watched(run: Run, baseline: Baseline) -> AfterRollback | None:
+    """How what was restored does. It serves already: that nobody can say so is no failure."""
+    length, rules = run.rules.rollback.watch, run.rules.watch
+    watched = watch_restored(
+        run.target, baseline, length, rules, run.label, return_state=True
+    ).result(raise_on_failure=False)
+    if isinstance(watched, Exception):
+        watched = AfterRollback(Outcome.INCONCLUSIVE, f"it was not watched: {explain(watched)}")
+    if watched is not None:  # for the report of the run that this is a part of
+        payload = {"outcome": watched.outcome.value, "sentence": watched.sentence}
+        run.record(EventKind.VERDICT, step=Step.ROLLBACK, payload=payload)
+    return watched
 
 
 def clear_the_way(run: Run, request: RollbackRequest) -> State[Any] | None:
@@ -87,7 +111,8 @@ def clear_the_way(run: Run, request: RollbackRequest) -> State[Any] | None:
             return None
         declare_p0(run.target, holder.run_id, why, by, run.label, key=attempt)
         ended = await_holder(run.target, holder, run.label, key=attempt)
-        if ended in (Ending.ROLLED_BACK, Ending.ROLLBACK_FAILED):
+        told = holder.way is Way.TELL and ended == Ending.ROLLBACK_FAILED
+        if told or ended == Ending.ROLLED_BACK:  # by a deployment, never by another rollback
             return _handed_over(run, holder, ended)
     return None  # the lock itself refuses, and names the holder
 

@@ -15,6 +15,7 @@ from blocks.approvers import Approvers
 from blocks.target import Target
 from flows.once import earlier_ends, refuse_ended
 from release.conformance import conforming
+from release.deployed_with import DeployedWith
 from release.errors import BadConfiguration, BadRequest, DeployError, EnvironmentLocked
 from release.ledger import EventKind
 from release.model import Step
@@ -74,6 +75,10 @@ class Run:
         self.target.ledger.record(
             self.environment, self.id, kind, step=step, key=key, payload=payload or {}
         )
+
+    def deployed_with(self) -> DeployedWith:
+        """How a release is checked that is deployed now."""
+        return DeployedWith.now(self.settings.service, self.rules.auth, self.rules.watch)
 
     def steps_begun(self) -> tuple[Step, ...]:
         """The runbook's headings that this run reached."""
@@ -135,7 +140,7 @@ def begin(environment: str) -> Run:
         rules=rules,
         runbook=_read_runbook(settings),
         target=target,
-        approvers=Approvers(settings.located(settings.approvers.file), settings.approvers.enrolled),
+        approvers=Approvers(settings.approvers_file, settings.approvers.enrolled),
     )
 
 

@@ -7,8 +7,10 @@ or version.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+
+from release.wording import there_is
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,12 @@ def find(approvers: Sequence[Approver], name: str) -> Approver | None:
     """The approver of a name as a person types it: capitals and outer blanks do not count."""
     wanted = name.strip().casefold()
     return next((one for one in approvers if one.name.casefold() == wanted), None)
+
+
+def not_enrolled(name: str, names: Collection[str]) -> str:
+    """What is wrong with a name that is none of the approvers', with the nearest of those."""
+    known = there_is(name, names) if names else "; there is: nobody"
+    return f"{name!r} is not enrolled as an approver{known}"
 
 
 def sealed_text(

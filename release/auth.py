@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
+from release.address import NeededPath, WebPath
 from release.rules import Rules
 
 
@@ -17,7 +18,7 @@ class AuthSettings(Rules):
     password: SecretStr = SecretStr("")
     """From IGNITION_ENVIRONMENTS__<NAME>__AUTH__PASSWORD."""
 
-    login_path: str = "/api/login"
+    login_path: NeededPath = "/api/login"
     """Takes username and password."""
 
     login_method: Literal["POST", "PUT"] = "POST"
@@ -49,10 +50,10 @@ class AuthSettings(Rules):
     scheme: str = "Bearer"
     """What stands before it there; empty: nothing."""
 
-    protected_path: str = "/api/me"
+    protected_path: NeededPath = "/api/me"
     """GET: 200 with the session, 401 or 403 without one and with a wrong one."""
 
-    refresh_path: str = ""
+    refresh_path: WebPath = ""
     """POST with the session: answers with the next one, as the login does; empty: not checked."""
 
     refresh_token_field: str = ""
@@ -61,7 +62,7 @@ class AuthSettings(Rules):
     refresh_field: str = "refresh_token"
     """The field that it is sent in."""
 
-    logout_path: str = ""
+    logout_path: WebPath = ""
     """POST with the session; empty: not checked."""
 
     logout_ends_session: bool = True

@@ -183,8 +183,11 @@ def _still_good(served: Iterable[Served]) -> list[Release]:
             continue
         images = [release.image for release in kept]
         if each.by_rollback:
-            # Older than the record: what served before it is not known.
-            kept = kept[: images.index(each.release.image)] if each.release.image in images else []
+            # Where it had served last; what is older than the record is not known.
+            since = (
+                images[::-1].index(each.release.image) + 1 if each.release.image in images else 0
+            )
+            kept = kept[:-since] if since else []
         elif each.replaced is not None:
             kept = _up_to(each.replaced, kept)
         if not kept or kept[-1].image != each.release.image:

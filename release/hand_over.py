@@ -17,7 +17,7 @@ class Way(StrEnum):
 
     GO = "go"  # nobody is in the way, or somebody whom the lock itself refuses
     TELL = "tell"  # a deployment that users meet already: it rolls itself back
-    WAIT = "wait"  # a deployment that users do not meet yet, or not to be watched any more
+    WAIT = "wait"  # a deployment that users do not meet yet, or any run that is nearly over
     TAKE = "take"  # one that waits for signatures, or has ended: it loses the environment
 
 
@@ -26,6 +26,8 @@ def way_of(holder: Lock | None, events: Sequence[Event], ended: bool) -> Way:
 
     A deployment that waits at a gate has no process that could be told, and may wait for hours. It
     ends when it is answered, because it confirms then that it still holds the environment.
+    A rollback that is under way is not interrupted; one that only watches what it has brought back
+    is told, and leaves it at that.
     """
     if holder is None:
         return Way.GO
@@ -33,9 +35,9 @@ def way_of(holder: Lock | None, events: Sequence[Event], ended: bool) -> Way:
     if ended or any(event.kind == EventKind.DEPLOYMENT_ENDED for event in events):
         return Way.TAKE
     begun = {event.step for event in events if event.kind == EventKind.STEP_BEGUN}
-    if Step.PLAN not in begun:
-        return Way.GO  # another rollback: it is not interrupted
+    done = {event.step for event in events if event.kind == EventKind.STEP_DONE}
+    if Step.PLAN not in begun:  # another rollback
+        return Way.WAIT if Step.ROLLBACK in done else Way.GO
     if open_gate_of(events) is not None:
         return Way.TAKE
-    done = {event.step for event in events if event.kind == EventKind.STEP_DONE}
     return Way.TELL if Step.DEPLOY in begun and Step.POST not in done else Way.WAIT

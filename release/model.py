@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from release.counters import Looks
+from release.deployed_with import DeployedWith
 from release.errors import BadRequest
+from release.layout import ServiceLayout
 from release.traffic import Times, Traffic
 
 _NUMBER = r"(0|[1-9][0-9]*)"
@@ -138,6 +140,7 @@ class Baseline:
     times: tuple[Times, ...] = ()  # answer times, by each source that knows them
     looks: Looks | None = None  # the counters then; None: it is not measured any further
     pin: str = ""  # what the host's own start named, as it was written there; "" for nothing
+    deployed_with: DeployedWith | None = None  # how it was checked; None: no record is known
 
     @property
     def version(self) -> str:
@@ -146,6 +149,11 @@ class Baseline:
     @property
     def image(self) -> ImageRef | None:
         return self.release.image if self.release else None
+
+    def layout(self, service: ServiceLayout) -> ServiceLayout:
+        """The service as this release was deployed with it; as it is configured now, where no
+        record of that is known."""
+        return self.deployed_with.layout(service) if self.deployed_with else service
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,8 @@ def shown_version(version: str | None, probe: Probe, url: str) -> str:
     """
     if version:
         return version
+    if probe.ok:
+        return f"no version ({url} {probe.detail or 'names none'})"
     if not probe.status:
         return f"no version that can be seen from here ({probe.detail} at {url})"
     return f"no version ({probe.detail or f'HTTP {probe.status}'} at {url})"

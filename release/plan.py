@@ -45,6 +45,7 @@ class Plan:
     rehearsal: Rehearsal | None = None  # of the expand files, on a copy of the schema
     unmeasured: tuple[str, ...] = ()  # what the watch cannot ask just now, a sentence each
     left: tuple[str, ...] = ()  # other services of the same image, which are not replaced
+    measured_on: str = ""  # what the watch will take the error rate of, in a sentence
     warnings: tuple[str, ...] = ()  # what the lint found in the pending files, a line each
 
     @property
@@ -95,7 +96,7 @@ class Plan:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def lines(self) -> list[str]:
-        """The plan in five lines, as the gate shows it; one more for what is left out."""
+        """The plan in six lines, as the gate shows it; one more for each thing that is left out."""
         verdict, why = self.rollback
         commits = count_of(len(self.changes), "commit")
         built = "used again from the registry" if self.image else "built from a clean export"
@@ -106,13 +107,14 @@ class Plan:
         )
         return [
             f"**{self.environment}**: {self.baseline.version} → **{self.version}** "
-            f"(`{self.revision[:12]}`, {self.kind} from `{self.ref}`, {commits})",
+            f"(`{self.revision[:12]}`, {self.kind} from {_code(self.ref)}, {commits})",
             f"image: {built}",
             f"migrations: {_names(self.expand) or 'none'}"
             + (f"; after the watch: {_names(self.contract)}" if self.contract else "")
             + (f"; not yet: {_names(self.waiting)} ({self.waits_for})" if self.waiting else ""),
             f"rollout: {rollout}",
             f"code-only rollback to {self.baseline.version}: {verdict} ({why})",
+            *([self.measured_on] if self.measured_on else []),
             *(
                 f"not replaced: {name}, which runs the same image and keeps the release that it "
                 f"has until somebody types `docker compose up -d {name}`"
@@ -155,6 +157,16 @@ def planned_version(request: DeployRequest, revision: str) -> str:
     if request.kind is ReleaseKind.TAG:
         return request.version
     return version_of_branch(request.ref, revision)
+
+
+def _code(text: str) -> str:
+    """A code span, which shows a text as it is: git takes a backtick or a ``<`` in a name.
+
+    Source: CommonMark, 6.1: its fence is longer than any run of backticks inside.
+    """
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {text} {fence}" if longest else f"`{text}`"
 
 
 def _names(files: Sequence[MigrationFile]) -> str:

@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from release.address import ApiAddress
 from release.duration import Duration
 from release.rules import Rules
 
@@ -23,7 +24,7 @@ class PrometheusSettings(Rules):
     """Where the backend's own counters are, in the shape of Prometheus's API (Thanos, Mimir and
     VictoriaMetrics answer to it)."""
 
-    url: str = ""
+    url: ApiAddress = ""
     """The address below which `/api/v1/query` is; empty: it is not asked."""
 
     requests: str = 'http_requests_total{environment="$environment"}'

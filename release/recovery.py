@@ -256,6 +256,24 @@ def replaced_release(events: Sequence[Event]) -> Release | None:
     return release_of_image(ImageRef.parse(address), str(plan.get("to", "")), revision="")
 
 
+def restored_since(events: Sequence[Event], since: datetime | None) -> Release | None:
+    """What a rollback has brought back later than ``since``, of which no ending tells.
+
+    It is watched still, or was not well: the run's ending names it only once it is. None: there was
+    no such rollback. ``events`` are in order; the revision is not known.
+    """
+    done = {e.run_id for e in events if (e.kind, e.step) == (EventKind.STEP_DONE, Step.ROLLBACK)}
+    for event in reversed(events):
+        late = since is None or event.at > since
+        if event.kind == EventKind.ROLLBACK_STARTED and event.run_id in done and late:
+            address = str(event.payload.get("baseline", ""))
+            if address in ("", NOTHING):
+                return None
+            version = str(event.payload.get("to", ""))
+            return release_of_image(ImageRef.parse(address), version, revision="")
+    return None
+
+
 def left_by(events: Sequence[Event]) -> str:
     """What a rollback left, as a sentence begins: "v1.1.0 was "; "" where that is not known."""
     begun = [event for event in events if event.kind == EventKind.ROLLBACK_STARTED]

@@ -142,11 +142,10 @@ def _clear_away(world: World, slots: Sequence[Slot], baseline: Baseline) -> tupl
     others = [i for i in world.instances if i.name not in names]
     taken = [slot for slot in slots if slot.instance and slot.instance not in names]
     leaving = tuple(slot.instance for slot in taken)
-    running = [i for i in others if i.state not in (*_STOPPED, "dead")]
     return (
         *_pin(world, baseline),
         *((Move(Act.LEAVE, names=leaving),) if leaving else ()),
-        *_each(Act.STOP, running),
+        *_each(Act.STOP, _not_stopped(others)),
         *_each(Act.REMOVE, others),
     )
 
@@ -165,11 +164,16 @@ def _plan_in_place(world: World, baseline: Baseline) -> tuple[Move, ...]:
         return (*_pin(world, baseline), Move(Act.RESTART, image=image, count=count))
     return (
         *_pin(world, baseline),
-        *_each(Act.STOP, in_the_way),
+        *_each(Act.STOP, _not_stopped(others)),
         *_each(Act.START, idle),
         *_each(Act.AWAIT, [i for i in kept if i.running and not is_ready(i)]),
         *_each(Act.REMOVE, others),
     )
+
+
+def _not_stopped(instances: Sequence[Instance]) -> list[Instance]:
+    """Those that the engine does not remove yet: they run, or it is about to start them again."""
+    return [i for i in instances if i.state not in (*_STOPPED, "dead")]
 
 
 def _replicas(baseline: Baseline) -> int:

@@ -5,11 +5,22 @@ them as arguments. Defaults come from the runbook where it names a number.
 """
 
 from datetime import timedelta
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from release.duration import Duration, say_duration
+
+
+def _one_or_several(value: object) -> object:
+    return (value,) if isinstance(value, int) else value
 
 
 class Rules(BaseModel):
@@ -66,6 +77,44 @@ class VerifyRules(Rules):
     """How long one HTTP answer may take."""
 
 
+class WatchProbe(Rules):
+    """What probes ask for, one table each. Without any: the health path (weight 1), the version
+    path (4) and, where `auth` has an account, its protected path with a session (5)."""
+
+    path: str = Field(pattern=r"^/[!-~]*$", max_length=2000)
+    """From the public address on, with its query."""
+
+    method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
+    """How it is asked. A POST is sent without a body, many times a minute, to what users use."""
+
+    weight: int = Field(default=1, ge=1, le=100)
+    """How often it is asked, against the others."""
+
+    expect: Annotated[tuple[int, ...], BeforeValidator(_one_or_several)] = ()
+    """The status that is good, or several; none: any from 200 to 299. Another one is an error, 429
+    alone is not counted."""
+
+    session: bool = False
+    """true: it is asked as the account of `auth`, logged in."""
+
+    @field_validator("expect")
+    @classmethod
+    def _statuses(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        for status in value:
+            if not 200 <= status <= 599:
+                raise ValueError(f"{status} is no status that an answer ends with: 200 to 599")
+        return value
+
+    @property
+    def name(self) -> str:
+        """It as sentences name it: `GET /api/`. A query may hold what is nobody's business."""
+        return f"{self.method} {self.path.partition('?')[0]}"
+
+    def failed(self, status: int) -> bool:
+        """Whether an answer with this status (0: none at all) counts as an error."""
+        return status not in self.expect if self.expect else not 200 <= status <= 299
+
+
 class WatchRules(Rules):
     """The runbook's rollback triggers and the watch they are judged over."""
 
@@ -83,6 +132,9 @@ class WatchRules(Rules):
 
     fewest_requests: int = Field(default=100, ge=1)
     """Requests a window must hold to be judged; probes add the missing ones."""
+
+    probes: tuple[WatchProbe, ...] = Field(default=(), max_length=50)
+    """What they ask for."""
 
     error_rate_factor: float = Field(default=2.0, gt=1)
     """An error rate of this many times the baseline's asks a person, if it is no chance."""
@@ -127,6 +179,14 @@ class WatchRules(Rules):
                 f"({say_duration(self.every)}), or no two samples would count as connected"
             )
         return self
+
+
+class RollbackRules(Rules):
+    """What follows on a rollback, once it serves again what served before."""
+
+    watch: Duration = Field(default=timedelta(minutes=1), ge=timedelta(), le=timedelta(hours=1))
+    """How long what was restored is watched. Its limits are those of `watch`, scaled down to this
+    time. "0 s": it is not watched."""
 
 
 class GateRules(Rules):

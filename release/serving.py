@@ -1,13 +1,10 @@
 """What the addresses of an environment answer, as the settings of the service expect it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from release.model import Probe
 from release.systems import Answer
-
-_LONGEST = 80  # characters of an answer that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +56,3 @@ def judge_port(port: int, path: str, looks: Sequence[PortLook]) -> Answer:
         f"{wrong[0].instance} at port {port}{path}: {said}",
         "edit service.port or service.health_path",
     )
-
-
-def lacks_field(body: bytes | str, field: str) -> str:
-    """Why an answer does not name the version: what it was instead, and which fields it has."""
-    try:
-        value = json.loads(body)
-    except ValueError:
-        text = body.decode(errors="replace") if isinstance(body, bytes) else body
-        return f"the answer is not JSON: {_shortened(text) or 'nothing'}"
-    names = sorted(_fields(value))
-    if not names:
-        return f"no field {field!r} in the answer, which is {_shortened(json.dumps(value))}"
-    return f"no field {field!r} in the answer; there is: {_shortened(', '.join(names))}"
-
-
-def _fields(value: object, under: str = "") -> list[str]:
-    """The fields with a text or number in them, dotted; never their values."""
-    if not isinstance(value, dict):
-        return []
-    found = []
-    for name, inner in value.items():
-        place = f"{under}.{name}" if under else str(name)
-        found += _fields(inner, place) if isinstance(inner, dict) else [place]
-    return found
-
-
-def _shortened(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

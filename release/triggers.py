@@ -51,6 +51,21 @@ class Decision:
     until: datetime  # when the watch ends, as things stand
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()  # what could not be judged, and what a person should look at
+    ill: bool = False  # of a FAIL: what was seen is bad; False: too little was seen
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsettled:
+    """What forbids a watch to end well, a sentence each."""
+
+    ill: tuple[str, ...]  # something is wrong
+    unknown: tuple[str, ...]  # something could not be seen
+
+    def __bool__(self) -> bool:
+        return bool(self.ill or self.unknown)
+
+    def __str__(self) -> str:
+        return "; ".join((*self.ill, *self.unknown))
 
 
 def judge_watch(
@@ -104,26 +119,25 @@ def judge_watch(
     end = started_at + rules.length
     last_end = end + rules.extend_up_to
     if fired:
-        return Decision(Action.FAIL, "; ".join(fired), now, verdicts, notes)
+        return Decision(Action.FAIL, "; ".join(fired), now, verdicts, notes, ill=True)
     unsettled = _unsettled(ordered, rules, verdicts, version, now)
     watched = say_duration(span.length)
     quiet_from = max((one.at for one in ended(ordered, version)), default=started_at)
     wanted_end = min(max(end, quiet_from + rules.length), last_end)
     if now >= wanted_end and not unsettled:
         return Decision(Action.PASS, f"no trigger in {watched}", now, verdicts, notes)
-    why = "; ".join(unsettled)
+    why, ill = str(unsettled), bool(unsettled.ill)
     watch = Span(now - rules.length, now)
     if again := not_well_in_all(ordered, rules, version, watch, again=end):
         sentence = f"ill again while it was watched on: {'; '.join(again)}"
-        return Decision(Action.FAIL, sentence, now, verdicts, notes)
+        return Decision(Action.FAIL, sentence, now, verdicts, notes, ill=True)
     if now >= last_end:
-        return Decision(
-            Action.FAIL, f"not proven healthy in {watched}: {why}", now, verdicts, notes
-        )
+        sentence = f"not proven healthy in {watched}: {why}"
+        return Decision(Action.FAIL, sentence, now, verdicts, notes, ill)
     # The deciding sample comes by the longest gap after the end at most, or it proves nothing.
     if _health_proven_from(ordered, rules, now) > last_end + rules.longest_gap:
         hopeless = f"not to be proven healthy any more until {clock(last_end)}: {why}"
-        return Decision(Action.FAIL, hopeless, now, verdicts, notes)
+        return Decision(Action.FAIL, hopeless, now, verdicts, notes, ill)
     if now < end or not unsettled:
         sentence = f"watched until {clock(wanted_end)}"
         if wanted_end > end:
@@ -139,10 +153,11 @@ def _unsettled(
     verdicts: Sequence[Verdict],
     version: str,
     now: datetime,
-) -> list[str]:
+) -> _Unsettled:
     """Say what forbids the watch to end well now."""
     may_stay = ASKS_A_PERSON | {Trigger.RESTARTS}
-    reasons = [v.sentence for v in verdicts if v.under_way and v.trigger not in may_stay]
+    ill = [v.sentence for v in verdicts if v.under_way and v.trigger not in may_stay]
+    unknown: list[str] = []
     proof = Span(now - min(rules.sustained_for, rules.length), now)
     watch = Span(now - rules.length, now)
     under_way = {verdict.trigger for verdict in verdicts if verdict.under_way}
@@ -150,19 +165,20 @@ def _unsettled(
         lately = [sample for sample in samples if sample.at >= proof.since]
         recent = judge_health(lately, rules, proof)
         if recent.outcome is Outcome.INCONCLUSIVE:
-            reasons.append(recent.sentence)
-    if not reasons:
-        reasons += not_well_in_all(samples, rules, version, proof)
-    if not reasons:
-        reasons += not_well_in_all(samples, rules, version, watch, again=watch.since)
+            # A breach that is under way lately, and was not seen in all, is no lack of samples.
+            (ill if recent.under_way else unknown).append(recent.sentence)
+    if not ill and not unknown:
+        ill += not_well_in_all(samples, rules, version, proof)
+    if not ill and not unknown:
+        ill += not_well_in_all(samples, rules, version, watch, again=watch.since)
     auth = next(verdict for verdict in verdicts if verdict.trigger is Trigger.AUTH)
     silent_since = _auth_silent_since(samples)
     unchecked = auth.outcome is Outcome.INCONCLUSIVE and not auth.under_way
     if unchecked and not any(sample.auth_detail == AUTH_NOT_CONFIGURED for sample in samples):
-        reasons.append(auth.sentence)
+        unknown.append(auth.sentence)
     elif silent_since:
-        reasons.append(f"auth flow without an answer since {clock(silent_since)}")
-    return list(filter(None, reasons))
+        unknown.append(f"auth flow without an answer since {clock(silent_since)}")
+    return _Unsettled(tuple(filter(None, ill)), tuple(filter(None, unknown)))
 
 
 def _auth_silent_since(samples: Sequence[Sample]) -> datetime | None:
@@ -330,17 +346,6 @@ def _judge_errors_of(stream: Stream, rules: WatchRules, window: Span, limit: str
             release=stream.release,
         ),
     )
-
-
-def probes_needed(rules: WatchRules) -> int:
-    """How many probes a tick sends, so that they alone make every window big enough to judge.
-
-    A window spans ``sustained_for``, or the watch where that is shorter; one tick in it may come
-    late.
-    """
-    window = min(rules.sustained_for, rules.length)
-    ticks = max(1, window // rules.every - 1)
-    return -(-rules.fewest_requests // ticks)
 
 
 def _rates(counted: Sequence[Counted], rules: WatchRules) -> list[Reading]:

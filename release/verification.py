@@ -13,25 +13,45 @@ from release.duration import say_duration
 from release.model import Check, Probe
 
 SMOKE = "smoke tests"
+_BEGIN = 80  # characters of an answer that are shown
 SMOKE_LINES = 40  # of the output, below the sentence of a failure
 # How test runners begin the line that names a failed test: TAP, node's and pytest's own, jest.
+# What npm says of itself, around and below what the tests say.
+_NPM = re.compile(r"npm (error|ERR!)\s?|npm (notice|warn|WARN)\b.*")
+_NPM_HEAD = re.compile(r"> ")
+_NPM_FRAME = re.compile(
+    r"|(code|errno|syscall|path|workspace|location|command|cwd)\b.*|Lifecycle script .*"
+    r"|A complete log of this run .*|To see a list of scripts.*|Did you mean.*|  npm run.*"
+)
 _FAILED_TEST = re.compile(r"\s*(not ok\b|✖|✕|FAIL(ED)?\b|\w*Error\b)", re.ASCII)
 
 
-def judge_health(probe: Probe) -> Check:
-    """Any answer from 200 to 299 is healthy, as for ``curl -f`` without redirects."""
-    said = probe.detail or f"HTTP {probe.status}"
+def judge_health(probe: Probe, where: str = "") -> Check:
+    """Any answer from 200 to 299 is healthy, as for ``curl -f`` without redirects.
+
+    ``where`` is the address that was asked, for the sentence of a failure.
+    """
+    said = _said(probe, where)
     return Check("health", probe.ok, f"HTTP {probe.status}" if probe.ok else said, probe.took)
 
 
-def judge_version(expected: str, found: str | None, probe: Probe) -> Check:
-    """The service must name the version that was deployed; a leading ``v`` makes no difference."""
+def judge_version(expected: str, found: str | None, probe: Probe, where: str = "") -> Check:
+    """The service must name the version that was deployed; a leading ``v`` makes no difference.
+
+    ``where`` is the address that was asked, for the sentence of a failure.
+    """
     if found is None:
-        said = probe.detail or f"HTTP {probe.status}"
-        return Check("version", False, f"no version ({said}), expected {expected}", probe.took)
+        said = f"no version ({_said(probe, where)}), expected {expected}"
+        return Check("version", False, said, probe.took)
     if found.removeprefix("v") != expected.removeprefix("v"):
-        return Check("version", False, f"answers {found}, expected {expected}", probe.took)
+        at = f"{where} " if where else ""
+        return Check("version", False, f"{at}answers {found}, expected {expected}", probe.took)
     return Check("version", True, found, probe.took)
+
+
+def _said(probe: Probe, where: str) -> str:
+    said = probe.detail or f"HTTP {probe.status}"
+    return f"{where} {said}" if probe.ok and where else f"{where}: {said}" if where else said
 
 
 def judge_smoke(
@@ -39,16 +59,23 @@ def judge_smoke(
 ) -> Check:
     """Exit code 0 passes. None: the tests were stopped when their time was up.
 
-    The sentence of a failure names the first test that failed, or else the last line; the last
-    lines of the output follow it.
+    The sentence of a failure names the first test that failed, or else the last line that is not
+    npm's own, or else what npm says; the last lines of the output follow it.
     """
     if exit_code == 0:
         return Check(SMOKE, True, "exit code 0", took)
     what = f"exit code {exit_code}" if exit_code is not None else "stopped: out of time"
     lines = [line for line in output if line.strip()]
-    named = [line.strip() for line in lines if _FAILED_TEST.match(line)] or lines[-1:]
+    named = [line for line in lines if _FAILED_TEST.match(line)] or _telling(lines)
     first = ": ".join([what, *(line.strip() for line in named[:1])])
     return Check(SMOKE, False, "\n".join([first, *lines[-SMOKE_LINES:]]), took)
+
+
+def _telling(lines: Sequence[str]) -> Sequence[str]:
+    """The line that says most, where no test is named: it is not how npm's own lines end."""
+    own = [line for line in lines if not _NPM.match(line) and not _NPM_HEAD.match(line)]
+    of_npm = [_NPM.sub("", line, count=1) for line in lines if _NPM.match(line)]
+    return own[-1:] or [line for line in of_npm if not _NPM_FRAME.fullmatch(line)] or lines[-1:]
 
 
 def only_smoke_failed(checks: Sequence[Check]) -> bool:
@@ -58,6 +85,45 @@ def only_smoke_failed(checks: Sequence[Check]) -> bool:
     a baseline, than which there is nothing better, gets another try.
     """
     return [check.name for check in checks if not check.passed] == [SMOKE]
+
+
+def explain_answer(body: bytes | str, field: str) -> str:
+    """What was answered where a version was looked for and not found, as the end of a sentence.
+
+    One line, and no more of the answer than its first characters or the names of its fields.
+    """
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+    if not text.strip():
+        return "answers nothing"
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        return f"does not answer JSON, it begins: {_begin(text)}"
+    above = "its answer"
+    for name in field.strip(".").split("."):
+        if not isinstance(value, dict):
+            return f"has no field {field!r}; {above} is {_kind_of(value)}"
+        if name not in value:
+            names = _begin(", ".join(map(str, value))) or "none"
+            its = "it" if above == "its answer" else above
+            return f"has no field {field!r}; {its} has: {names}"
+        value, above = value[name], repr(name)
+    return f"has in its field {field!r} {_kind_of(value)}, and no version"
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"an object with: {_begin(', '.join(map(str, value))) or 'nothing'}"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return "an empty text" if value == "" else f"{_begin(json.dumps(value, ensure_ascii=False))}"
+
+
+def _begin(text: str) -> str:
+    """The first characters of a text, on one line that can be read."""
+    line = "".join(c if c.isprintable() else " " for c in text[: 4 * _BEGIN])
+    line = " ".join(line.split())
+    return line if len(line) <= _BEGIN else f"{line[:_BEGIN]}…"
 
 
 def read_field(body: bytes | str, field: str) -> str | None:

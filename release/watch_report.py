@@ -27,12 +27,14 @@ class WatchReport:
     decision: Decision
     samples: int
     requests: int
-    errors: int  # 5xx
+    errors: int  # 5xx; of probes, not as expected
     p50: timedelta | None  # of the probes' answers
     p95: timedelta | None
     lasted: timedelta
     moments: tuple[Moment, ...] = ()  # when a rule changed its mind, in order
     chart: Chart | None = None
+    measured_on: str = ""  # what the error rate is of, in a sentence
+    unmeasured: tuple[str, ...] = ()  # the same, where something is left out
 
     @property
     def passed(self) -> bool:
@@ -45,7 +47,7 @@ class WatchReport:
     @property
     def notes(self) -> tuple[str, ...]:
         """What could not be judged, and what a person should look at."""
-        return self.decision.notes
+        return (*self.decision.notes, *self.unmeasured)
 
 
 def markdown(report: WatchReport, picture: str = "") -> str:
@@ -70,9 +72,11 @@ def markdown(report: WatchReport, picture: str = "") -> str:
         "|---|---|---|---|---|---|",
         *rows,
         "",
-        f"{report.requests:,} requests, {report.errors:,} of them 5xx, in {report.samples} samples "
-        f"over {say_duration(report.lasted)}; probes: {times or 'none was answered'}.",
+        f"{report.requests:,} requests, {report.errors:,} of them failed, in {report.samples} "
+        f"samples over {say_duration(report.lasted)}; probes: {times or 'none was answered'}.",
     ]
+    if report.measured_on:
+        lines += ["", f"{report.measured_on[0].upper()}{report.measured_on[1:]}."]
     if picture:
         lines += ["", picture]
     if report.moments:

@@ -18,7 +18,7 @@ _LONGEST_WAIT = 120.0  # seconds, for a code that was not used yet
 
 
 def file_of(sandbox: Sandbox) -> Path:
-    """Where the approvers are: what ``approvers.file`` is by default."""
+    """Where the approvers are: in the folder ``state`` of the configuration."""
     return sandbox.folder / ".ignition" / "approvers.json"
 
 

@@ -12,6 +12,7 @@ _SHARED = Template(
     """\
 # Written by `make up`. Secrets are in the environment: source the file `env` beside this one.
 runbook = "$checkout/RUNBOOK.md"
+state = ".ignition"
 
 [service]
 name = "$image"
@@ -49,6 +50,9 @@ approval = "$approval"
 
 [environments.$name.rollout]
 bake = "2 s"
+
+[environments.$name.rollback]
+watch = "3 s"
 
 [environments.$name.watch]
 length = "$watch"
@@ -121,9 +125,14 @@ def secrets(sandbox: Sandbox) -> dict[str, str]:
 
 
 def set_values(text: str, table: str, values: Mapping[str, str]) -> str:
-    """The configuration with some strings of one of its tables replaced or added."""
+    """The configuration with some values of one of its tables replaced or added: strings, and
+    lists as TOML writes them."""
     head, header, rest = text.partition(f"[{table}]\n")
     body, mark, tail = rest.partition("\n[")
     kept = [line for line in body.splitlines() if re.split(r"\s*=", line)[0] not in values]
-    lines = [*kept, *(f'{name} = "{value}"' for name, value in values.items())]
+    lines = [*kept, *(f"{name} = {_value(value)}" for name, value in values.items())]
     return "\n".join([head + header + "\n".join(filter(None, lines)), ""]) + mark + tail
+
+
+def _value(value: str) -> str:
+    return value if value.startswith("[") else f'"{value}"'

@@ -1,6 +1,7 @@
 """What the environment serves before the run touches it."""
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,13 +9,20 @@ from prefect import get_run_logger
 
 from blocks.target import Target
 from release.baseline import measured, serving_instances, serving_release
+from release.counters import Looks
+from release.deployed_with import DeployedWith, read_deployed_with
 from release.duration import say_duration
 from release.errors import DeployError
-from release.model import Baseline, Instance
+from release.ledger import EventKind
+from release.model import Baseline, Instance, Release
+from release.outcome import Ending
 from release.rules import WatchRules
+from release.sample import Sample
 from release.traffic import busiest
 from tasks.step import step
-from tasks.watch import seen_since
+from tasks.watch import as_deployed, seen_since
+
+_AT_ONCE = timedelta(seconds=2)
 
 
 def serving(target: Target) -> tuple[Instance, ...]:
@@ -53,6 +61,33 @@ def _admitted(target: Target) -> set[str] | None:
     return {slot.instance for slot in target.router.slots() if slot.admitted}
 
 
+def deployed_with(target: Target, release: Release | None) -> DeployedWith | None:
+    """How a release was checked when it was deployed to the environment.
+
+    None where no such record is known, or the ledger does not answer at once: then it is checked
+    as is configured now, which no rollback waits for or fails for. Never raises.
+    """
+    if release is None or release.image is None:
+        return None
+    pool = ThreadPoolExecutor(1, thread_name_prefix="deployed-with")
+    try:
+        return pool.submit(_read_record, target, release).result(_AT_ONCE.total_seconds())
+    except Exception as error:  # noqa: BLE001  # whatever it was, it is a record that is not there
+        kind = type(error).__name__
+        get_run_logger().warning("how %s was deployed is unknown: %s", release.version, kind)
+        return None
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _read_record(target: Target, release: Release) -> DeployedWith | None:
+    for row in target.ledger.served(target.environment):
+        if row.image == str(release.image) and row.ending == Ending.DEPLOYED:
+            planned = target.ledger.run_events(row.run_id, EventKind.PLAN_MADE)
+            return read_deployed_with([event.payload for event in planned])
+    return None
+
+
 @step("Record baseline", timeout=timedelta(minutes=2), retries=3)
 def record_baseline(target: Target, rules: WatchRules, run: str) -> Baseline:
     """Record digests, schema version, error rate and answer times: the target of a rollback."""
@@ -67,8 +102,9 @@ def record_baseline(target: Target, rules: WatchRules, run: str) -> Baseline:
         p95=None,
         taken_at=datetime.now(UTC),
         pin=target.orchestrator.pin_text(),
+        deployed_with=deployed_with(target, release),
     )
-    seen = seen_since(target, rules, None)
+    seen = _seen(target, served, rules)
     baseline = measured(served, *seen) if seen else served
     image = baseline.image.short if baseline.image else "nothing"
     get_run_logger().info("[%s] Plan      baseline %s %s", run, baseline.version, image)
@@ -84,7 +120,7 @@ def measure_baseline(target: Target, baseline: Baseline, rules: WatchRules, run:
     """
     if baseline.looks is None:
         return baseline
-    seen = seen_since(target, rules, baseline.looks)
+    seen = _seen(target, baseline, rules)
     found = measured(baseline, *seen) if seen else baseline
     counted = busiest(found.traffic, found.version)
     errors = f"{counted.errors:,} errors of {counted.requests:,}" if counted else "nothing counted"
@@ -93,3 +129,11 @@ def measure_baseline(target: Target, baseline: Baseline, rules: WatchRules, run:
         "[%s] 4. Deploy   baseline %s: %s, p95 %s", run, found.version, errors, p95
     )
     return replace(found, looks=None)
+
+
+def _seen(target: Target, baseline: Baseline, rules: WatchRules) -> tuple[Sample, Looks] | None:
+    """What is seen of a baseline, asked as it was deployed: its own errors, and no 404 of a page
+    that only the next release has."""
+    then = baseline.deployed_with
+    asked = then.rules(rules) if then else rules
+    return seen_since(as_deployed(target, then), asked, baseline.looks)

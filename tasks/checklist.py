@@ -172,6 +172,7 @@ def _signed(
     now = datetime.now(UTC)
     approver = find(approvers.known(), answer.approver)
     if approver is None:
+        # Without the names that there are: whoever answers need not know them.
         raise Unproven(f"{answer.approver!r} is not enrolled as an approver")
     items = covered(answer, approver, gate.waiting, gate.signatures)
     _prove(target, approvers, gate, approver, answer.code, now)

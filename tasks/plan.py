@@ -1,17 +1,20 @@
 """The plan: what a deployment is going to do, written down before it does it."""
 
 from datetime import timedelta
+from functools import partial
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from blocks.target import Target
-from release.errors import BadConfiguration, SourceRefused
-from release.layout import ServiceLayout
+from release.errors import SourceRefused
+from release.layout import ServiceLayout, refuse_unfit_source
 from release.model import Baseline, Release, ReleaseKind
 from release.plan import Change, Plan, planned_version
+from release.probing import measured_on
 from release.rehearsal import Rehearsal, refuse_breaking
 from release.request import DeployRequest
+from release.rules import WatchRules
 from release.schema import SchemaChange
 from release.systems import Answer, warnings
 from tasks.image import find_image
@@ -25,10 +28,11 @@ _RESTART_OUTAGE = timedelta(seconds=6)
 def resolve_release(
     target: Target, request: DeployRequest, service: ServiceLayout, run: str
 ) -> str:
-    """The commit that is to be released, as of now, with what is needed to build it."""
+    """The commit that is to be released, as of now, with what is needed to build and to test it."""
+    target.service.check_smoke(service.smoke)
     target.repository.fetch()
     revision = _resolve(target, request)
-    _require_dockerfile(target, service, revision)
+    refuse_unfit_source(service, revision, partial(target.repository.read, revision))
     get_run_logger().info("[%s] Plan      %s is %s", run, request.ref, revision[:12])
     return revision
 
@@ -43,12 +47,14 @@ def make_plan(
     rehearsal: Rehearsal,
     service: ServiceLayout,
     run: str,
-    systems: tuple[Answer, ...] = (),
+    systems: tuple[Answer, ...],
+    watch: WatchRules,
 ) -> Plan:
     """Say what will happen, and write the plan artifact. Refuses what breaks what serves."""
     refuse_breaking(rehearsal, schema.expand)
     version = planned_version(request, revision)
     since = baseline.release.revision if baseline.release else ""
+    metrics = target.metrics
     plan = Plan(
         environment=target.environment,
         kind=request.kind,
@@ -67,8 +73,11 @@ def make_plan(
         waiting=schema.contract.waiting,
         waits_for=schema.contract.why,
         rehearsal=rehearsal,
-        unmeasured=warnings(systems),
         left=target.orchestrator.left_behind(),
+        unmeasured=warnings(systems) + _asked_in_vain(target, baseline, watch),
+        measured_on=measured_on(
+            metrics.counting(target.router), metrics.mix(target.service, watch)
+        ),
         warnings=schema.warnings,
     )
     create_markdown_artifact(
@@ -80,6 +89,12 @@ def make_plan(
         "[%s] Plan      %s → %s (%s)", run, baseline.version, version, revision[:12]
     )
     return plan
+
+
+def _asked_in_vain(target: Target, baseline: Baseline, watch: WatchRules) -> tuple[str, ...]:
+    """What the watch would ask the release for, and what serves now does not have; nothing where
+    nothing serves. The release may be what brings it, so it is for people to see."""
+    return target.metrics.misses(target.service, watch) if baseline.release else ()
 
 
 def _resolve(target: Target, request: DeployRequest) -> str:
@@ -94,12 +109,3 @@ def _resolve(target: Target, request: DeployRequest) -> str:
             f"to deploy the tag as it is: --ref {request.version}; else choose the next version",
         )
     return revision
-
-
-def _require_dockerfile(target: Target, service: ServiceLayout, revision: str) -> None:
-    dockerfile = f"{service.backend}/{service.dockerfile}"
-    if not target.repository.has(revision, dockerfile):
-        raise BadConfiguration(
-            f"{revision[:12]} has no {dockerfile} to build from",
-            "service.backend and service.dockerfile in ignition.toml say where it is",
-        )

@@ -60,7 +60,8 @@ def rehearse_migrations(
     old = baseline.release
     trial = None
     if old and old.image:
-        trial = OldRelease(target, old, service, rules, healthy_within, log.debug)
+        layout = baseline.layout(service)  # its own smoke tests, not those of the next release
+        trial = OldRelease(target, old, layout, rules, healthy_within, log.debug)
     found = target.rehearsal.rehearse(
         target.database, files, trial, lambda line: log.info("[%s] Plan      %s", run, line)
     )

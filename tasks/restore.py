@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeVar
@@ -20,6 +20,7 @@ from release.baseline import (
     previous_release,
     release_of_image,
 )
+from release.deployed_with import DeployedWith
 from release.duration import say_duration
 from release.errors import (
     BadConfiguration,
@@ -34,11 +35,12 @@ from release.layout import ServiceLayout
 from release.ledger import EventKind
 from release.model import Baseline, ImageRef, Instance, Probe, Release
 from release.outcome import Ending
-from release.recovery import Before, found_before, replaced_release
+from release.recovery import Before, found_before, replaced_release, restored_since
 from release.restore import Act, Move, Restored, World, plan_restore, plan_serving
 from release.rules import RolloutRules
-from tasks.baseline import meant_to_serve
-from tasks.rollout import RolloutTarget, evidence_of, publish_evidence, see
+from tasks.baseline import deployed_with, meant_to_serve
+from tasks.remains import what_is_known
+from tasks.rollout import RolloutTarget, publish_evidence
 from tasks.step import put_off, step
 
 T = TypeVar("T")
@@ -70,7 +72,7 @@ def find_baseline(
     before = _found_before(target, release) if as_planned or release is None else Before()
     count = rules.replicas if before.instances is None else max(before.instances, 1)
     _say(run, f"to {release.version if release else NOTHING}")
-    return baseline_from(
+    found = baseline_from(
         target.environment,
         release,
         target.orchestrator.instances(),
@@ -79,6 +81,7 @@ def find_baseline(
         at=datetime.now(UTC),
         pin=before.pin,
     )
+    return replace(found, deployed_with=deployed_with(target, release))
 
 
 def _found_before(target: Target, release: Release | None) -> Before:
@@ -94,10 +97,14 @@ def _found_before(target: Target, release: Release | None) -> Before:
 def previous(target: Target, service: ServiceLayout) -> Release:
     """The release that served before the present one. Raises BadRequest where none is known."""
     now = meant_to_serve(target)
-    plans = target.ledger.events(target.environment, kinds=[EventKind.PLAN_MADE])
-    served: list[Served] = []
+    kinds = [EventKind.PLAN_MADE, EventKind.ROLLBACK_STARTED, EventKind.STEP_DONE]
+    events = target.ledger.events(target.environment, kinds=kinds)
+    plans = [event for event in events if event.kind == EventKind.PLAN_MADE]
+    rows = target.ledger.served(target.environment)
+    restored = restored_since(events, rows[0].date if rows else None)
+    served = [Served(restored, by_rollback=True)] if restored else []
     unknown = None
-    for row in target.ledger.served(target.environment):
+    for row in rows:
         try:
             release = _with_image(target, row.release, service)
         except Unreachable as error:  # the registry: it may be of a release that is not wanted
@@ -159,6 +166,10 @@ class Answers(Protocol):
 
     def health(self, base_url: str | None = None) -> Probe:
         """Ask the health path once."""
+        ...
+
+    def as_deployed(self, then: DeployedWith) -> "Answers":
+        """The same, as a release knows it that was deployed with other settings."""
         ...
 
 
@@ -321,9 +332,11 @@ class _WayBack:
         """Wait until instances can serve, as the engine or their own health path says."""
 
         def answers(instance: Instance) -> bool:
-            base_url = f"http://{instance.address}:{self.service.port}"
-            return bool(instance.address) and self.target.service.health(base_url).ok
+            base_url = f"http://{instance.address}:{layout.port}"
+            return bool(instance.address) and asked.health(base_url).ok
 
+        then, layout = self.baseline.deployed_with, self.baseline.layout(self.service)
+        asked = self.target.service.as_deployed(then) if then else self.target.service
         within = self.rules.healthy_within
         return self.target.orchestrator.await_healthy(ids, within, answers)
 
@@ -356,17 +369,7 @@ class _WayBack:
         it; no request waits for it, and no restore fails for it."""
         if self.evidence or move.act not in _DESTROYS:
             return
-        try:
-            found = self.target.orchestrator.instances()
-            suspects = [i for i in found if i.id not in self.baseline.instances]
-            seen = see(self.target, suspects, self.rules)
-            self.evidence = evidence_of(self.target, seen)
-            for each in seen:
-                _say(self.run, f"{each}; kept in artifact rollout-{self.target.environment}")
-                for line in each.last_lines():
-                    _say(self.run, f"{each.instance.name} | {line}")
-        except DeployError as error:
-            self.evidence = f"no logs were kept: {error.what}\n"
+        self.evidence = what_is_known(self.target, self.baseline, self.rules, self.run)
 
     def _left(self) -> str:
         """What there is of the service now, for somebody who has to go on by hand."""

@@ -8,10 +8,12 @@ from prefect import get_run_logger
 
 from blocks.target import Target
 from release.errors import BadConfiguration, DeployError, Unreachable
+from release.key import variable_of
 from release.rules import RolloutRules
 from release.systems import Answer, blocking, summary, warnings
 from tasks.step import step
 
+_DOCTOR = "ignition doctor"
 _WITHOUT = frozenset({"prometheus", "auth flow"})  # a deployment goes on with a warning
 
 
@@ -44,15 +46,23 @@ def _check_prometheus(target: Target) -> None:
 def _check_auth_flow(target: Target) -> None:
     """Raise Unreachable if it fails before anything was changed: the watch would blame the release.
 
-    It is no reason not to deploy: the release may be what repairs it.
+    It is no reason not to deploy: the release may be what repairs it. Without a password it always
+    fails: that is BadConfiguration.
     """
+    table = ("environments", target.environment, "auth")
+    variable = variable_of(*table, "password")
+    if not target.service.auth.password.get_secret_value():
+        raise BadConfiguration(
+            f"{'.'.join(table)}.username is set, and its password is not: {variable}",
+            f"export {variable}=… and run: ignition setup",
+        )
     if not _serves(target):
         return
     check = target.service.auth_flow()
     if check is not None and not check.passed:
         raise Unreachable(
             f"it fails already, and would be taken for the release's fault: {check.sentence}",
-            f"see environments.{target.environment}.auth in ignition.toml",
+            f"see {'.'.join(table)} in ignition.toml and {variable}, then: ignition setup",
         )
 
 
@@ -94,7 +104,7 @@ def check_systems(target: Target, rollout: RolloutRules, run: str) -> tuple[Answ
     bad = blocking(answers)
     if bad:
         kind = BadConfiguration if any(answer.configuration for answer in bad) else Unreachable
-        raise kind(summary(bad), bad[0].hint or "ignition doctor")
+        raise kind(summary(bad), bad[0].hint or _DOCTOR)
     log = get_run_logger()
     for warning in warnings(answers):
         log.warning("[%s] Plan      %s", run, warning)

@@ -98,7 +98,8 @@ def verify_public(
 def verify_baseline(
     target: Verified, baseline: Baseline, service: ServiceLayout, rules: VerifyRules, run: str
 ) -> tuple[Check, ...]:
-    """Check that the baseline serves again, as it was checked when it was deployed.
+    """Check that the baseline serves again, as it was checked when it was deployed: by the paths
+    and the smoke command of then, where the ledger has them.
 
     Users are served by it meanwhile. Health, version and smoke tests may fail for
     ``rules.health_within`` before it counts. Smoke tests that cannot be had (git is down, or its
@@ -109,13 +110,13 @@ def verify_baseline(
     if baseline.release is None:
         say("nothing served before: there is nothing to verify")
         return ()
+    then = baseline.deployed_with
+    asked = target.service.as_deployed(then) if then else target.service
+    layout = baseline.layout(service)
     with _tree_if_there(target, baseline.release, say) as tree:
-        look_once = partial(
-            look, target.service, None, baseline.release, service, tree, rules, say, detail
-        )
+        look_once = partial(look, asked, None, baseline.release, layout, tree, rules, say, detail)
         checks = _insist(look_once, lambda seen: not only_smoke_failed(seen), rules)
-    where = target.service.shown_url
-    return _settle(target, baseline.release, checks, where, _try_it(target))
+    return _settle(target, baseline.release, checks, asked.shown_url, _try_it(asked))
 
 
 @contextmanager
@@ -172,10 +173,12 @@ def _looks(
     """One check after the other, each made only when it is asked for."""
     began = monotonic()
     probe = _insist(lambda: service.health(base_url), lambda probe: probe.ok, rules)
-    yield _tried_since(began, judge_health(probe))
+    where = f"{base_url or service.shown_url}{layout.health_path}"
+    yield _tried_since(began, judge_health(probe, where))
     began = monotonic()
     found, probe = _insist(lambda: service.version(base_url), lambda answer: answer[1].ok, rules)
-    yield _tried_since(began, judge_version(release.version, found, probe))
+    where = f"{base_url or service.shown_url}{layout.version_path}"
+    yield _tried_since(began, judge_version(release.version, found, probe, where))
     if tree is not None:
         smoke = service.run_smoke(
             layout.smoke,
@@ -242,8 +245,8 @@ def _kept(target: Verified) -> str:
     return f"artifact verification-{target.environment} of this run"
 
 
-def _try_it(target: Verified) -> str:
-    return f"curl -i {target.service.shown_url}{target.service.health_path}"
+def _try_it(service: Service) -> str:
+    return f"curl -i {service.shown_url}{service.health_path}"
 
 
 def _sayer(prefix: str) -> Callable[[str], None]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import copy_context
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Thread
@@ -26,9 +27,12 @@ from blocks.plots import picture_of
 from blocks.service import Service
 from release.chart import Chart, Moment, chart_of_watch
 from release.counters import Looks
+from release.deployed_with import DeployedWith
 from release.duration import say_duration
 from release.errors import DeployError, TriggerFired
 from release.model import Baseline, Instance, Release
+from release.probing import measured_on, unmeasured
+from release.restored import AfterRollback, rules_after_rollback, verdict_after_rollback
 from release.rules import WatchRules
 from release.sample import Sample, percentile
 from release.traffic import busiest
@@ -102,6 +106,58 @@ def watch_release(
         )
     keep()
     return report
+
+
+@dataclass(frozen=True)
+class AsDeployed:
+    """An environment, asked as the release knows it that it serves."""
+
+    environment: str
+    service: Service
+    metrics: Metrics
+    router: Counters | None
+    ledger: Reports
+    orchestrator: Engine
+
+
+def as_deployed(target: Watched, then: DeployedWith | None) -> Watched:
+    """The environment as a release knows it; as it is configured now, without a record of that."""
+    if then is None:
+        return target
+    return AsDeployed(
+        environment=target.environment,
+        service=target.service.as_deployed(then),
+        metrics=target.metrics,
+        router=target.router,
+        ledger=target.ledger,
+        orchestrator=target.orchestrator,
+    )
+
+
+@step("Watch what was restored", timeout=_TIMEOUT)
+def watch_restored(
+    target: Watched, baseline: Baseline, length: timedelta, rules: WatchRules, run: str
+) -> AfterRollback | None:
+    """Watch what a rollback has brought back; None where it is not watched.
+
+    It serves already, so nobody waits for this but the run, and whoever holds a release back until
+    it is known. By what it was deployed with, as it was verified.
+    """
+    log, then = get_run_logger(), baseline.deployed_with
+    if baseline.release is None or not length:
+        log.info("[%s] Rollback  %s is not watched", run, baseline.version)
+        return None
+    report = watch(
+        as_deployed(target, then),
+        baseline.release,
+        # Compared with nothing: what is better than this is not known.
+        replace(baseline, traffic=(), times=(), p95=None, taken_at=datetime.now(UTC)),
+        rules_after_rollback(then.rules(rules) if then else rules, length),
+        say=lambda line: log.info("[%s] Rollback  %s", run, line),
+        progress=lambda percent: None,
+    )
+    publish(report, f"rollback-watch-{target.environment}")
+    return verdict_after_rollback(report)
 
 
 def publish(report: WatchReport, key: str) -> None:
@@ -185,8 +241,9 @@ def watch(
             before = decision
             if decision.action is not Action.CONTINUE:
                 break
-        took = sampler.took
+        took, mix = sampler.took, sampler.mix
     judged = [traffic for sample in samples if (traffic := busiest(sample.traffic, version))]
+    sources = {traffic.source for sample in samples for traffic in sample.traffic}
     report = WatchReport(
         environment=target.environment,
         version=version,
@@ -198,6 +255,8 @@ def watch(
         p95=percentile(took, 0.95) if took else None,
         lasted=samples[-1].at - started_at,
         moments=tuple(moments),
+        measured_on=measured_on(sources, mix),
+        unmeasured=unmeasured(sources, mix),
         chart=chart_of_watch(samples, rules, baseline, version, started_at, cutover, moments),
     )
     say(f"watch {'passed' if report.passed else 'FAILED'}: {decision.sentence}")

@@ -271,6 +271,26 @@ def test_a_broken_host_file_is_reported_without_its_secrets(
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.engine
+def test_a_container_that_the_engine_starts_again_and_again_is_removed(
+    real_project: RealProject,
+) -> None:
+    """It ended by itself, and does not count as running. v1.0.0 serves."""
+    baseline = real_project.reset()
+    orchestrator, image = real_project.orchestrator, real_project.images["v1.2.0-exits"]
+    orchestrator.pull(image)
+    (new,) = orchestrator.start_beside(image, 1, keep=baseline.instances)
+
+    def restarting() -> bool:
+        return any(i.id == new.id and i.state == "restarting" for i in orchestrator.instances())
+
+    wait_until(restarting, what="the engine's second try", seconds=60, hint="docker ps")
+    orchestrator.remove([new.id])
+
+    assert [i.version for i in orchestrator.instances()] == ["v1.0.0"]
+    assert real_project.serving() == {"v1.0.0"}
+
+
 PROJECT = """
 name: shop
 services:

@@ -1,5 +1,6 @@
 """Samples from a real server and from a router that counts, stands still, or begins again."""
 
+import itertools
 import json
 import re
 import threading
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -17,11 +19,12 @@ from blocks.service import Service
 from release.counters import Counted, RouterLook
 from release.errors import Unreachable
 from release.model import Instance
-from release.rules import WatchRules
+from release.probing import probes_needed
+from release.rules import WatchProbe, WatchRules
 from release.sample import Restarts
 from release.slot import Slot
 from release.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER
-from release.triggers import AUTH_NOT_CONFIGURED, Sample, probes_needed
+from release.triggers import AUTH_NOT_CONFIGURED, Sample
 
 AT = datetime(2026, 1, 8, 2, 14, tzinfo=UTC)
 RULES = WatchRules(length=timedelta(minutes=1), every=timedelta(seconds=15))  # 34 probes a tick
@@ -32,6 +35,11 @@ def counts(sample: Sample, source: str = PROBES, release: str = ALL_RELEASES) ->
     """Requests and errors that a source has counted."""
     (traffic,) = (t for t in sample.traffic if (t.source, t.release) == (source, release))
     return traffic.requests, traffic.errors
+
+
+def probing(*paths: str) -> WatchRules:
+    """Rules that list what probes ask for."""
+    return RULES.model_copy(update={"probes": tuple(WatchProbe(path=path) for path in paths)})
 
 
 def sources(sample: Sample) -> list[tuple[str, str]]:
@@ -163,8 +171,9 @@ class TestWithoutRouter:
         assert times.p95 < timedelta(seconds=2)
         assert sample.unknown == ()
 
-    def test_5xx_and_silence_are_errors_and_4xx_are_not(self, httpserver: HTTPServer) -> None:
-        statuses = iter([200, 404, 500, 503] * 10)
+    def test_what_is_not_answered_as_expected_is_an_error(self, httpserver: HTTPServer) -> None:
+        """A 404 where a page is expected is none of its users' either."""
+        statuses = iter([200, 204, 404, 503] * 10)
         lock = threading.Lock()
 
         def answer(request: Request) -> Response:
@@ -173,9 +182,23 @@ class TestWithoutRouter:
 
         httpserver.expect_request("/mixed").respond_with_handler(answer)
         service = Service(url=httpserver.url_for(""))
-        with Metrics(probe_path="/mixed").sampler(service, None, RULES) as sampler:
+        with Metrics().sampler(service, None, probing("/mixed")) as sampler:
             sample = sampler.sample(AT, probes=8)
         assert counts(sample) == (8, 4)
+
+    def test_too_many_requests_say_nothing_of_a_release(self, httpserver: HTTPServer) -> None:
+        """Ours are what is too many: a release is not rolled back for that."""
+        statuses = itertools.cycle([200, 429])
+
+        def answer(request: Request) -> Response:
+            return Response(status=next(statuses))
+
+        httpserver.expect_request("/limited").respond_with_handler(answer)
+        service = Service(url=httpserver.url_for(""))
+        with Metrics(concurrency=1).sampler(service, None, probing("/limited")) as sampler:
+            sample = sampler.sample(AT, probes=8)
+        assert counts(sample) == (4, 0)
+        assert "probes: some are answered HTTP 429, and are not counted" in sample.unknown
 
     def test_a_service_that_is_down_is_unhealthy_and_full_of_errors(self) -> None:
         service = Service(url="http://127.0.0.1:9")
@@ -193,6 +216,126 @@ class TestWithoutRouter:
         assert counts(sampler.sample(AT + timedelta(seconds=15)))[0] == 34
         assert counts(sampler.sample(AT + timedelta(seconds=35)))[0] == 50
         assert counts(sampler.sample(AT + timedelta(seconds=50)))[0] == 34
+
+
+class Shop:
+    """A service with a login, and a page for those who are logged in."""
+
+    def __init__(self, server: HTTPServer) -> None:
+        self.good = {"first"}  # tokens
+        self.logins = 0
+        self.me = itertools.cycle([200])  # what the page answers
+        self.login_status = 200
+        self.lock = threading.Lock()
+        server.expect_request("/health").respond_with_data("ok")
+        server.expect_request("/api/").respond_with_json({"version": "v1.2.3"})
+        server.expect_request("/api/login").respond_with_handler(self._login)
+        server.expect_request("/api/me").respond_with_handler(self._me)
+        auth = AuthFlow(username="check", password=SecretStr("correct-horse"))
+        self.service = Service(url=server.url_for(""), request_timeout_s=2, auth=auth)
+
+    def _login(self, request: Request) -> Response:
+        with self.lock:
+            self.logins += 1
+            token = {"token": sorted(self.good)[0]} if self.good else {}
+        return Response(json.dumps(token), status=self.login_status)
+
+    def _me(self, request: Request) -> Response:
+        with self.lock:
+            known = request.headers.get("Authorization", "").removeprefix("Bearer ") in self.good
+            return Response(status=next(self.me) if known else 401)
+
+
+@pytest.fixture
+def shop(httpserver: HTTPServer) -> Shop:
+    return Shop(httpserver)
+
+
+class TestWhatProbesAskFor:
+    def test_a_release_that_fails_a_fifth_of_what_users_do_is_seen(self, shop: Shop) -> None:
+        """It was deployed with "0.0% of 357 requests": health and version are always good."""
+        shop.me = itertools.cycle([200, 200, 200, 200, 500])
+        with Metrics().sampler(shop.service, None, RULES) as sampler:
+            sample = sampler.sample(AT, probes=200)
+        requests, errors = counts(sample)
+        assert requests == 200
+        assert 19 <= errors <= 20  # the auth flow asks for the page as well
+        assert sample.health is True
+        assert [probe.name for probe in sampler.mix] == ["GET /health", "GET /api/", "GET /api/me"]
+
+    def test_one_session_serves_for_many_samples(self, shop: Shop) -> None:
+        """A service that takes only some logins a minute is not asked for more than the flow's."""
+        with Metrics(auth_every=100).sampler(shop.service, None, RULES) as sampler:
+            seen = [sampler.sample(AT + timedelta(seconds=15 * n)) for n in range(3)]
+        assert [counts(sample)[1] for sample in seen] == [0, 0, 0]
+        assert shop.logins == 2  # one of them is the auth flow's
+
+    def test_a_session_that_has_ended_is_renewed_and_no_error(self, shop: Shop) -> None:
+        with Metrics(auth_every=100).sampler(shop.service, None, RULES) as sampler:
+            sampler.sample(AT)
+            shop.good = {"second"}
+            sample = sampler.sample(AT + timedelta(seconds=15))
+        assert counts(sample) == (NEEDED, 0)
+        assert shop.logins == 3
+
+    def test_a_page_that_refuses_every_session_fails(self, shop: Shop) -> None:
+        shop.me = itertools.cycle([403])
+        with Metrics().sampler(shop.service, None, RULES) as sampler:
+            sample = sampler.sample(AT, probes=20)
+        assert counts(sample) == (20, 10)
+
+    @pytest.mark.parametrize(
+        ("status", "why"),
+        [
+            (500, "because the login gave no session"),
+            (429, "because login answers HTTP 429, so the auth flow could not be judged"),
+        ],
+    )
+    def test_without_a_session_the_other_pages_are_asked_and_it_is_said(
+        self, shop: Shop, status: int, why: str
+    ) -> None:
+        """That nobody can log in is the auth flow's to say."""
+        shop.login_status = status
+        with Metrics().sampler(shop.service, None, RULES) as sampler:
+            sample = sampler.sample(AT, probes=20)
+        assert counts(sample) == (20, 0)
+        assert f"probes: GET /api/me not asked, {why}" in sample.unknown
+
+    def test_what_is_listed_is_asked_by_method_weight_and_status(
+        self, httpserver: HTTPServer
+    ) -> None:
+        httpserver.expect_request("/search", method="POST").respond_with_data("", status=202)
+        httpserver.expect_request("/gone").respond_with_data("", status=410)
+        listed = (
+            WatchProbe(path="/search", method="POST", weight=3, expect=(202,)),
+            WatchProbe(path="/gone", expect=(410,)),
+        )
+        rules = RULES.model_copy(update={"probes": listed})
+        service = Service(url=httpserver.url_for(""))
+        with Metrics().sampler(service, None, rules) as sampler:
+            sample = sampler.sample(AT, probes=8)
+        assert counts(sample) == (8, 0)
+        asked = [(r.method, r.path) for r, _ in httpserver.log if r.path != "/health"]
+        assert (asked.count(("POST", "/search")), asked.count(("GET", "/gone"))) == (6, 2)
+
+    def test_what_is_listed_and_not_there_is_said_before_a_release_is_blamed(
+        self, httpserver: HTTPServer
+    ) -> None:
+        httpserver.expect_request("/there").respond_with_data("")
+        service = Service(url=httpserver.url_for(""))
+        httpserver.expect_request("/typo").respond_with_data("", status=404)
+        assert Metrics().misses(service, probing("/there", "/typo")) == (
+            "probes: GET /typo answers HTTP 404, expected 200 to 299, which would be taken for the "
+            "release's fault",
+        )
+        assert Metrics().misses(service, probing("/there")) == ()
+
+    def test_who_counts_beside_the_probes_is_known(self) -> None:
+        prometheus = Prometheus(
+            url="http://127.0.0.1:9", environment="production", requests="r", errors="e"
+        )
+        assert Metrics().counting(None) == set()
+        assert Metrics(prometheus=prometheus).counting(Router()) == {ROUTER, PROMETHEUS}
 
 
 class TestWithRouter:

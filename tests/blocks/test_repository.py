@@ -8,7 +8,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from blocks.repository import Repository
-from release.errors import BadRequest, SourceRefused, Unreachable
+from release.errors import BadConfiguration, BadRequest, SourceRefused, Unreachable
 
 
 @pytest.fixture(autouse=True)
@@ -425,6 +425,52 @@ def test_files_are_the_folders_own_with_that_suffix(origin: Origin, repository: 
     assert repository.files(revision, "nowhere", ".sql") == {}
     assert repository.files(revision, "m/notes.md", ".sql") == {}
     assert repository.files(origin.first, "m", ".sql") == {}
+
+
+def test_a_file_is_read_as_it_is_at_a_commit(origin: Origin, repository: Repository) -> None:
+    second = origin.commit("tests/package.json", "{}\n", "Second")
+    repository.fetch()
+
+    assert repository.read(second, "tests/package.json") == b"{}\n"
+    assert repository.read(second, "./tests//package.json") == b"{}\n"
+    assert repository.read(origin.first, "tests/package.json") is None
+    assert repository.read(second, "tests") is None
+    assert repository.read(second, "../README") is None
+    assert repository.read("f" * 40, "README") is None
+
+
+ODD = ["hotfix+1", "größe", "issue=5", "@types/x", "#123", "a@b", "$(id);x", "it's`y`", "日本語"]
+
+
+@pytest.mark.parametrize("branch", ODD)
+def test_a_branch_is_found_whatever_git_lets_it_be_called(
+    origin: Origin, repository: Repository, branch: str
+) -> None:
+    second = origin.commit("README", "two\n", "Second", branch=branch)
+    repository.fetch()
+
+    assert repository.resolve(branch) == second
+    assert repository.fast_forward(branch) == second
+
+
+def test_a_mirror_is_left_out_of_the_checkout_that_it_lies_in(
+    origin: Origin, repository: Repository
+) -> None:
+    repository.workspace = origin.tree / ".mine" / "repository.git"
+    repository.fetch()
+
+    assert origin.run("status", "--porcelain") == ""
+    assert repository.resolve("main") == origin.first
+
+
+def test_a_place_where_no_mirror_can_be_is_told_with_what_to_do(
+    origin: Origin, repository: Repository
+) -> None:
+    repository.workspace = origin.tree / "README" / "repository.git"
+
+    with pytest.raises(BadConfiguration, match="cannot be made: Not a directory") as refused:
+        repository.fetch()
+    assert refused.value.hint.startswith("type ignition setup as the worker's user")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from werkzeug import Request, Response
 
 from blocks.auth import AuthFlow
 from blocks.service import Service, SmokeRun
+from release.errors import BadConfiguration
+from release.rules import WatchProbe
 
 PASSWORD = "correct-horse"
 
@@ -113,7 +115,14 @@ class TestVersion:
         httpserver.expect_request("/api/").respond_with_data("<html>")
         found, probe = service.version()
         assert found is None
-        assert probe.detail == "the answer is not JSON: <html>"
+        assert probe.detail == "does not answer JSON, it begins: <html>"
+        httpserver.clear()
+        httpserver.expect_request("/api/").respond_with_json({"name": "api", "build": 7})
+        assert service.version()[1].detail == "has no field 'version'; it has: name, build"
+        httpserver.clear()
+        httpserver.expect_request("/api/").respond_with_data(f"{PASSWORD} " * 100)
+        assert PASSWORD not in service.version()[1].detail
+        assert len(service.version()[1].detail) < 120
 
 
 class TestProbe:
@@ -127,9 +136,9 @@ class TestProbe:
             return Response("ok")
 
         httpserver.expect_request("/api/").respond_with_handler(note)
-        probes = service.probe(20, concurrency=4)
-        assert len(probes) == 20
-        assert all(probe.ok for probe in probes)
+        asked = service.probe([WatchProbe(path="/api/")] * 20, concurrency=4)
+        assert len(asked) == 20
+        assert not any(one.failed for one in asked)
         assert len(ports) == 20
 
     def test_no_more_than_allowed_are_under_way(
@@ -139,7 +148,7 @@ class TestProbe:
             lambda request: time.sleep(0.05) or Response("ok")  # type: ignore[func-returns-value]
         )
         began = time.monotonic()
-        service.probe(6, path="/slow", concurrency=2)
+        service.probe([WatchProbe(path="/slow")] * 6, concurrency=2)
         assert time.monotonic() - began >= 0.15
 
 
@@ -197,6 +206,18 @@ class TestSmoke:
         smoke = service.run_smoke(["no-such-command"], tmp_path, "v1.2.3", timeout, said.append)
         assert smoke.exit_code == 127
         assert said == ["no-such-command cannot be run: No such file or directory"]
+
+    def test_a_command_that_the_worker_lacks_is_refused_before_it_is_needed(
+        self, service: Service
+    ) -> None:
+        service.check_smoke([sys.executable, "-c", "1"])
+        service.check_smoke(["git", "--version"])
+        service.check_smoke(["tests/smoke.sh"])
+
+        for missing in ("no-such-command", "/srv/no-such-command"):
+            with pytest.raises(BadConfiguration, match=f"has no program '{missing}'") as refused:
+                service.check_smoke([missing])
+            assert refused.value.hint.startswith(f"install {missing}, or change service.smoke")
 
     def test_is_stopped_with_its_children_when_the_time_is_up(
         self, service: Service, tmp_path: Path, said: list[str]

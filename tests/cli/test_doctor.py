@@ -415,26 +415,51 @@ def test_the_main_branch_is_read_without_touching_the_worker_s_mirror(settings: 
     answers = doctor._ask_main(target, settings)
 
     assert [(answer.name, answer.ok) for answer in answers] == [
+        ("main branch", True),
         ("Dockerfile", True),
-        ("smoke tests", True),
     ]
     assert not target.repository.workspace.exists()
 
 
-def test_a_dockerfile_or_a_script_that_main_does_not_have_is_named(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("variable", "value", "problem", "hint"),
+    [
+        (
+            "DOCKERFILE",
+            "Dockerfile.prod",
+            "has no app/backend/Dockerfile.prod",
+            "service.dockerfile",
+        ),
+        (
+            "SMOKE",
+            '["npm", "run", "smoke"]',
+            "has no package.json, so npm finds no script",
+            "smoke",
+        ),
+        (
+            "SMOKE",
+            '["npm", "run", "smoke", "--prefix", "tests"]',
+            "has no script 'smoke'; did you mean test:smoke?",
+            "service.smoke",
+        ),
+    ],
+)
+def test_what_main_does_not_have_is_named(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    problem: str,
+    hint: str,
 ) -> None:
-    monkeypatch.setenv("IGNITION_SERVICE__DOCKERFILE", "Dockerfile.prod")
-    monkeypatch.setenv("IGNITION_SERVICE__SMOKE", '["npm", "run", "smoke", "--prefix", "tests"]')
+    monkeypatch.setenv(f"IGNITION_SERVICE__{variable}", value)
     changed = load_settings()
 
-    dockerfile, smoke = doctor._ask_main(build_target(changed, "staging"), changed)
+    [answer] = doctor._ask_main(build_target(changed, "staging"), changed)
 
-    assert dockerfile.problem.startswith("main (")
-    assert dockerfile.problem.endswith(" has no app/backend/Dockerfile.prod")
-    assert "service.dockerfile" in dockerfile.hint
-    assert "has no script 'smoke'; did you mean 'test:smoke'?" in smoke.problem
-    assert "service.smoke" in smoke.hint
+    assert answer.problem.startswith("main: ")
+    assert problem in answer.problem
+    assert hint in answer.hint
 
 
 # ── The whole ────────────────────────────────────────────────────────────────────────────────────

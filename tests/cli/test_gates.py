@@ -1,5 +1,6 @@
 """The answers that the command line gives to a gate, and what it makes of a gate that waits."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -132,26 +133,77 @@ def test_a_run_that_waits_for_something_else_is_shown_as_far_as_it_is_known() ->
     assert lines[1] == "  open: unknown"
 
 
+SOON = timedelta(seconds=30)
+
+
+def signed(seq: int, item: str, approver: str, gate: str = "pre-2") -> Event:
+    payload = {"item": item, "approver": approver}
+    return replace(event(seq, EventKind.ITEM_SIGNED, **payload), key=f"{gate}/{item}")
+
+
+def refused(seq: int, approver: str, why: str, gate: str = "pre-2") -> Event:
+    payload = {"approver": approver, "why": why}
+    return replace(event(seq, EventKind.ANSWER_REFUSED, **payload), key=gate)
+
+
 def test_an_answer_is_followed_until_the_worker_has_written_all_it_made_of_it() -> None:
-    old = event(1, EventKind.ITEM_SIGNED, item="tests", approver="Grace")
-    first = event(2, EventKind.ITEM_SIGNED, item="pager", approver="Ada")
-    second = event(3, EventKind.ITEM_SIGNED, item="plan", approver="Ada")
+    old = signed(1, "tests", "Grace", "pre-1")
+    first, second = signed(2, "pager", "Ada"), signed(3, "plan", "Ada")
     ledger: Any = Ledger([old], [old, first], [old, first, second])
 
-    said = judged(ledger, RUN, since=1, within=timedelta(seconds=30))
+    said = judged(ledger, RUN, "pre-2", "Ada", SOON)
 
     assert said == ["pager signed by Ada", "plan signed by Ada"]
 
 
+def test_of_answers_from_two_shells_each_signature_is_listed_once_and_by_its_own_shell() -> None:
+    """Both were typed at the same moment; the second one was asked for again, in the next round."""
+    events = [
+        signed(2, "tests", "Ada"),
+        signed(3, "pager", "Ada"),
+        signed(4, "tests", "Grace", "pre-3"),
+    ]
+    ledger: Any = Ledger(events)
+
+    assert judged(ledger, RUN, "pre-2", "ada", SOON) == [
+        "tests signed by Ada",
+        "pager signed by Ada",
+    ]
+    assert judged(ledger, RUN, "pre-3", "Grace", SOON) == ["tests signed by Grace"]
+
+
+def test_one_signature_that_was_written_twice_is_one_signature() -> None:
+    ledger: Any = Ledger([signed(2, "tests", "Ada"), signed(3, "tests", "Ada")])
+
+    assert judged(ledger, RUN, "pre-2", "Ada", SOON) == ["tests signed by Ada"]
+
+
+def test_a_refusal_of_another_shells_answer_is_not_taken_for_ones_own() -> None:
+    events = [signed(2, "tests", "Ada"), refused(3, "Ada", "that code was used before", "pre-3")]
+    ledger: Any = Ledger(events)
+
+    assert judged(ledger, RUN, "pre-2", "Ada", SOON) == ["tests signed by Ada"]
+    with pytest.raises(Rejected, match="nothing was signed: that code was used before"):
+        judged(ledger, RUN, "pre-3", "Ada", SOON)
+
+
+def test_an_answer_that_came_second_says_who_was_first() -> None:
+    ledger: Any = Ledger([signed(2, "tests", "Grace")])
+
+    with pytest.raises(Rejected) as lost:
+        judged(ledger, RUN, "pre-2", "Ada", SOON)
+    assert lost.value.what == "nothing of yours was signed: Grace answered at the same moment"
+
+
 def test_an_answer_that_signed_nothing_is_told_in_the_workers_words() -> None:
-    ledger: Any = Ledger([event(2, EventKind.ANSWER_REFUSED, why="the code for Ada is wrong")])
+    ledger: Any = Ledger([refused(2, "Ada", "the code for Ada is wrong")])
 
     with pytest.raises(Rejected, match="nothing was signed: the code for Ada is wrong"):
-        judged(ledger, RUN, since=1, within=timedelta(seconds=30))
+        judged(ledger, RUN, "pre-2", "Ada", SOON)
 
 
 def test_an_answer_that_no_worker_reads_is_not_taken_for_one_that_was() -> None:
-    ledger: Any = Ledger([])
+    ledger: Any = Ledger([signed(1, "tests", "Ada", "pre-1")])
 
     with pytest.raises(BadRequest, match="no worker has read it"):
-        judged(ledger, RUN, since=0, within=timedelta(milliseconds=10))
+        judged(ledger, RUN, "pre-2", "Ada", timedelta(milliseconds=10))

@@ -81,10 +81,14 @@ def target(settings: Settings) -> Target:
     return build_target(settings, "eu-west")
 
 
-def test_an_environment_becomes_one_target(target: Target, tmp_path: Path) -> None:
+def test_an_environment_becomes_one_target(
+    target: Target, settings: Settings, tmp_path: Path
+) -> None:
     assert (target.environment, target.url) == ("eu-west", "https://api.example.com")
     assert target.registry.repository("orders") == "registry.example.com/orders"
-    assert target.repository.workspace == tmp_path / ".ignition/repository.git"
+    state = settings.state_folder
+    assert target.repository.workspace == state / "repository.git"
+    assert target.ledger.spool == state / "ledger-spool"
     assert target.orchestrator.directory == tmp_path / "deploy/production"
     assert target.orchestrator.port == 9000
     assert timedelta(seconds=target.service.request_timeout_s) == timedelta(seconds=4)
@@ -175,6 +179,27 @@ def test_a_secret_that_is_missing_is_named_by_its_variable(
     )
     assert refused.value.hint == f"export {variable}=… and run: ignition setup"
     assert SECRET not in str(refused.value)
+
+
+def test_setup_names_every_secret_that_is_missing_before_it_writes_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an account and no password the auth check would answer HTTP 401, and say no more."""
+    password = "IGNITION_ENVIRONMENTS__EU_WEST__AUTH__PASSWORD"
+    monkeypatch.delenv(password)
+    monkeypatch.delenv("IGNITION_REGISTRY__PASSWORD")
+    settings = settings_from(CONFIGURATION, tmp_path, monkeypatch)
+    monkeypatch.setattr(install, "_refuse_unknown_environments", lambda settings: None)
+
+    with pytest.raises(BadConfiguration) as refused:
+        list(install.install(settings))
+
+    assert refused.value.what == (
+        f"{tmp_path / 'ignition.toml'} needs 2 more secrets: IGNITION_REGISTRY__PASSWORD is not "
+        f"set (registry.username is set, and needs it); {password} is not set "
+        "(environments.eu-west.auth.username is set, and needs it)"
+    )
+    assert refused.value.hint == "export IGNITION_REGISTRY__PASSWORD=… and run: ignition setup"
 
 
 def test_the_variable_that_is_named_is_one_that_helps(

@@ -128,7 +128,11 @@ def test_help_is_there_at_once() -> None:
             "environment 'prod' is not configured",
             "ignition status",
         ),
-        (["deploy", "v1.2.3", "--ref=--upload-pack=x"], "'--upload-pack=x' is no branch", ""),
+        (
+            ["deploy", "v1.2.3", "--ref=--upload-pack=x"],
+            "'--upload-pack=x' is no branch",
+            "no blank, no '..', none of ~ ^ : ? * [ \\, no '-' first, no '.' or '/' last",
+        ),
         (
             ["rollback", "production"],
             "reason: a rollback needs one line that says why",
@@ -144,8 +148,17 @@ def test_help_is_there_at_once() -> None:
             "environment 'prod' is not configured",
             "ignition status",
         ),
-        (["status", "prod"], "environment 'prod' is not configured", "ignition status"),
-        (["log", "prod"], "environment 'prod' is not configured", "ignition status"),
+        *(
+            (command, "; did you mean production? There is: production, staging", "ignition status")
+            for command in (
+                ["status", "prod"],
+                ["log", "prod"],
+                ["plan", "--to", "prod"],
+                ["adopt", "prod", "--through", "0001", "--as", "Ada", "--reason", "was Flyway"],
+                ["unlock", "prod", "--as", "Ada", "--reason", "it died"],
+                ["p0", "prod", "--reason", "it is charged twice", "--yes"],
+            )
+        ),
         (
             ["status"],
             "needs a secret that is not set: IGNITION_ENVIRONMENTS__PRODUCTION__DATABASE__DSN",

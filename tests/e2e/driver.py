@@ -425,6 +425,15 @@ class Operator:
 
         return wait_until(drawn, what="plots in the report", seconds=60, hint="read the artifact")
 
+    def wait_for_line(self, flow_run: str, words: str) -> None:
+        """Wait until a run's log has a line with these words: lines come after the state does."""
+        wait_until(
+            lambda: any(words in line for line in self.log(flow_run)),
+            what=f"{words!r} in the log of {flow_run}",
+            seconds=30,
+            hint=f"read {self.sandbox.logs}",
+        )
+
     def log(self, flow_run: str) -> list[str]:
         """A run's own log lines, in order."""
         return [line for _, line in witness.log(self.sandbox, flow_run)]
@@ -451,23 +460,6 @@ class Operator:
             yield
         finally:
             file.write_text(before)
-
-    @contextmanager
-    def edited(self, block: str, name: str, **values: str) -> Iterator[None]:
-        """Edit a block for a while, as in the UI."""
-        path = f"/block_types/slug/{block}/block_documents/name/{name}"
-        found = self.get(path)
-        before = {key: found["data"].get(key, "") for key in values}
-        self.edit(found["id"], values)
-        try:
-            yield
-        finally:
-            self.edit(found["id"], before)
-
-    def edit(self, block: str, values: Mapping[str, str]) -> None:
-        """Replace some of a block's values."""
-        body = {"data": values, "merge_existing_data": True}
-        self.api.patch(f"/block_documents/{block}", json=body).raise_for_status()
 
     def push(self, branch: str, changes: Callable[[Path], None], message: str) -> str:
         """Commit a change of main's files on a branch, push it, and return the commit."""

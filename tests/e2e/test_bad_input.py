@@ -142,6 +142,27 @@ def test_requests_that_cannot_be_used_change_nothing(refusals: Refusals) -> None
     assert refusals.after == refusals.before
 
 
+def test_smoke_tests_that_are_called_otherwise_are_refused_before_anything_is_tagged(
+    operator: Operator, staged: Deployed
+) -> None:
+    def rename_script(work: Path) -> None:
+        manifest = work / "tests/package.json"
+        manifest.write_text(manifest.read_text().replace('"test:smoke"', '"smoke"'))
+
+    commit = operator.push("chore/other-script", rename_script, "Call it otherwise")
+    before, tags = operator.look("staging"), operator.git_tags()
+
+    outcome = operator.deploy(operator.next_version(), "chore/other-script")
+
+    assert outcome.ending == "Refused", outcome
+    assert (
+        f"tests/package.json of {commit[:12]} has no script 'test:smoke'; "
+        "did you mean smoke? There is: smoke"
+    ) in outcome.message
+    assert f"staging serves {before.serves}" in outcome.message
+    assert (operator.look("staging"), operator.git_tags()) == (before, tags)
+
+
 @contextmanager
 def registry_down(operator: Operator) -> Iterator[None]:
     """The registry's process is gone."""

@@ -113,10 +113,8 @@ def test_a_slow_release_stays_and_the_report_tells_people_to_look(
     """
     version, before = operator.next_version(), operator.look("staging")
 
-    with (
-        operator.configured("environments.staging.watch", extend_up_to="2 s"),
-        operator.edited("ignition-metrics", "staging", probe_path="/api/items"),
-    ):
+    lists = '[{path = "/api/items"}]'
+    with operator.configured("environments.staging.watch", extend_up_to="2 s", probes=lists):
         outcome = operator.deploy(version, "bad/slow")
     watch = operator.watch_report(outcome.run)
     restored = operator.roll_back("staging", "P1: lists take seconds")

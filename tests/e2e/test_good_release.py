@@ -36,6 +36,7 @@ def test_the_last_line_of_a_runs_log_says_how_it_ended(
     """On its page in Prefect, whose own lines stand before it."""
     run = staged.outcome.run
 
+    operator.wait_for_line(run, "Deployed  staging serves v")
     assert operator.log(run)[-1].startswith(f"[d-{run[:6]}] Deployed  staging serves v")
 
 

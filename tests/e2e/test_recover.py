@@ -40,6 +40,7 @@ def test_a_gate_that_nobody_signs_in_time_expires_and_gives_the_environment_back
     assert (again["name"], set(again["tags"])) == (seen["name"], set(seen["tags"]))
     assert again["name"].endswith(" · Expired")
     assert again["state"]["name"] == "Failed"
+    operator.wait_for_line(run, "is not taken up again")
     assert "is not taken up again" in operator.log(run)[-1]
     assert operator.look("production") == before
 

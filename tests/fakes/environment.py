@@ -1,8 +1,8 @@
 """A whole environment in memory, but for its ledger: two releases, and people who are told."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,13 +10,15 @@ from typing import Any
 from uuid import uuid4
 
 from blocks.ledger import Ledger
+from release.auth import AuthSettings
 from release.counters import Looks
+from release.deployed_with import DeployedWith
 from release.errors import Unreachable
 from release.image import VERSION_LABEL
 from release.layout import ServiceLayout
 from release.ledger import EventKind
 from release.model import Baseline, Check, Probe
-from release.rules import RolloutRules, VerifyRules, WatchRules
+from release.rules import RollbackRules, RolloutRules, VerifyRules, WatchProbe, WatchRules
 from release.triggers import Sample
 from tests.fakes.project import FakeProject
 
@@ -42,6 +44,7 @@ class Environment(FakeProject):
     database: Any = None
     metrics: Any = None
     ill: set[str] = field(default_factory=set)  # releases whose health check fails
+    health_paths: dict[str, str] = field(default_factory=dict)  # of releases; else /health
     applied: tuple[Any, ...] = ()  # migrations
     urls: tuple[str, ...] = ()
     url: str = "http://production.example.com"
@@ -59,9 +62,15 @@ class Environment(FakeProject):
         )
         self.database = SimpleNamespace(applied=lambda: self.applied)
 
-    def deployed(self, version: str, ago: timedelta, ending: str = "Deployed") -> None:
-        """Write down how a deployment ended."""
-        image = self.images[version]
+    def deployed(
+        self,
+        version: str,
+        ago: timedelta,
+        ending: str = "Deployed",
+        plan: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write down how a deployment ended, and what its plan said."""
+        image, run_id = self.images[version], str(uuid4())
         payload = {
             "ending": ending,
             "version": version,
@@ -71,8 +80,10 @@ class Environment(FakeProject):
             "notes": "",
         }
         at = datetime.now(UTC) - ago
+        if plan is not None:
+            self.ledger.record(self.environment, run_id, EventKind.PLAN_MADE, payload=plan, at=at)
         kind = EventKind.DEPLOYMENT_ENDED
-        self.ledger.record(self.environment, str(uuid4()), kind, payload=payload, at=at)
+        self.ledger.record(self.environment, run_id, kind, payload=payload, at=at)
 
     def replace_baseline(self, ago: timedelta = HOUR) -> None:
         """v1.1.0 serves since then, alone; the containers of v1.0.0 are removed."""
@@ -117,7 +128,8 @@ class Service:
 
     def health(self, base_url: str | None = None) -> Probe:
         # At an address of its own an instance in memory cannot be asked.
-        well = self.environment.well and base_url is None
+        path = self.environment.health_paths.get(self.environment.serves, "/health")
+        well = self.environment.well and base_url is None and path == self.health_path
         return Probe(datetime.now(UTC), 200 if well else 503, MS, "" if well else "HTTP 503")
 
     def version(self, base_url: str | None = None) -> tuple[str | None, Probe]:
@@ -125,6 +137,9 @@ class Service:
 
     def auth_flow(self, base_url: str | None = None) -> Check | None:
         return None
+
+    def as_deployed(self, then: DeployedWith) -> "Service":
+        return replace(self, health_path=then.health_path)
 
 
 @dataclass
@@ -135,6 +150,7 @@ class Metrics:
     taken: int = 0
     meanwhile: Callable[[], None] = lambda: None  # with each sample
     took: list[timedelta] = field(default_factory=list)
+    mix: tuple[WatchProbe, ...] = (WatchProbe(path="/health"),)
     looks: Looks = field(default_factory=Looks)
 
     def sampler(self, *_: object, **how: object) -> "Metrics":
@@ -155,7 +171,11 @@ class Metrics:
 
 
 def run_on(
-    environment: Environment, run_id: str, label: str = "", watch: WatchRules = WATCH
+    environment: Environment,
+    run_id: str,
+    label: str = "",
+    watch: WatchRules = WATCH,
+    restored_for: timedelta = 200 * MS,
 ) -> Any:
     """What ``begin`` returns for a run of one's own."""
     from flows.run import Run
@@ -166,6 +186,8 @@ def run_on(
         rollout=RolloutRules(healthy_within=timedelta(seconds=1), bake=timedelta()),
         verify=VerifyRules(health_within=200 * MS),
         watch=watch,
+        rollback=RollbackRules(watch=restored_for),
+        auth=AuthSettings(),
     )
     return Run(
         id=run_id,

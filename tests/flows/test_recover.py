@@ -199,6 +199,7 @@ def test_a_run_that_crashed_in_its_watch_is_rolled_back(
     assert endings(production, run) == ["RolledBack"]
     assert state_of(run)[0] == "Failed"
     assert shown(run) == ("RolledBack", ["ending:RolledBack"])
+    assert "no trigger in " in state_of(run)[1], "how what was restored does"
     assert production.serves == "v1.0.0"
     assert production.held_by() == ""
 
@@ -276,6 +277,27 @@ def test_a_run_that_was_killed_after_its_ending_was_written_gives_its_lock_back(
     assert production.held_by() == ""
     assert production.serves == "v1.1.0"
     assert told() == []
+
+
+def test_a_run_that_said_its_ending_while_its_name_could_not_be_changed_is_named_by_it(
+    recover: Recover, production: Environment
+) -> None:
+    """Its automation takes it for one that said nothing; what it said, and what serves, stays."""
+    run = run_that_ended(production, StateType.FAILED, Step.CHECKLIST)
+    with get_client(sync_client=True) as client:
+        said: State[Any] = State(type=StateType.FAILED, message="Rejected: freeze until Monday")
+        client.set_flow_run_state(UUID(run), said, force=True)
+    payload = {"ending": "Rejected", "sentence": "freeze until Monday", "serves": "v1.0.0"}
+    production.ledger.record("production", run, EventKind.DEPLOYMENT_ENDED, payload=payload)
+    production.ledger.release("production", run)
+
+    ended = recover(run)
+
+    assert ending_of(ended) == "NothingToDo", ended
+    assert shown(run) == ("Rejected", ["ending:Rejected"])
+    assert state_of(run) == ("Failed", "Rejected: freeze until Monday")
+    assert endings(production, run) == ["Rejected"]
+    assert production.serves == "v1.0.0"
 
 
 def test_an_environment_whose_rollback_failed_stays_locked(

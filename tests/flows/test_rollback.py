@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -13,28 +14,47 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from pytest_httpserver import HTTPServer
 
+import flows.deploy
 import flows.rollback
 import tasks.hand_over
 import tasks.restore
+from release.auth import AuthSettings
+from release.deployed_with import DeployedWith
+from release.errors import TriggerFired
+from release.layout import ServiceLayout
 from release.ledger import EventKind
 from release.migration_header import Phase
-from release.model import Step
-from release.request import RollbackRequest
+from release.model import ImageRef, Release, Step
+from release.request import DeployRequest, RollbackRequest
+from release.rules import WatchRules
 from sandbox.commands import wait_until
 from tests.fakes.ending import ending_of
-from tests.fakes.environment import Environment, run_on
+from tests.fakes.environment import HOUR, MS, Environment, run_on
 
+MINUTE = timedelta(minutes=1)
 Told = Callable[[], list[tuple[str, str]]]
 P0 = RollbackRequest(reason="P0: orders are charged twice", started_by="Grace")
 
 
 @pytest.fixture
-def roll_back(production: Environment, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def restored_for() -> list[timedelta]:
+    """How long what was restored is watched: the last one counts."""
+    return [200 * MS]
+
+
+@pytest.fixture
+def roll_back(
+    production: Environment, monkeypatch: pytest.MonkeyPatch, restored_for: list[timedelta]
+) -> Callable[..., Any]:
     """Runs the flow as a person would, on an environment that v1.1.0 serves."""
     production.replace_baseline()
-    monkeypatch.setattr(
-        flows.rollback, "begin", lambda environment: run_on(production, str(flow_run.id))
-    )
+
+    def begin(environment: str) -> Any:
+        root = str(flow_run.root_flow_run_id or flow_run.id)
+        run = run_on(production, root, restored_for=restored_for[-1])
+        return replace(run, nested=flow_run.parent_flow_run_id is not None)
+
+    monkeypatch.setattr(flows.rollback, "begin", begin)
     monkeypatch.setattr(tasks.restore, "_HICCUPS", (0, 0))
 
     def start(request: RollbackRequest = P0) -> Any:
@@ -81,6 +101,160 @@ def test_the_release_that_served_before_serves_again(
     assert [who for who, _ in told()] == ["/team"]
 
 
+THEN = DeployedWith.now(
+    ServiceLayout(name="ignition-api", health_path="/up"), AuthSettings(), WatchRules()
+)
+
+
+def test_a_release_is_checked_as_it_was_when_it_was_deployed(
+    roll_back: Any, production: Environment
+) -> None:
+    """The health check has moved with v1.1.0. v1.0.0 is well at its own, and serves again."""
+    production.deployed("v1.0.0", 2 * HOUR - MINUTE, plan=THEN.payload())
+    production.health_paths["v1.0.0"] = "/up"
+
+    ended = roll_back()
+
+    assert ending_of(ended) == "RollbackDone", ended
+    assert (production.serves, production.held_by()) == ("v1.0.0", "")
+
+
+@pytest.mark.parametrize("plan", [{}, {"deployed_with": "?"}], ids=["none", "not readable"])
+def test_without_a_record_of_that_it_is_checked_as_is_configured_now(
+    roll_back: Any, production: Environment, plan: dict[str, Any]
+) -> None:
+    """v1.0.0 serves again."""
+    production.deployed("v1.0.0", 2 * HOUR - MINUTE, plan=plan)
+
+    ended = roll_back()
+
+    assert ending_of(ended) == "RollbackDone", ended
+    assert production.serves == "v1.0.0"
+
+
+def test_the_report_says_how_what_was_restored_does(
+    roll_back: Any, production: Environment
+) -> None:
+    ended = roll_back()
+
+    assert ending_of(ended) == "RollbackDone", ended
+    assert "orders are charged twice; no trigger in " in ended.message
+    (seen,) = production.ledger.events(kinds=[EventKind.VERDICT])
+    assert seen.payload["outcome"] == "healthy"
+    assert (production.serves, production.held_by()) == ("v1.0.0", "")
+
+
+def test_a_restored_release_that_is_ill_calls_a_person(
+    roll_back: Any, production: Environment, told: Told
+) -> None:
+    """v1.0.0 serves again, its checks were good, and then it fails: nobody calls that restored."""
+    production.metrics.meanwhile = lambda: production.ill.add("v1.0.0")
+
+    ended = roll_back()
+
+    assert ending_of(ended) == "RollbackFailed", ended
+    assert "v1.0.0 serves production again, and is not well: health check failed" in ended.message
+    assert "to go further back: ignition rollback production --to VERSION" in ended.message
+    assert production.serves == "v1.0.0"
+    assert production.held_by() != ""  # until somebody has looked
+    assert sorted(who for who, _ in told()) == ["/pager", "/team"]
+
+
+def rolled_back_by_its_deployment(production: Environment, roll_back: Any) -> Any:
+    """The ending of a deployment of v1.1.0 that fires a trigger in its watch."""
+    endings: list[Any] = []
+    plan: Any = SimpleNamespace(baseline=production.base)
+    image = production.images["v1.1.0"]
+    why = TriggerFired("error rate 7.2% > 5.0% for 6 min")
+
+    @flow(name="deploy")
+    def deploy() -> None:
+        run = run_on(production, str(flow_run.id))
+        production.ledger.acquire("production", run.id, "Ada", "v1.1.0")
+        for step in (Step.PLAN, Step.DEPLOY):
+            run.record(EventKind.STEP_BEGUN, step=step)
+        release = Release("v1.1.0", "b" * 40, image)
+        endings.append(
+            flows.deploy.roll_back(run, DeployRequest(version="v1.1.0"), plan, release, why)
+        )
+
+    deploy()
+    return endings[0]
+
+
+def test_a_deployment_that_was_rolled_back_says_how_the_baseline_does(
+    roll_back: Any, production: Environment
+) -> None:
+    ended = rolled_back_by_its_deployment(production, roll_back)
+
+    assert ending_of(ended) == "RolledBack", ended
+    assert "v1.1.0 was rolled back to v1.0.0 (no trigger in " in ended.message
+    assert "): error rate 7.2% > 5.0% for 6 min" in ended.message
+    assert (production.serves, production.held_by()) == ("v1.0.0", "")
+
+
+def test_a_deployment_whose_baseline_is_ill_after_the_rollback_calls_a_person(
+    roll_back: Any, production: Environment, told: Told
+) -> None:
+    """v1.0.0 serves; it was said to be good while users got errors of it as well."""
+    production.metrics.meanwhile = lambda: production.ill.add("v1.0.0")
+
+    ended = rolled_back_by_its_deployment(production, roll_back)
+
+    assert ending_of(ended) == "RollbackFailed", ended
+    assert "v1.0.0 serves production again, and is not well: health check" in ended.message
+    assert production.serves == "v1.0.0"
+    assert production.held_by() != ""
+    assert "/pager" in [who for who, _ in told()]
+
+
+def test_a_watch_that_cannot_be_made_is_said_and_fails_nothing(
+    roll_back: Any, production: Environment
+) -> None:
+    """v1.0.0 serves again, as well as it is known without a watch."""
+
+    def broken() -> None:
+        raise RuntimeError("no thread can be started")
+
+    production.metrics.meanwhile = broken
+
+    ended = roll_back()
+
+    assert ending_of(ended) == "RollbackDone", ended
+    assert "it was not watched: unexpected RuntimeError" in ended.message
+    assert (production.serves, production.held_by()) == ("v1.0.0", "")
+
+
+def test_another_p0_ends_the_watch_and_goes_further_back(
+    roll_back: Any, production: Environment, restored_for: list[timedelta]
+) -> None:
+    """What was restored is bad as well, and somebody says so: v0.9.0 serves, nobody waited."""
+    ledger, host = production.ledger, production.orchestrator.host
+    image = ImageRef("registry/ignition-api", "sha256:" + "9" * 64)
+    host.registry[image] = ("v0.9.0", "good")
+    production.images["v0.9.0"] = image
+    production.deployed("v0.9.0", 9 * HOUR)
+    watching = threading.Event()
+    production.metrics.meanwhile = watching.set
+    endings: list[Any] = []
+    restored_for.append(timedelta(minutes=10))
+    first = threading.Thread(target=lambda: endings.append(roll_back()))
+    first.start()
+    assert watching.wait(60)
+    restored_for.append(200 * MS)
+
+    ended = roll_back(RollbackRequest(reason="v1.0.0 is bad as well", started_by="Ada"))
+    first.join()
+
+    assert ending_of(ended) == "RollbackDone", ended
+    assert ending_of(endings[0]) == "RollbackDone", endings
+    assert "its watch was ended after " in endings[0].message
+    assert "P0 declared, seen at " in endings[0].message
+    assert production.serves == "v0.9.0"
+    assert production.held_by() == ""
+    assert [row.version for row in ledger.served("production")][:2] == ["v0.9.0", "v1.0.0"]
+
+
 def test_its_message_says_who_asked_for_it_why_and_from_which_release_to_which(
     roll_back: Any, told: Told, httpserver: HTTPServer
 ) -> None:
@@ -92,7 +266,7 @@ def test_its_message_says_who_asked_for_it_why_and_from_which_release_to_which(
         "production v1.0.0: RollbackDone (started by Grace); production serves v1.0.0"
     )
     body = httpserver.log[-1][0].json["body"].splitlines()
-    assert body[0] == "v1.1.0 was rolled back to v1.0.0: P0: orders are charged twice"
+    assert body[0].startswith("v1.1.0 was rolled back to v1.0.0: P0: orders are charged twice; ")
     assert body[-1].startswith("the run: ")
 
 

@@ -135,6 +135,7 @@ def history(text: str) -> list[Served]:
         ("v1.1.0 <v1.0.0 v1.1.0 v1.0.0 v0.9.0", NEW, "v1.0.0"),  # mended, deployed again
         ("<v0.9.0 <v1.0.0 v1.1.0 v1.0.0 v0.9.0", None, "v0.9.0"),
         ("v1.1.0 <v1.0.0", NEW, "v1.0.0"),  # older than the record
+        ("<v1.0.0 v1.1.0 v1.0.0 v0.9.0 v1.0.0", OLD, "v0.9.0"),  # it had served twice
     ],
 )
 def test_a_rollback_goes_to_what_served_before_and_never_to_what_was_left(

@@ -42,6 +42,11 @@ CASES = {
     "crashed in step 4": (LIVE, True, Way.TAKE),
     "failed to roll back": ([*LIVE, (EventKind.DEPLOYMENT_ENDED, "")], False, Way.TAKE),
     "is another rollback": ([(BEGUN, Step.ROLLBACK)], False, Way.GO),
+    "is another rollback, and watches what it restored": (
+        [(BEGUN, Step.ROLLBACK), (DONE, Step.ROLLBACK)],
+        False,
+        Way.WAIT,
+    ),
     "is another rollback, and crashed": ([(BEGUN, Step.ROLLBACK)], True, Way.TAKE),
 }
 

@@ -257,7 +257,7 @@ def test_a_failed_rollback_pages_someone_even_without_a_hint() -> None:
     [
         ("v1.1.0", 200, "", "v1.1.0"),
         (None, 503, "", "no version (HTTP 503 at http://x)"),
-        (None, 200, "it names none", "no version (it names none at http://x)"),
+        (None, 200, "has no field 'v'", "no version (http://x has no field 'v')"),
         (None, 0, "no DNS", "no version that can be seen from here (no DNS at http://x)"),
     ],
 )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from release.compatibility import RollbackVerdict
 from release.migration import MigrationFile
@@ -54,6 +55,27 @@ def test_a_plan_is_five_lines() -> None:
         "rollout: rolling, no request refused",
         "code-only rollback to v1.0.0: safe (no schema change before the watch has passed)",
     ]
+
+
+def test_whoever_signs_reads_what_the_error_rate_will_be_of() -> None:
+    sentence = "error rate measured on: our own probes of GET /health; not measured: …"
+
+    plan = replace(PLAN, measured_on=sentence)
+
+    assert plan.lines()[5:] == [sentence]
+    assert sentence in plan.markdown()
+    assert plan.fingerprint == PLAN.fingerprint
+
+
+@pytest.mark.parametrize("ref", ["a`**b**`", "`", "x``<img src=y>```", "größe"])
+def test_a_branch_is_shown_as_it_is_called(ref: str) -> None:
+    """Whoever signs reads the branch's name, and nothing that the name makes of the page."""
+    line = replace(PLAN, ref=ref, kind=ReleaseKind.BRANCH).lines()[0]
+    shown = MarkdownIt().parseInline(line)[0].children or []
+
+    assert [t.content for t in shown if t.type == "code_inline"] == [NEW[:12], ref]
+    assert not any(t.type == "html_inline" for t in shown)
+    assert line.isprintable()
 
 
 def test_what_cannot_be_measured_is_signed_too() -> None:
@@ -197,6 +219,12 @@ def test_a_plan_knows_its_release_with_the_image_that_was_built_before() -> None
         ("main", "main-222222222222"),
         ("feature/Log-In_2", "feature-log-in-2-222222222222"),
         ("__", "branch-222222222222"),
+        ("hotfix+1", "hotfix-1-222222222222"),
+        ("größe", "gr-e-222222222222"),
+        ("issue=5", "issue-5-222222222222"),
+        ("@types/x", "types-x-222222222222"),
+        ("#123", "123-222222222222"),
+        ("日本語", "branch-222222222222"),
         ("a" * 200, "a" * 100 + "-222222222222"),
     ],
 )

@@ -20,9 +20,11 @@ from release.recovery import (
     planned_baseline,
     recovery_of,
     replaced_release,
+    restored_since,
     run_of,
 )
 
+IMAGE = ImageRef("registry/api", "sha256:" + "1" * 64)
 AT = datetime(2026, 11, 3, 14, 2, tzinfo=UTC)
 RUN = "1874ab00-0000-4000-8000-000000000000"
 
@@ -362,3 +364,30 @@ def plan(baseline: str, **found: Any) -> Event:
 )
 def test_a_deployment_is_undone_to_what_its_plan_found(events: list[Event], before: Before) -> None:
     assert found_before(events, "old") == before
+
+
+BACK = [
+    event(EventKind.ROLLBACK_STARTED, baseline=str(IMAGE), to="v1.0.0"),
+    event(EventKind.STEP_DONE, Step.ROLLBACK),
+]
+
+
+def test_what_a_rollback_has_brought_back_is_known_before_its_ending_says_so() -> None:
+    """It is watched still, or was not well: whoever rolls back now goes further back than that."""
+    assert restored_since(BACK, AT - timedelta(hours=1)) == Release("v1.0.0", "", IMAGE)
+    assert restored_since(BACK, None) == Release("v1.0.0", "", IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("events", "since"),
+    [
+        ([], None),
+        (BACK[:1], None),
+        ([*BACK[1:], event(EventKind.STEP_DONE, Step.POST)], None),
+        ([event(EventKind.ROLLBACK_STARTED, baseline="nothing", to="nothing"), BACK[1]], None),
+        (BACK, AT + timedelta(minutes=1)),
+    ],
+    ids=["none", "not done", "not begun", "to nothing", "its ending, or another deployment, came"],
+)
+def test_no_rollback_is_left_to_speak_of(events: list[Event], since: datetime | None) -> None:
+    assert restored_since(events, since) is None

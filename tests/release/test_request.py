@@ -1,7 +1,10 @@
 """What a person may ask for. Prefect's form is no guard, so this is."""
 
+import shlex
+import subprocess
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -66,9 +69,14 @@ def test_an_unknown_field_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "ref",
-    ["main", "v1.2.3", "feature/login", "release-1.x", "a" * 40, "0f3a2b1", "_private", "a" * 200],
+    [
+        *("main", "v1.2.3", "feature/login", "release-1.x", "a" * 40, "0f3a2b1", "_private"),
+        *("hotfix+1", "größe", "issue=5", "@types/x", "#123", "日本語", "a@b", "x`y`", "it's"),
+        *("$(id)", "a;id", "a|b", "<b>", '"', "a" * 250, "a/-b", "x.locked", "%41"),
+    ],
 )
-def test_a_branch_tag_or_commit_is_a_ref(ref: str) -> None:
+def test_what_git_accepts_is_a_branch_tag_or_commit(ref: str) -> None:
+    assert git_accepts(ref)
     assert checked_ref(ref) == ref
 
 
@@ -99,10 +107,14 @@ def test_a_branch_tag_or_commit_is_a_ref(ref: str) -> None:
         "a[b",
         "a?b",
         "a\\b",
-        "bräu",
-        "$(id)",
-        "a;id",
-        "a" * 201,
+        "@",
+        "a/.b",
+        "a.lock/b",
+        "a\x7f",
+        "a\tb",
+        "a" * 251,
+        "ä" * 126,
+        "a/" * 600 + "a",
     ],
 )
 def test_options_ranges_and_what_git_refuses_are_no_refs(ref: str) -> None:
@@ -110,16 +122,62 @@ def test_options_ranges_and_what_git_refuses_are_no_refs(ref: str) -> None:
         checked_ref(ref)
 
 
+@pytest.mark.parametrize(
+    "ref",
+    ["a\u202eb", "a\u2066b", "a\u200fb", "a\x85b", "a\u2028b", "a\u2029b", "a\x9bb", "a\udcff"],
+)
+def test_what_would_make_a_line_be_read_as_another_is_refused_although_git_accepts_it(
+    ref: str,
+) -> None:
+    """The plan that people sign names the branch."""
+    with pytest.raises(BadRequest, match=r"a character that cannot be read, U\+[0-9A-F]{4}$"):
+        checked_ref(ref)
+
+
+def git_accepts(ref: str) -> bool:
+    """Whether the real git takes it for a branch or tag."""
+    done = subprocess.run(["git", "check-ref-format", f"refs/heads/{ref}"], check=False)
+    return done.returncode == 0
+
+
+# What the rules are about, and what is like it.
+PIECES = st.sampled_from(
+    [*"ab@{}./\\~^:?*[]-+=#ä日 $;'`\t\x7f", "..", "//", ".lock", ".lock/", "@{", "/.", "-", "HEAD"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, min_size=1, max_size=6).map("".join))
+@example("a.lock")
+@example("@")
+def test_a_name_is_accepted_exactly_where_git_accepts_it_and_it_is_no_option(ref: str) -> None:
+    try:
+        accepted = checked_ref(ref) == ref
+    except BadRequest:
+        accepted = False
+
+    assert accepted == (git_accepts(ref) and not ref.startswith("-") and ref != "@")
+
+
 @given(st.text())
-def test_a_ref_is_never_an_option_a_range_or_two_words(ref: str) -> None:
+def test_a_ref_is_never_an_option_a_range_or_two_lines(ref: str) -> None:
     try:
         checked_ref(ref)
     except BadRequest:
         return
     assert not ref.startswith("-")
     assert ".." not in ref
-    assert len(ref.split()) == 1
-    assert ref.isascii()
+    assert len(ref.splitlines()) == 1
+    assert ref.encode()
+
+
+def test_a_hint_with_a_name_can_be_typed_as_it_is() -> None:
+    with pytest.raises(BadRequest) as refused:
+        checked(DeployRequest(kind=ReleaseKind.BRANCH, ref="#123; id", version="v1.2.3"))
+
+    assert shlex.split(refused.value.hint) == [
+        *("ignition", "deploy", "--branch", "#123; id", "--to", "staging")
+    ]
 
 
 @pytest.mark.parametrize("name", ["production", "eu-west-1", "a", "a" * 32])

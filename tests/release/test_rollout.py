@@ -437,6 +437,8 @@ def test_a_baseline_without_a_digest_is_taken_again_while_its_container_is_there
         ((container(2, NEW, "exited"),), NEW, [Act.PIN, Act.RESTART]),
         ((container(1, state="exited"),), OLD, [Act.START]),
         ((container(1), container(2, NEW, "exited")), OLD, [Act.REMOVE]),
+        # The engine starts it again and again: it has to be stopped before it can be removed.
+        ((container(1), container(2, NEW, "restarting")), OLD, [Act.STOP, Act.REMOVE]),
     ],
 )
 def test_without_a_router_the_baseline_is_restarted_in_place(
@@ -514,6 +516,9 @@ def do(world: World, move: Move) -> World:
         case Act.STOP:
             change(move.ids, state="exited")
         case Act.REMOVE:
+            # The engine removes nothing that runs, or that it is about to start again.
+            gone = [i for i in instances if i.id in move.ids]
+            assert all(i.state in ("exited", "created", "dead") for i in gone), gone
             instances = [i for i in instances if i.id not in move.ids]
     return World(tuple(instances), tuple(slots) if world.slots is not None else None, pinned)
 

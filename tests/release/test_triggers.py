@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from release.comparison import judge_response_times
+from release.probing import probes_needed
 from release.rules import WatchRules
 from release.traffic import PROBES, PROMETHEUS, ROUTER, Traffic
 from release.triggers import (
@@ -17,7 +18,6 @@ from release.triggers import (
     judge_health,
     judge_p0,
     percentile,
-    probes_needed,
 )
 from release.verdict import Outcome, Span, Trigger
 from tests.fakes.samples import (

@@ -6,6 +6,7 @@ import pytest
 
 from release.model import Check, Probe
 from release.verification import (
+    explain_answer,
     explain_failures,
     judge_health,
     judge_smoke,
@@ -17,6 +18,36 @@ from release.verification import (
 
 AT = datetime(2026, 1, 8, 2, 14, tzinfo=UTC)
 TOOK = timedelta(milliseconds=12)
+
+# As npm 11 and, the last one, npm 8 write it.
+NPM_WITHOUT_SCRIPT = """\
+npm error Missing script: "test:smok"
+npm error
+npm error Did you mean this?
+npm error   npm run test:smoke # run the "test:smoke" package script
+npm error
+npm error To see a list of scripts, run:
+npm error   npm run
+npm error A complete log of this run can be found in: /root/.npm/_logs/debug-0.log""".splitlines()
+NPM_WITHOUT_JSON = """\
+npm error code EJSONPARSE
+npm error JSON.parse Invalid package.json: JSONParseError: Expected
+npm error JSON.parse Failed to parse JSON data.
+npm error A complete log of this run can be found in: /root/.npm/_logs/debug-0.log""".splitlines()
+NPM_WITHOUT_FILE = """\
+npm error code ENOENT
+npm error syscall open
+npm error path /tmp/nope/package.json
+npm error errno -2
+npm error enoent Could not read package.json: Error: ENOENT
+npm error enoent This is related to npm not being able to find a file.
+npm error A complete log of this run can be found in: /root/.npm/_logs/debug-0.log""".splitlines()
+NPM_LIFECYCLE = """\
+npm ERR! Lifecycle script `smoke` failed with error:
+npm ERR! Error: command failed
+npm ERR!   in workspace: ignition-api-smoke
+npm ERR! A complete log of this run can be found in:
+npm ERR!     /root/.npm/_logs/debug-0.log""".splitlines()
 
 
 def answered(status: int, detail: str = "") -> Probe:
@@ -89,12 +120,67 @@ def test_smoke_tests_pass_with_exit_code_0_only() -> None:
         (["✖ login (3 ms)", "ℹ fail 1"], "exit code 1: ✖ login (3 ms)"),
         (["  AssertionError: 1 == 2", "bye"], "exit code 1: AssertionError: 1 == 2"),
         (["npm ERR! missing script", "", "bye", ""], "exit code 1: bye"),
+        (NPM_WITHOUT_SCRIPT, 'exit code 1: Missing script: "test:smok"'),
+        (
+            NPM_WITHOUT_JSON,
+            "exit code 1: JSON.parse Invalid package.json: JSONParseError: Expected",
+        ),
+        (NPM_WITHOUT_FILE, "exit code 1: enoent Could not read package.json: Error: ENOENT"),
+        (["", "> smoke", "> ./smoke.sh", "", "login: 401"], "exit code 1: login: 401"),
+        (
+            ["> smoke", "> ./smoke.sh", "login: 401", *NPM_LIFECYCLE],
+            "exit code 1: login: 401",
+        ),
+        (["", "> smoke", "> exit 4", ""], "exit code 1: > exit 4"),
         (["notable: Errors are none"], "exit code 1: notable: Errors are none"),
         ([], "exit code 1"),
     ],
 )
 def test_a_failure_names_the_first_test_that_failed(output: list[str], sentence: str) -> None:
     assert judge_smoke(1, output).sentence.splitlines()[0] == sentence
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "said"),
+    [
+        ('{"name": "a", "build": 7}', "version", "has no field 'version'; it has: name, build"),
+        ("{}", "version", "has no field 'version'; it has: none"),
+        (
+            '{"app": {"name": "a"}}',
+            "app.version",
+            "has no field 'app.version'; 'app' has: name",
+        ),
+        ('{"app": "a"}', "app.version", "has no field 'app.version'; 'app' is \"a\""),
+        ('["v1"]', "version", "has no field 'version'; its answer is a list of 1"),
+        ('{"version": null}', "version", "has in its field 'version' null, and no version"),
+        ('{"version": ""}', "version", "has in its field 'version' an empty text, and no version"),
+        (
+            '{"version": {"major": 1}}',
+            "version",
+            "has in its field 'version' an object with: major, and no version",
+        ),
+        ("<html>\n\x1b[2J<p>", "version", "does not answer JSON, it begins: <html> [2J<p>"),
+        (b"\xff\xfe", "version", "does not answer JSON, it begins: \ufffd\ufffd"),
+        ("x" * 500, "version", "does not answer JSON, it begins: " + "x" * 80 + "…"),
+        (" \n", "version", "answers nothing"),
+    ],
+)
+def test_an_answer_without_a_version_is_told_in_one_line(
+    body: bytes | str, field: str, said: str
+) -> None:
+    assert read_field(body, field) is None
+    assert explain_answer(body, field) == said
+
+
+def test_a_failure_says_which_address_was_asked() -> None:
+    refused = answered(0, "Connection refused")
+
+    assert judge_health(refused, "http://10.0.0.2:8001/health").sentence == (
+        "http://10.0.0.2:8001/health: Connection refused"
+    )
+    assert judge_version("v1.2.3", "v1.2.2", answered(200), "https://x/api/").sentence == (
+        "https://x/api/ answers v1.2.2, expected v1.2.3"
+    )
 
 
 def test_a_failure_shows_the_last_lines() -> None:

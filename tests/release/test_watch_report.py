@@ -48,7 +48,7 @@ def test_a_watch_that_passed_says_what_to_look_at_before_its_figures() -> None:
     lines = markdown(report(Action.PASS, GOOD)).splitlines()
     assert lines[0] == "**v1.1.0 passed its watch on production: error rate 0.0%.**"
     assert lines[2:5] == ["To look at:", "", "- look at this"]
-    assert "4,100 requests, 295 of them 5xx, in 41 samples over 10 min" in lines[-1]
+    assert "4,100 requests, 295 of them failed, in 41 samples over 10 min" in lines[-1]
 
 
 def test_moments_are_numbered_on_as_verdicts_turn() -> None:

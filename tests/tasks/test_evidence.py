@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 
+from blocks.auth import AuthFlow
 from blocks.forge import Forge
 from blocks.metrics import Metrics
 from blocks.on_call import OnCall
@@ -28,6 +29,7 @@ from release.ledger import Event, EventKind, LogRow
 from release.migration import AppliedMigration, MigrationFile
 from release.migration_header import Header, Phase
 from release.model import Baseline, ImageRef, Probe, Release
+from release.probing import Asked
 from tasks.evidence import SOURCES, ask_side_by_side, ask_until_decided
 
 AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
@@ -82,10 +84,12 @@ def staging(status: int = 200, *applied: AppliedMigration) -> Any:
         service=SimpleNamespace(
             health=lambda: probe,
             version=lambda: ("v1.1.0", probe),
-            probe=lambda count, **how: (probe,) * count,
+            probe=lambda wanted, *_, **how: tuple(Asked(each, probe) for each in wanted),
+            auth=AuthFlow(),
+            health_path="/health",
+            version_path="/api/",
             auth_flow=lambda: None,
             auth_requests=0,
-            version_path="/api/",
             request_timeout_s=1.0,
         ),
         router=None,

@@ -24,8 +24,8 @@ from release.rules import RolloutRules
 from release.verdict import Outcome
 from sandbox.commands import run, wait_until
 from sandbox.traffic import Traffic, TrafficReport
+from tasks import remains, rollout
 from tasks import restore as way_back
-from tasks import rollout
 from tests.fakes.orchestrator import FakeOrchestrator
 from tests.fakes.project import (
     FakeProject,
@@ -502,7 +502,7 @@ def test_the_state_of_a_failed_instance_is_kept_and_said(
 ) -> None:
     """It is gone afterwards, and v1.0.0 serves: no command could show it any more."""
     lines: list[str] = []
-    monkeypatch.setattr(way_back, "_say", lambda run, text: lines.append(text))
+    monkeypatch.setattr(remains, "_say", lambda run, text: lines.append(text))
     project = FakeProject()
     base = project.reset()
     with pytest.raises(RolloutFailed):
@@ -519,6 +519,25 @@ def test_the_state_of_a_failed_instance_is_kept_and_said(
         "app-api-2 | app-api-2 was here",
     ]
     assert project.containers() == {"app-api-1": "v1.0.0 running"}
+
+
+def test_a_deployment_keeps_in_its_own_run_what_its_rollback_is_going_to_remove(
+    artifacts: dict[str, str],
+) -> None:
+    """Once v1.0.0 has every request, and while there is something to see."""
+    project = FakeProject()
+    base = project.reset()
+    remains.keep_evidence.fn(project, base, RULES, RUN)
+    assert artifacts == {}
+    with pytest.raises(RolloutFailed):
+        start(project, "v1.2.0-never-healthy", RULES, base)
+
+    serve(project, base)
+    remains.keep_evidence.fn(project, base, RULES, RUN)
+
+    assert "app-api-2 was here" in artifacts["rollout-production"]
+    assert "app-api-1 was here" not in artifacts["rollout-production"]
+    assert project.serving() == {"v1.0.0"}
 
 
 def test_a_log_that_cannot_be_read_hides_nothing_of_the_other_containers(

@@ -171,6 +171,29 @@ class TestAuthFlow:
             "login answers HTTP 401",
         )
 
+    def test_that_is_refused_names_the_variable_of_its_password(
+        self, target: Any, httpserver: HTTPServer
+    ) -> None:
+        httpserver.expect_request("/api/login").respond_with_data("", status=401)
+
+        assert asked(target, "auth flow").hint == (
+            "see environments.production.auth in ignition.toml and "
+            "IGNITION_ENVIRONMENTS__PRODUCTION__AUTH__PASSWORD, then: ignition setup"
+        )
+
+    def test_without_a_password_is_refused_before_anything_is_asked(self, target: Any) -> None:
+        """A login without one always fails, and the watch would blame the release."""
+        target.service.auth = AuthFlow(username="probe")
+        variable = "IGNITION_ENVIRONMENTS__PRODUCTION__AUTH__PASSWORD"
+
+        answer = asked(target, "auth flow")
+
+        assert blocking([answer]) == [answer]
+        assert answer.problem == (
+            f"environments.production.auth.username is set, and its password is not: {variable}"
+        )
+        assert answer.hint == f"export {variable}=… and run: ignition setup"
+
     def test_that_works_is_good(self, target: Any, httpserver: HTTPServer) -> None:
         httpserver.expect_request("/api/login").respond_with_json({"token": "t"})
         httpserver.expect_request(

@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +15,12 @@ from prefect import flow
 from pytest_httpserver import HTTPServer
 
 from blocks.service import Service
+from release.auth import AuthSettings
+from release.deployed_with import DeployedWith
 from release.errors import TriggerFired, Unreachable, VerificationFailed
 from release.layout import ServiceLayout
 from release.model import Baseline, Check, Instance, Release
-from release.rules import VerifyRules
+from release.rules import VerifyRules, WatchRules
 from tasks.alarm import listening
 from tasks.verification import look, verify_baseline, verify_instances, verify_public
 
@@ -85,6 +87,12 @@ def looked(
     return checks, lines
 
 
+def deployed_with(script: str = GOOD_SMOKE, **how: Any) -> DeployedWith:
+    """How v1.1.0 was checked when it was deployed."""
+    then = layout(script).model_copy(update=how)
+    return DeployedWith.now(then, AuthSettings(), WatchRules())
+
+
 class TestALook:
     def test_at_a_good_release_is_three_checks(
         self, production: Production, httpserver: HTTPServer
@@ -116,8 +124,9 @@ class TestALook:
         checks, lines = looked(production)
         assert time.monotonic() - began < 5
         assert [check.name for check in checks] == ["health"]
-        assert checks[0].sentence.startswith("HTTP 503, tried for ")
-        assert lines[0].startswith("health FAILED: HTTP 503, tried for ")
+        asked = f"{production.service.shown_url}/health"
+        assert checks[0].sentence.startswith(f"{asked}: HTTP 503, tried for ")
+        assert lines[0].startswith(f"health FAILED: {asked}: HTTP 503, tried for ")
 
     def test_a_wrong_version_is_not_smoke_tested(
         self, production: Production, httpserver: HTTPServer
@@ -125,7 +134,27 @@ class TestALook:
         answers(httpserver, version="v1.0.0")
         checks, _ = looked(production)
         assert [check.name for check in checks] == ["health", "version"]
-        assert checks[1].sentence.startswith("answers v1.0.0, expected v1.1.0")
+        asked = f"{production.service.shown_url}/api/"
+        assert checks[1].sentence.startswith(f"{asked} answers v1.0.0, expected v1.1.0")
+
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            (
+                '{"name": "orders", "build": 7}',
+                "has no field 'version'; it has: name, build",
+            ),
+            ("<html>\n<p>Welcome", "does not answer JSON, it begins: <html> <p>Welcome"),
+        ],
+    )
+    def test_where_there_is_no_version_it_says_what_was_answered_and_where(
+        self, production: Production, httpserver: HTTPServer, body: str, said: str
+    ) -> None:
+        httpserver.expect_request("/health").respond_with_data("")
+        httpserver.expect_request("/api/").respond_with_data(body)
+        checks, _ = looked(production)
+        asked = f"{production.service.shown_url}/api/"
+        assert checks[1].sentence.startswith(f"no version ({asked} {said}), expected v1.1.0")
 
     def test_an_instance_is_asked_and_smoke_tested_at_its_own_address(
         self, production: Production, httpserver: HTTPServer
@@ -163,6 +192,51 @@ def baseline(release: Release | None) -> Baseline:
     return Baseline("production", release, (), "", None, None, datetime(2026, 1, 8, tzinfo=UTC))
 
 
+class TestABaselineThatWasDeployedWithOtherSettings:
+    """v1.1.0 serves again; its successor brought other smoke tests, and moved the health check."""
+
+    def test_passes_the_checks_that_it_was_deployed_with(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        httpserver.expect_request("/up").respond_with_data("")
+        httpserver.expect_request("/about").respond_with_json({"is": {"version": "v1.1.0"}})
+        then = deployed_with(
+            "print('those of then')",
+            health_path="/up",
+            version_path="/about",
+            version_field="is.version",
+        )
+        before = replace(baseline(RELEASE), deployed_with=then)
+
+        checks = verifying_baseline(production, before, "raise SystemExit('those of now')")
+
+        assert [(check.name, check.passed) for check in checks] == [
+            ("health", True),
+            ("version", True),
+            ("smoke tests", True),
+        ]
+        assert production.repository.exported == [RELEASE.revision]
+
+    def test_fails_by_those_checks_with_a_hint_that_it_answers(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        answers(httpserver)
+        httpserver.expect_request("/up").respond_with_data("", status=503)
+        before = replace(baseline(RELEASE), deployed_with=deployed_with(health_path="/up"))
+
+        with pytest.raises(VerificationFailed, match="health: HTTP 503") as failed:
+            verifying_baseline(production, before)
+
+        assert failed.value.hint.endswith("/up")
+
+    def test_without_a_record_passes_the_present_ones(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        answers(httpserver)
+        with pytest.raises(VerificationFailed, match="exit code 7"):
+            verifying_baseline(production, baseline(RELEASE), "raise SystemExit(7)")
+
+
 class TestTheSteps:
     def test_failed_smoke_tests_fail_the_release_with_their_last_line(
         self, production: Production, httpserver: HTTPServer, artifact: Artifact
@@ -188,7 +262,10 @@ class TestTheSteps:
             two = (instance("api-2", httpserver.host), instance("api-3", "127.0.0.9"))
         with pytest.raises(VerificationFailed) as failed:
             verifying_instances(production, two, httpserver.port)
-        assert "health, api-3: Connection refused, tried for " in failed.value.what
+        assert (
+            f"health, api-3: http://127.0.0.9:{httpserver.port}/health: Connection refused"
+            in failed.value.what
+        )
         assert "api-2" not in failed.value.what
         shown = artifact("verification-production")
         assert "| smoke tests, api-2 | passed | exit code 0 |" in shown

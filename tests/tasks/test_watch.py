@@ -1,30 +1,37 @@
 """The watch: real servers and real clocks, with durations of milliseconds."""
 
 import itertools
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prefect import flow
+from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from blocks.auth import AuthFlow
 from blocks.metrics import Metrics
 from blocks.service import Service
+from release.auth import AuthSettings
+from release.deployed_with import DeployedWith
 from release.errors import TriggerFired, Unreachable
+from release.layout import ServiceLayout
 from release.ledger import Event
 from release.model import Baseline, Release
-from release.rules import WatchRules
+from release.rules import WatchProbe, WatchRules
 from release.traffic import ALL_RELEASES, ROUTER, Traffic
 from release.triggers import AUTH_FLOW, AUTH_NOT_CONFIGURED, Action, Sample
+from release.verdict import Outcome
 from release.watch_report import DRAWING, WatchReport
 from sandbox.commands import wait_until
-from tasks.watch import seen_now, ticks, watch, watch_release
+from tasks.watch import seen_now, ticks, watch, watch_release, watch_restored
 
 Artifact = Callable[[str], Any]
 MS = timedelta(milliseconds=1)
@@ -109,6 +116,8 @@ class TestAWatchedRelease:
         assert report.notes == (
             f"auth flow not judged: {AUTH_NOT_CONFIGURED}",
             "error rate not compared: the baseline's was not counted",
+            "error rate measured on: our own probes of GET /health, GET /api/; not measured: all "
+            "other requests, because neither router nor Prometheus counts them",
         )
         assert report.moments == ()
         assert lines[0] == "watching v1.1.0 for 400 ms, a sample every 40 ms"
@@ -129,10 +138,36 @@ class TestAWatchedRelease:
         self, production: Production, httpserver: HTTPServer
     ) -> None:
         answers(httpserver, api=500)
-        report, _ = watched(production)
+        asked = RULES.model_copy(update={"probes": (WatchProbe(path="/api/"),)})
+        report, _ = watched(production, asked)
         assert report.decision.action is Action.FAIL
         assert report.decision.sentence.startswith("error rate 100.0% > 5.0% for ")
         assert report.errors == report.requests
+
+    def test_goes_when_a_fifth_of_what_users_do_fails_and_nobody_else_counts(
+        self, httpserver: HTTPServer
+    ) -> None:
+        """Health, version and the auth flow's check were good, and its error rate 0.0%."""
+        pages = itertools.cycle([200, 200, 200, 200, 500])
+        one_at_a_time = threading.Lock()
+
+        def page(request: Request) -> Response:
+            with one_at_a_time:
+                return Response(status=next(pages))
+
+        answers(httpserver)
+        httpserver.expect_request("/api/login").respond_with_json({"token": "good"})
+        known = {"Authorization": "Bearer good"}
+        httpserver.expect_request("/api/me", headers=known).respond_with_handler(page)
+        httpserver.expect_request("/api/me").respond_with_data("", status=401)
+        auth = AuthFlow(username="check", password=SecretStr("correct-horse"))
+        service = Service(url=httpserver.url_for(""), request_timeout_s=5, auth=auth)
+        production = Production(service, metrics=Metrics(auth_every=1000))
+
+        report, _ = watched(production, RULES.model_copy(update={"fewest_requests": 20}))
+
+        assert report.decision.action is Action.FAIL
+        assert re.match(r"error rate [0-9.]+% > 5.0% for .* probes\)", report.decision.sentence)
 
     def test_goes_with_the_next_sample_after_a_p0(
         self, production: Production, httpserver: HTTPServer
@@ -218,6 +253,7 @@ class Script:
     def __init__(self, *samples: dict[str, Any]) -> None:
         self.samples = samples
         self.took: list[timedelta] = []
+        self.mix = (WatchProbe(path="/health"),)
         self.tick = 0
 
     def sampler(self, *_: object) -> "Script":
@@ -340,6 +376,65 @@ def drawn(artifact: Artifact) -> str:
         seconds=90,
         hint="read the artifact",
     )
+
+
+@flow
+def watching_restored(target: Any, before: Baseline, length: timedelta, rules: WatchRules) -> Any:
+    return watch_restored(target, before, length, rules, "d-1874")
+
+
+class TestWhatWasRestored:
+    """v1.0.0 serves again, whatever is seen of it now."""
+
+    def test_is_said_to_be_well(
+        self, production: Production, httpserver: HTTPServer, artifact: Artifact
+    ) -> None:
+        answers(httpserver)
+        found = watching_restored(production, BASELINE, 400 * MS, RULES)
+        assert found.outcome is Outcome.HEALTHY
+        assert found.sentence.startswith("no trigger in ")
+        assert artifact("rollback-watch-production").startswith(
+            "**v1.0.0 passed its watch on production: "
+        )
+
+    def test_is_said_to_be_ill(self, production: Production, httpserver: HTTPServer) -> None:
+        answers(httpserver, health=503, api=500)
+        found = watching_restored(production, BASELINE, 400 * MS, RULES)
+        assert found.ill
+        assert "health check failed (HTTP 503) for " in found.sentence
+
+    def test_is_asked_what_it_was_deployed_with(
+        self, production: Production, httpserver: HTTPServer
+    ) -> None:
+        """The release that was rolled back moved its health check and brought pages of its own."""
+        httpserver.expect_request("/up").respond_with_data("")
+        httpserver.expect_request("/old").respond_with_data("")
+        then = DeployedWith.now(
+            ServiceLayout(name="api", health_path="/up"),
+            AuthSettings(),
+            WatchRules(probes=(WatchProbe(path="/old"),)),
+        )
+        now = RULES.model_copy(update={"probes": (WatchProbe(path="/new"),)})
+        before = replace(BASELINE, deployed_with=then)
+        found = watching_restored(production, before, 400 * MS, now)
+        assert found.outcome is Outcome.HEALTHY, found.sentence
+        assert {request.path for request, _ in httpserver.log} == {"/up", "/old"}
+
+    @pytest.mark.parametrize(
+        ("before", "length"),
+        [(BASELINE, timedelta()), (replace(BASELINE, release=None), timedelta(minutes=1))],
+        ids=["switched off", "nothing served before"],
+    )
+    def test_is_not_watched(
+        self,
+        production: Production,
+        httpserver: HTTPServer,
+        before: Baseline,
+        length: timedelta,
+        prefect_server: None,
+    ) -> None:
+        assert watching_restored(production, before, length, RULES) is None
+        assert httpserver.log == []
 
 
 class TestTheStep:

@@ -1,0 +1,77 @@
+"""Requests of our own, one sample after the other, logged in where that is needed."""
+
+from collections.abc import Sequence
+
+from blocks.auth import Session
+from blocks.service import Service
+from release.errors import DeployError
+from release.probing import Asked, next_probes
+from release.rules import WatchProbe
+
+
+class Prober:
+    """Sends probes one sample after the other, with a session that it keeps."""
+
+    def __init__(self, mix: Sequence[WatchProbe], concurrency: int, service: Service) -> None:
+        self.mix = tuple(mix)
+        self.left_out: tuple[str, ...] = ()  # of the last sample: what was not asked, and why
+        self.logins = 0  # requests of the last sample, to log in
+        self._service = service
+        self._concurrency = concurrency
+        self._open = tuple(probe for probe in self.mix if not probe.session)
+        self._sent = 0
+        self._session: Session | None = None
+        self._no_session = "no login was tried yet"  # why there is none
+
+    def probe(self, count: int, *, log_in: bool) -> tuple[Asked, ...]:
+        """Send the next ``count``. ``log_in``: where there is no session, one may be asked for.
+
+        What needs a session is left out where there is none, and others take its place: that one
+        cannot log in is the auth flow's to say.
+        """
+        wanted = next_probes(self.mix, self._sent, count)
+        self._sent += count
+        self.left_out, self.logins = (), 0
+        if any(probe.session for probe in wanted):
+            if self._session is None and log_in:
+                self._log_in()
+            if self._session is None:
+                wanted = self._without_session(wanted)
+        asked = self._ask(wanted)
+        refused = [one.wanted for one in asked if _refused(one)]
+        if not refused:
+            return asked
+        # Sessions end: by their time, or because the account was logged out elsewhere.
+        self._log_in()
+        asked = tuple(one for one in asked if not _refused(one))
+        return asked if self._session is None else (*asked, *self._ask(refused))
+
+    def _ask(self, wanted: Sequence[WatchProbe]) -> tuple[Asked, ...]:
+        return self._service.probe(wanted, self._session, concurrency=self._concurrency)
+
+    def _log_in(self) -> None:
+        self.logins += 1
+        self._session, self._no_session = None, "the login gave no session"
+        try:
+            self._session = self._service.log_in()
+        except DeployError as error:
+            self._no_session = error.what
+        if self._session is None:
+            self._say_left_out()
+
+    def _without_session(self, wanted: Sequence[WatchProbe]) -> tuple[WatchProbe, ...]:
+        self._say_left_out()
+        if not self._open:
+            return ()
+        others = next_probes(self._open, self._sent, len(wanted))
+        return tuple(
+            other if probe.session else probe for probe, other in zip(wanted, others, strict=True)
+        )
+
+    def _say_left_out(self) -> None:
+        names = ", ".join(dict.fromkeys(probe.name for probe in self.mix if probe.session))
+        self.left_out = (f"probes: {names} not asked, because {self._no_session}",)
+
+
+def _refused(one: Asked) -> bool:
+    return one.wanted.session and one.failed and one.answer.status in (401, 403)

@@ -1,0 +1,192 @@
+"""The keys of the configuration: its tables, its secrets, and the variables that set them."""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from release.wording import nearest
+
+PREFIX = "IGNITION_"
+_OWN = ("CONFIG", "HOME", "PYTHON", "BROWSER_TRIES", "KEEP_TEST_SANDBOX", "IMAGE_REGISTRY")
+_OWN_OF_THE_SANDBOX = ("SANDBOX", "ORIGIN", "PRODUCTION_URL", "STAGING_URL")
+_ALIKE = 0.85  # how alike two names are that cannot be told apart at a glance
+_KINDS: dict[Any, str] = {tuple: "list", list: "list", dict: "table"}
+_EXAMPLES = {"list": '["one", "two"]', "table": '{"NAME": "value"}'}
+
+Key = tuple[str, ...]
+
+
+def variable_of(*key: str) -> str:
+    """The environment variable that sets a key: IGNITION_ENVIRONMENTS__EU_WEST__DATABASE__DSN."""
+    return PREFIX + "__".join(key).upper().replace("-", "_")
+
+
+def table_in(annotation: Any) -> type[BaseModel] | None:
+    """The model of a nested table: one that may be left out, or that has a name of its own, too.
+
+    A list is a value, whatever it holds.
+    """
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) not in (dict, Union, UnionType):
+        return None
+    return next(filter(None, map(table_in, get_args(annotation))), None)
+
+
+def is_named(field: FieldInfo) -> bool:
+    """Whether the tables of a field have names of their own: ``[environments.production]``."""
+    return get_origin(field.annotation) is dict and table_in(field.annotation) is not None
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a setting is a secret."""
+    return field.annotation is SecretStr or SecretStr in get_args(field.annotation)
+
+
+def keys_of(
+    model: type[BaseModel], names: Iterable[str] = ("*",)
+) -> Iterator[tuple[Key, FieldInfo]]:
+    """Every setting that is a value, with its key; once for each of the environments' ``names``."""
+    names = tuple(names)
+    for key, field in model.model_fields.items():
+        inner = table_in(field.annotation)
+        if inner is None:
+            yield (key,), field
+            continue
+        for name in names if is_named(field) else ("",):
+            yield from (
+                ((key, *filter(None, [name]), *below), found)
+                for below, found in keys_of(inner, names)
+            )
+
+
+def secret_keys(model: type[BaseModel], table: Mapping[str, Any]) -> Iterator[Key]:
+    """The keys in ``table`` whose values are secrets, as ``model`` knows them."""
+    for key, value in table.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            continue
+        inner = table_in(field.annotation)
+        if inner is None:
+            if is_secret(field):
+                yield (key,)
+        elif isinstance(value, dict):
+            for name, found in value.items() if is_named(field) else [("", value)]:
+                if isinstance(found, dict):
+                    yield from ((key, *filter(None, [name]), *k) for k in secret_keys(inner, found))
+
+
+def table_at(model: type[BaseModel], location: Iterable[Any]) -> type[BaseModel]:
+    """The model of the table at ``location``; a mapping's own keys (names) are skipped."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            model = table_in(field.annotation) or model
+    return model
+
+
+def refused_variables(
+    model: type[BaseModel], variables: Mapping[str, str], names: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """Each variable that would do nothing or cannot be read, with a sentence and what to type.
+
+    ``names`` are the environments that the file has; one that variables alone make has its address
+    and its folder among them. A name that is near to no setting, such as IGNITION_HOME, is left
+    alone. No value is shown, it may be a secret.
+    """
+    given = {name.upper(): name for name in variables if name.upper().startswith(PREFIX)}
+    values = {name: variables[written] for name, written in given.items()}
+    environments = {*names, *_made_by(values)}
+    known = {variable_of(*key): field for key, field in keys_of(model, sorted(environments))}
+    tables = {variable_of(key) for key in model.model_fields}
+    plain = {_plain(name): name for name in known}
+    for name, written in given.items():
+        keys = [each for each in known if each.startswith(f"{name}__")]
+        if name in known or keys:
+            if kind := _unreadable(values[name], known.get(name)):
+                whole = f"export {written}='{_EXAMPLES[kind]}'"
+                hint = f"export {keys[0]}=…, one key each" if keys else whole
+                yield f"variable {written} is a {kind}, and what it holds is none in JSON", hint
+        elif not _is_own(name) and not _inside_of_one(name, known):
+            meant = _meant(name, plain, tables)
+            wrong = f"variable {written} is no setting"
+            if meant:
+                hint = f"unset {written}, and export {meant}=…"
+                yield f"{wrong}; did you mean {meant}?", hint
+            elif "__" in name or any(name.startswith(f"{table}_") for table in tables):
+                yield f"{wrong}, so it would do nothing", f"unset {written}"
+
+
+def _unreadable(value: str, field: FieldInfo | None) -> str:
+    """What a variable should hold and does not: "list" or "table"; "" where all is well.
+
+    None: it is of a whole table of settings.
+    """
+    kind = "table" if field is None else _KINDS.get(get_origin(field.annotation), "")
+    if not kind:
+        return ""
+    try:
+        held = json.loads(value)
+    except ValueError:
+        return kind
+    return "" if isinstance(held, list if kind == "list" else dict) else kind
+
+
+def _made_by(variables: Mapping[str, str]) -> Iterator[str]:
+    """The environments that variables make by themselves: those of which they set all it needs,
+    key by key or in JSON."""
+    whole = f"{PREFIX}ENVIRONMENTS"
+    yield from _names_in(variables.get(whole, ""))
+    for name, value in variables.items():
+        inner, _, key = name.removeprefix(f"{whole}__").partition("__")
+        if not name.startswith(f"{whole}__"):
+            continue
+        by_key = key == "URL" and f"{whole}__{inner}__COMPOSE__DIRECTORY" in variables
+        if by_key or (not key and _names_in(value)):
+            yield inner.lower().replace("_", "-")
+
+
+def _names_in(value: str) -> list[str]:
+    """The names of an object in JSON; none where it is no such thing."""
+    try:
+        held = json.loads(value)
+    except ValueError:
+        return []
+    return list(held) if isinstance(held, dict) else []
+
+
+def _meant(name: str, plain: Mapping[str, str], tables: Iterable[str]) -> str:
+    """The variable that was probably meant; "" where none is near."""
+    written = _plain(name)
+    forgotten = _plain(f"{PREFIX}ENVIRONMENTS_{name.removeprefix(PREFIX)}")
+    for same in (written, forgotten):
+        if same in plain:
+            return plain[same]
+    if near := difflib.get_close_matches(written, plain, n=1, cutoff=_ALIKE):
+        return plain[near[0]]
+    table, nested, rest = name.removeprefix(PREFIX).partition("__")
+    meant = nearest(PREFIX + table, tables) if nested else ""
+    return f"{meant}__{rest}" if meant and meant != PREFIX + table else ""
+
+
+def _plain(name: str) -> str:
+    """A variable's name without its prefix, with one underscore wherever there are more."""
+    return "_".join(filter(None, name.removeprefix(PREFIX).split("_")))
+
+
+def _is_own(name: str) -> bool:
+    rest = name.removeprefix(PREFIX)
+    return rest in (*_OWN, *_OWN_OF_THE_SANDBOX) or rest.startswith("SANDBOX_")
+
+
+def _inside_of_one(name: str, known: Mapping[str, FieldInfo]) -> bool:
+    """Whether a variable sets one entry of a setting that is a table of text."""
+    return any(
+        name.startswith(f"{each}__") and get_origin(field.annotation) is dict
+        for each, field in known.items()
+    )

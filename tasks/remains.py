@@ -1,0 +1,47 @@
+"""What is known of a release that must not stay, kept before its instances are removed."""
+
+from datetime import timedelta
+from functools import partial
+
+from prefect import get_run_logger
+
+from release.errors import DeployError
+from release.model import Baseline
+from release.rules import RolloutRules
+from tasks.rollout import RolloutTarget, evidence_of, publish_evidence, see
+from tasks.step import put_off, step
+
+
+@step("Keep evidence", timeout=timedelta(minutes=2))
+def keep_evidence(
+    target: RolloutTarget, baseline: Baseline, rules: RolloutRules, run: str, key: str = ""
+) -> None:
+    """Keep what is to be seen of the instances that a rollback is going to remove, in this run.
+
+    A rollback keeps it too, but in its own run, which is another one's subflow perhaps.
+    """
+    found = target.orchestrator.instances()
+    if any(instance.id not in baseline.instances for instance in found):
+        put_off(partial(publish_evidence, target, what_is_known(target, baseline, rules, run)))
+
+
+def what_is_known(target: RolloutTarget, baseline: Baseline, rules: RolloutRules, run: str) -> str:
+    """What is to be seen of the instances that are not the baseline's; said in the log as well.
+
+    Never raises DeployError: no restore fails for it.
+    """
+    try:
+        found = target.orchestrator.instances()
+        seen = see(target, [i for i in found if i.id not in baseline.instances], rules)
+        evidence = evidence_of(target, seen)
+    except DeployError as error:
+        return f"no logs were kept: {error.what}\n"
+    for each in seen:
+        _say(run, f"{each}; kept in artifact rollout-{target.environment}")
+        for line in each.last_lines():
+            _say(run, f"{each.instance.name} | {line}")
+    return evidence
+
+
+def _say(run: str, text: str) -> None:
+    get_run_logger().info("[%s] %-12s%s", run, "Rollback", text)
