@@ -206,7 +206,7 @@ class TestAWatchedRelease:
         finally:
             over.set()
         assert report.decision.action is Action.FAIL
-        assert report.decision.sentence.endswith(": nothing answers")
+        assert report.decision.sentence.endswith(": nothing answers (declared by ada)")
 
     def test_stays_when_only_the_ledger_is_down(
         self, production: Production, httpserver: HTTPServer
