@@ -217,7 +217,7 @@ class ComposeOrchestrator(Orchestrator):
 
     def remove(self, ids: Sequence[str]) -> None:
         """Remove stopped containers; one that is gone is no error, one that runs is."""
-        self._each(ids, "cannot remove", _remove_stopped, gone=True)
+        self._each(ids, "cannot remove", lambda container: container.remove(v=True), gone=True)
 
     @contextmanager
     def apart(
@@ -494,17 +494,6 @@ class ComposeOrchestrator(Orchestrator):
             except docker.errors.ImageNotFound:
                 pass
         return without_secrets(text, secrets_of(_variables(own)) | self._files.secrets())
-
-
-def _remove_stopped(container: Any) -> None:
-    """Remove it, also where the engine has just begun to start it again after it ended."""
-    try:
-        container.remove(v=True)
-    except docker.errors.APIError as error:
-        if "is restarting" not in str(error.explanation):
-            raise
-        container.stop(timeout=0)
-        container.remove(v=True)
 
 
 def _variables(lines: Iterable[str]) -> dict[str, str]:
