@@ -153,8 +153,9 @@ class ComposeProject:
     def secrets(self) -> frozenset[str]:
         """The secrets of every service: as Compose reads them, and as `.env` is written, which is
         all that is left where Compose cannot read it."""
-        found = set(secrets_in_lines(self._env_text()))
-        for config in self._read.values():
+        # Read as logs are, or a value that is not UTF-8 would not be found in them.
+        found = set(secrets_in_lines(_readable(self._env_text())))
+        for config in list(self._read.values()):
             for service in (config.get("services") or {}).values():
                 found |= secrets_of(_as_written(service.get("environment") or {}))
             for secret in (config.get("secrets") or {}).values():
@@ -234,6 +235,11 @@ def _changed(path: Path) -> int:
 def _as_written(values: Mapping[str, str | None]) -> dict[str, str]:
     """What Compose's `config` says, which doubles each ``$`` so that it can be read again."""
     return {name: str(value).replace("$$", "$") for name, value in values.items() if value}
+
+
+def _readable(text: str) -> str:
+    """The text of `.env` as a container's log would show it."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _text_of(path: Path) -> str:
