@@ -47,11 +47,12 @@ class ComposeProject:
     def config(self) -> Any:
         """The Compose file as Compose reads it. It holds secrets: never show it."""
         sources = self._sources()
-        if sources not in self._read:
-            text = self.run("config", "--format", "json", failure=BadConfiguration)
+        found = self._read.get(sources)  # once: another thread may put a newer one in its place
+        if found is None:
+            found = json.loads(self.run("config", "--format", "json", failure=BadConfiguration))
             self._read.clear()
-            self._read[sources] = json.loads(text)
-        return self._read[sources]
+            self._read[sources] = found
+        return found
 
     def check(self) -> None:
         """Raise BadConfiguration, in one sentence, where there is no such project."""
