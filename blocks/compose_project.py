@@ -47,11 +47,12 @@ class ComposeProject:
     def config(self) -> Any:
         """The Compose file as Compose reads it. It holds secrets: never show it."""
         sources = self._sources()
-        if sources not in self._read:
-            text = self.run("config", "--format", "json", failure=BadConfiguration)
+        found = self._read.get(sources)  # once: another thread may put a newer one in its place
+        if found is None:
+            found = json.loads(self.run("config", "--format", "json", failure=BadConfiguration))
             self._read.clear()
-            self._read[sources] = json.loads(text)
-        return self._read[sources]
+            self._read[sources] = found
+        return found
 
     def check(self) -> None:
         """Raise BadConfiguration, in one sentence, where there is no such project."""
@@ -153,8 +154,9 @@ class ComposeProject:
     def secrets(self) -> frozenset[str]:
         """The secrets of every service: as Compose reads them, and as `.env` is written, which is
         all that is left where Compose cannot read it."""
-        found = set(secrets_in_lines(self._env_text()))
-        for config in self._read.values():
+        # Read as logs are, or a value that is not UTF-8 would not be found in them.
+        found = set(secrets_in_lines(_readable(self._env_text())))
+        for config in list(self._read.values()):
             for service in (config.get("services") or {}).values():
                 found |= secrets_of(_as_written(service.get("environment") or {}))
             for secret in (config.get("secrets") or {}).values():
@@ -234,6 +236,11 @@ def _changed(path: Path) -> int:
 def _as_written(values: Mapping[str, str | None]) -> dict[str, str]:
     """What Compose's `config` says, which doubles each ``$`` so that it can be read again."""
     return {name: str(value).replace("$$", "$") for name, value in values.items() if value}
+
+
+def _readable(text: str) -> str:
+    """The text of `.env` as a container's log would show it."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _text_of(path: Path) -> str:

@@ -81,7 +81,7 @@ class Heard:
         """The run that carries it out; "" for none."""
         if hold is not None and hold.doing is Doing.RUNS:
             if holder.way is Way.WAIT:
-                say(f"run {holder.label} is told, and ends before it touches what serves")
+                say(f"run {holder.label} is told, and leaves what serves alone")
                 return ""
             does = "rolls back already" if holder.way is Way.GO else "is told, and rolls back"
             say(f"run {holder.label} {does}: a run goes on without Prefect")

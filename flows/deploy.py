@@ -336,7 +336,7 @@ def serve_again(run: Run, plan: Plan, error: Exception) -> None:
     run.record_soon(
         (EventKind.STEP_BEGUN, Step.ROLLBACK, {}), (EventKind.ROLLBACK_STARTED, "", payload)
     )
-    serve_baseline(
+    serves = serve_baseline(
         run.target,
         plan.baseline,
         run.settings.service,
@@ -344,9 +344,11 @@ def serve_again(run: Run, plan: Plan, error: Exception) -> None:
         run.label,
         key=address,
         return_state=True,
-    )
-    # The rollback removes the instances, and is a run of its own.
-    keep_evidence(run.target, plan.baseline, run.rules.rollout, run.label, return_state=True)
+    ).is_completed()
+    # The rollback removes the instances, and is a run of its own. Nobody waits for what is known of
+    # them while the baseline does not serve; in place they are gone by now, and it was kept before.
+    if serves and run.target.router:
+        keep_evidence(run.target, plan.baseline, run.rules.rollout, run.label, return_state=True)
 
 
 def roll_back(

@@ -86,7 +86,8 @@ def _forms(value: str, shortest: int) -> Iterator[str]:
     """A value as it is, as JSON and in a URL; one of several lines also line by line."""
     lines = [line.strip() for line in value.splitlines()]
     for part in {value, *lines}:
-        for form in {part, unquote(part), quote(part, safe=""), json.dumps(part)[1:-1]}:
+        quoted = quote(part, safe="", errors="replace")  # half a character is no reason to fail
+        for form in {part, unquote(part), quoted, json.dumps(part)[1:-1]}:
             if len(form) >= shortest and form.lower() not in _SWITCHES:
                 yield form
 
@@ -129,7 +130,7 @@ def _readings(value: str) -> Iterator[str]:
     if quoted:
         yield quoted[2]
         yield re.sub(r"\\(.)", r"\1", quoted[2])
-        yield quoted[2].encode().decode("unicode_escape", "replace")
+        yield quoted[2].encode(errors="replace").decode("unicode_escape", "replace")
     bare = re.split(r"\s#", value, maxsplit=1)[0].strip()
     yield bare
     yield bare.strip("\"'")

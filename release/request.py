@@ -231,15 +231,19 @@ def tags_of(environment: str, version: str) -> set[str]:
 
 
 def start_again(flow: str, request: Mapping[str, object], environment: str) -> str:
-    """The command that starts such a run once more."""
+    """The command that starts such a run once more, as a shell takes it: a dry run stays one."""
+    there = shlex.quote(environment)
     if flow == "deploy":
+        ref = str(request.get("ref") or "main")
         branch = request.get("kind") == ReleaseKind.BRANCH
-        what = f"--branch {request.get('ref')}" if branch else request.get("version") or "VERSION"
-        return f"ignition deploy {what} --to {environment}"
+        what = ["--branch", ref] if branch else [str(request.get("version") or "VERSION")]
+        what += ["--ref", ref] if not branch and ref != "main" else []
+        what += ["--dry-run"] if request.get("dry_run") else []
+        return f"ignition deploy {shlex.join(what)} --to {there}"
     if flow == "rollback":
-        to = f" --to {request['to']}" if request.get("to") else ""
-        return f"ignition rollback {environment}{to} --reason …"
-    return f"prefect deployment run {flow}/{environment}"
+        to = f" --to {shlex.quote(str(request['to']))}" if request.get("to") else ""
+        return f"ignition rollback {there}{to} --reason …"
+    return f"prefect deployment run {shlex.quote(f'{flow}/{environment}')}"
 
 
 def _one_line(field: str, text: str, limit: int = 500) -> None:

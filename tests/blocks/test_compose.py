@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from blocks.compose import ComposeOrchestrator
+from blocks.compose_project import ComposeProject
 from release.by_hand import commands
 from release.errors import BadConfiguration, RolloutFailed, Unreachable
+from release.masking import without_secrets
 from release.model import ImageRef
 from sandbox.commands import run, wait_until
 from tests.fakes.project import SECRET, WITHIN, Project, RealProject
@@ -590,6 +592,17 @@ def test_a_pin_that_is_taken_out_leaves_all_other_lines(host: ComposeOrchestrato
     host.unpin("")
 
     assert path.read_bytes() == b"A=1\r\nNAME=gr\xf6\xdfe\n"
+
+
+def test_a_secret_that_is_not_utf_8_is_masked_in_what_a_container_logged(tmp_path: Path) -> None:
+    """A restore reads the logs of what goes: it would fail with this file as well."""
+    written = "TOKEN=gr\xfcn-token\n".encode("latin-1")
+    (tmp_path / ".env").write_bytes(written)
+    logged = written.decode(errors="replace")
+
+    secrets = ComposeProject(tmp_path, "docker-compose.yml", "API_IMAGE", engine="").secrets()
+
+    assert without_secrets(logged, secrets) == "TOKEN=***\n"
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_a_deployment_before_its_rollout_ends_and_the_host_is_left_to_a_person(
     done, lines = p0()
 
     assert not done
-    assert f"run d-{run[:6]} is told, and ends before it touches what serves" in lines
+    assert f"run d-{run[:6]} is told, and leaves what serves alone" in lines
     assert by_hand(production, "v1.0.0")[0] in lines
     assert declared(production)[0][0] == run
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.runtime import flow_run
 from pytest_httpserver import HTTPServer
 
@@ -28,6 +29,7 @@ from release.model import ImageRef, Release, Step
 from release.request import DeployRequest, RollbackRequest
 from release.rules import WatchRules
 from sandbox.commands import wait_until
+from tasks.step import putting_off
 from tests.fakes.ending import ending_of
 from tests.fakes.environment import HOUR, MS, Environment, run_on
 
@@ -206,6 +208,51 @@ def test_a_deployment_whose_baseline_is_ill_after_the_rollback_calls_a_person(
     assert production.serves == "v1.0.0"
     assert production.held_by() != ""
     assert "/pager" in [who for who, _ in told()]
+
+
+def kept_by_a_deployment_that_serves_again(production: Environment) -> list[str]:
+    """What a deployment of v1.1.0 keeps of it when its watch has failed."""
+    plan: Any = SimpleNamespace(baseline=production.base)
+    runs: list[UUID] = []
+
+    @flow(name="deploy")
+    def deploy() -> None:
+        runs.append(UUID(str(flow_run.id)))
+        with putting_off() as write_reports:
+            flows.deploy.serve_again(run_on(production, str(runs[0])), plan, TriggerFired("ill"))
+            write_reports()
+
+    deploy()
+    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=runs))
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=of_run)
+    return [str(one.data) for one in found if one.key == "rollout-production"]
+
+
+def test_what_is_kept_of_a_failed_release_is_nothing_of_what_was_restored_in_place(
+    production: Environment,
+) -> None:
+    """v1.0.0 serves, in a container that the plan did not know."""
+    production.replace_baseline()
+    production.router = None
+
+    kept = kept_by_a_deployment_that_serves_again(production)
+
+    assert ["v1.1.0, running" in one for one in kept] == [True]
+    assert list(production.containers().values()) == ["v1.0.0 running"]
+
+
+def test_no_log_is_read_while_the_baseline_does_not_serve_again(
+    production: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """v1.1.0 serves still. The rollback tries again at once, and keeps what it removes."""
+    monkeypatch.setattr(tasks.restore, "_HICCUPS", ())
+    production.replace_baseline()
+    assert production.router is not None
+    production.router.hang_up(1)
+
+    assert kept_by_a_deployment_that_serves_again(production) == []
+    assert production.serves == "v1.1.0"
 
 
 def test_a_watch_that_cannot_be_made_is_said_and_fails_nothing(

@@ -84,5 +84,15 @@ def test_a_line_of_env_is_masked_whichever_way_it_is_read(line: str, value: str)
     assert without_secrets(f"error: {value}", secrets_in_lines(line)) == "error: ***"
 
 
+@pytest.mark.parametrize(
+    "line", ["TOKEN=gr\udcfcn-token", r'TOKEN="\ud800-token"', '{"a": "\\ud800"}']
+)
+def test_half_a_character_is_no_reason_to_show_a_log_to_nobody(line: str) -> None:
+    """A file that is not UTF-8, or an escape of half a character: what can be masked is masked."""
+    secrets = secrets_in_lines(f"{line}\nOTHER=hunter2hunter2") | secrets_of({"A": line})
+
+    assert without_secrets("hunter2hunter2 logs in", secrets) == "*** logs in"
+
+
 def test_comments_and_empty_lines_of_env_mask_nothing() -> None:
     assert secrets_in_lines("# a comment that is long\n\n  \n#TOKEN=old-token-value\n") == set()

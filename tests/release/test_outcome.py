@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -145,13 +146,24 @@ def test_a_run_has_the_tag_of_one_ending() -> None:
     [
         ("deploy", {"version": "v1.2.3", "kind": "tag"}, "ignition deploy v1.2.3 --to production"),
         ("deploy", {"ref": "x", "kind": "branch"}, "ignition deploy --branch x --to production"),
+        # What it was is not made another, and a name that git takes is no command to a shell.
+        (
+            "deploy",
+            {"version": "v1.2.3", "kind": "tag", "ref": "hotfix", "dry_run": True},
+            "ignition deploy v1.2.3 --ref hotfix --dry-run --to production",
+        ),
+        (
+            "deploy",
+            {"ref": "a;$(b)", "kind": "branch"},
+            "ignition deploy --branch 'a;$(b)' --to production",
+        ),
         ("rollback", {"to": "v1.0.0"}, "ignition rollback production --to v1.0.0 --reason …"),
         ("rollback", {"to": ""}, "ignition rollback production --reason …"),
         ("watch", {}, "prefect deployment run watch/production"),
     ],
 )
 def test_a_run_that_is_taken_up_after_its_end_says_what_starts_another(
-    flow: str, request_: dict[str, str], command: str
+    flow: str, request_: dict[str, Any], command: str
 ) -> None:
     at = datetime(2026, 11, 3, 2, 23, 40, tzinfo=UTC)
 
