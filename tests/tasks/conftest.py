@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from prefect.artifacts import Artifact
+from prefect.client.schemas.objects import Artifact as Found
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def artifact(prefect_server: None) -> Callable[[str], Any]:
 
     def read(key: str) -> Any:
         found = Artifact.get(key)
-        assert isinstance(found, Artifact), f"nothing was written under {key}"
+        assert isinstance(found, Found), f"nothing was written under {key}"
         return found.data
 
     return read

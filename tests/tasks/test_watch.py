@@ -193,7 +193,7 @@ class TestAWatchedRelease:
         report, _ = watched(production, rules)
         assert report.decision.action is Action.FAIL
         assert report.samples == 2
-        assert report.decision.sentence.endswith(": it is charged twice")
+        assert report.decision.sentence.endswith(": it is charged twice (declared by ada)")
 
     def test_goes_when_a_p0_is_declared_while_it_hangs(self, production: Production) -> None:
         """A sample that is under way is left to itself."""
@@ -206,7 +206,7 @@ class TestAWatchedRelease:
         finally:
             over.set()
         assert report.decision.action is Action.FAIL
-        assert report.decision.sentence.endswith(": nothing answers")
+        assert report.decision.sentence.endswith(": nothing answers (declared by ada)")
 
     def test_stays_when_only_the_ledger_is_down(
         self, production: Production, httpserver: HTTPServer
