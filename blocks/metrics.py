@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from functools import partial
+from threading import Lock
 from time import monotonic
 from typing import Any, Protocol
 
@@ -71,7 +72,7 @@ class Metrics(Part):
         the fault of the release."""
         if not rules.probes:
             return ()
-        prober = Prober(self.mix(service, rules), self.concurrency, service)
+        prober = Prober(self.mix(service, rules), self.concurrency, service, Lock())
         asked = prober.probe(sum(probe.weight for probe in rules.probes), log_in=True)
         wrong = dict.fromkeys(say_failed(one) for one in asked if one.counts and one.failed)
         fault = "which would be taken for the release's fault"
@@ -115,7 +116,9 @@ class Sampler:
         since: Looks,
     ) -> None:
         self.took: list[timedelta] = []  # of every probe that was answered
-        self._prober = Prober(metrics.mix(service, rules), metrics.concurrency, service)
+        self._account = Lock()
+        mix = metrics.mix(service, rules)
+        self._prober = Prober(mix, metrics.concurrency, service, self._account)
         self._metrics = metrics
         self._service = service
         self._counters = counters
@@ -213,8 +216,13 @@ class Sampler:
         if self._ask_p0:
             questions["p0"] = self._ask_p0
         if check_auth:
-            questions["auth flow"] = self._service.auth_flow
+            questions["auth flow"] = self._check_auth
         return questions
+
+    def _check_auth(self) -> Check | None:
+        """Go through the auth flow while no probe logs in: it would be blamed on the release."""
+        with self._account:
+            return self._service.auth_flow()
 
     def _hear(
         self,

@@ -1,6 +1,7 @@
 """Requests of our own, one sample after the other, logged in where that is needed."""
 
 from collections.abc import Sequence
+from threading import Lock
 
 from blocks.auth import Session
 from blocks.service import Service
@@ -10,14 +11,21 @@ from release.rules import WatchProbe
 
 
 class Prober:
-    """Sends probes one sample after the other, with a session that it keeps."""
+    """Sends probes one sample after the other, with a session that it keeps.
 
-    def __init__(self, mix: Sequence[WatchProbe], concurrency: int, service: Service) -> None:
+    ``account`` is held by whoever uses the account meanwhile: where it has one session alone, a
+    login ends that of another.
+    """
+
+    def __init__(
+        self, mix: Sequence[WatchProbe], concurrency: int, service: Service, account: Lock
+    ) -> None:
         self.mix = tuple(mix)
         self.left_out: tuple[str, ...] = ()  # of the last sample: what was not asked, and why
         self.logins = 0  # requests of the last sample, to log in
         self._service = service
         self._concurrency = concurrency
+        self._account = account
         self._open = tuple(probe for probe in self.mix if not probe.session)
         self._sent = 0
         self._session: Session | None = None
@@ -53,7 +61,8 @@ class Prober:
         self.logins += 1
         self._session, self._no_session = None, "the login gave no session"
         try:
-            self._session = self._service.log_in()
+            with self._account:
+                self._session = self._service.log_in()
         except DeployError as error:
             self._no_session = error.what
         if self._session is None:

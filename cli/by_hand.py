@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 
+from blocks.http_client import shown
 from blocks.target import Target
 from release.baseline import NOTHING
 from release.by_hand import Host, commands, stopping, truth
@@ -147,11 +148,11 @@ class Heard:
         yield f"on the host of {there}, to go back to {version}:"
         for command in self._commands(host, release):
             yield f"  {command}"
-        yield f"  curl -fsS {self.target.url}{self.service.health_path}"
+        yield f"  curl -fsS {shown(self.target.url)}{self.service.health_path}"
         yield truth(there, self.target.router is not None)
         yield (
-            f"when Prefect answers again: ignition rollback {there} --to {version} --reason …, "
-            "which verifies it and writes it down"
+            f"when Prefect answers again: ignition rollback {there} --to {self.to or version} "
+            "--reason …, which verifies it and writes it down"
         )
 
     def _commands(self, host: Host, release: Release | None) -> tuple[str, ...]:

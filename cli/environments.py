@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from blocks.http_client import shown
 from blocks.target import Target
 from cli.gates import GateView, gate_view
 from cli.runs import RunView
@@ -104,7 +105,7 @@ def look_at(target: Target, service: ServiceLayout, ended: Ended | None) -> Envi
     tenure = found.tenure if found and (instances or problems) else Tenure("")
     return EnvironmentView(
         name=target.environment,
-        url=target.url,
+        url=shown(target.url),
         serves=version,
         instances=tuple(instance.name for instance in instances),
         image=str(instances[0].image or "") if instances else "",

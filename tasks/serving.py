@@ -1,5 +1,6 @@
 """What an environment serves at this moment, asked from the outside."""
 
+from blocks.http_client import shown
 from blocks.target import Target
 from release.outcome import shown_version
 
@@ -7,4 +8,4 @@ from release.outcome import shown_version
 def what_serves(target: Target) -> str:
     """The version that the public address names; a sentence where it names none."""
     version, probe = target.service.version()
-    return shown_version(version, probe, target.url)
+    return shown_version(version, probe, shown(target.url))

@@ -12,13 +12,13 @@ from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from blocks.auth import AuthFlow
+from blocks.auth import AuthFlow, Session
 from blocks.metrics import Counters, Metrics, Sampler
 from blocks.prometheus import Prometheus
 from blocks.service import Service
 from release.counters import Counted, RouterLook
 from release.errors import Unreachable
-from release.model import Instance
+from release.model import Check, Instance
 from release.probing import probes_needed
 from release.rules import WatchProbe, WatchRules
 from release.sample import Restarts
@@ -277,6 +277,34 @@ class TestWhatProbesAskFor:
             sample = sampler.sample(AT + timedelta(seconds=15))
         assert counts(sample) == (NEEDED, 0)
         assert shop.logins == 3
+
+    def test_no_probe_logs_in_while_the_auth_flow_is_checked(
+        self, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where an account has one session alone, the release would be blamed for a lost one."""
+        checks, log_in = Service.auth_flow, Service.log_in
+        begun, another = threading.Event(), threading.Event()
+        under_way: list[bool] = []
+
+        def auth_flow(self: Service) -> Check | None:
+            begun.set()
+            another.wait(0.5)
+            found = checks(self)
+            begun.clear()
+            return found
+
+        def watched(self: Service) -> Session | None:
+            begun.wait(0.5)
+            under_way.append(begun.is_set())
+            another.set()
+            return log_in(self)
+
+        monkeypatch.setattr(Service, "auth_flow", auth_flow)
+        monkeypatch.setattr(Service, "log_in", watched)
+        with Metrics().sampler(shop.service, None, RULES) as sampler:
+            sample = sampler.sample(AT, probes=20)
+        assert under_way == [False]
+        assert (sample.auth, counts(sample)) == (True, (20, 0))
 
     def test_a_page_that_refuses_every_session_fails(self, shop: Shop) -> None:
         shop.me = itertools.cycle([403])

@@ -212,6 +212,20 @@ def test_with_the_ledger_down_too_the_host_says_what_it_could_go_back_to(
     assert lines[at : at + len(commands)] == commands
 
 
+def test_what_is_typed_later_names_the_image_as_it_was_named_and_no_password(
+    production: Environment,
+) -> None:
+    """An image that is named by its digest may have no version, and `--to` takes no half of it."""
+    production.url = "http://ada:s3cret@production.example.com"
+    image = str(production.images["v1.0.0"])
+
+    _, lines = p0(to=image)
+
+    assert "  curl -fsS http://production.example.com/health" in lines
+    assert f"ignition rollback production --to {image} --reason …" in lines[-2]
+    assert not any("s3cret" in line for line in lines)
+
+
 def test_a_release_that_the_schema_does_not_fit_any_more_is_warned_of(
     production: Environment,
 ) -> None:

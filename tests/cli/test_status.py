@@ -121,6 +121,22 @@ def test_what_serves_since_when_by_whom_and_the_way_back_need_no_prefect(
     assert found["since_at"].startswith("20")
 
 
+def test_an_address_with_a_login_is_shown_without_it(
+    production: Environment, status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it names no version, which the report and every message repeat."""
+    production.url = "http://ada:s3cret@production.example.com"
+    nothing = (None, Probe(datetime.now(UTC), 503, timedelta()))
+    monkeypatch.setattr(production.service, "version", lambda: nothing, raising=False)
+
+    view = status()
+
+    assert view.lines()[0].startswith(
+        "production serves no version (HTTP 503 at http://production.example.com)"
+    )
+    assert "s3cret" not in f"{view.lines()} {view.as_json()}"
+
+
 def test_without_prefect_one_line_says_so_and_what_to_type(status: Status) -> None:
     view = status()
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from prefect.artifacts import Artifact
+from prefect.client.schemas.objects import Artifact as Found
 
 
 @pytest.fixture
@@ -12,8 +13,8 @@ def artifact(prefect_server: None) -> Callable[[str], Any]:
     """The newest artifact of a key, as it was written."""
 
     def read(key: str) -> Any:
-        found: Any = Artifact.get(key)  # of another class than its own
-        assert found is not None, f"nothing was written under {key}"
+        found = Artifact.get(key)
+        assert isinstance(found, Found), f"nothing was written under {key}"
         return found.data
 
     return read
