@@ -128,16 +128,16 @@ def _age(now: datetime, at: datetime) -> str:
 def judged(ledger: Ledger, run: RunView, gate: str, approver: str, within: timedelta) -> list[str]:
     """Wait until the worker has judged the answer to one round of a gate, named by its key.
 
-    Returns what was signed, a line each. Each round takes one answer: where that was somebody
-    else's, sent at the same moment, this one counts for nothing. Raises Rejected for that, and with
-    the worker's sentence where nothing was signed; BadRequest when no worker has read it ``within``
-    that time.
+    Returns what was signed, a line each, or that the run was rejected and why. Each round takes one
+    answer: where that was somebody else's, sent at the same moment, this one counts for nothing.
+    Raises Rejected for that, and with the worker's sentence where nothing was signed; BadRequest
+    when no worker has read it ``within`` that time.
     """
     until, seen = time.monotonic() + within.total_seconds(), 0
     again = f"ignition approve {run.label} --as NAME"
     while time.monotonic() < until:
         events = ledger.events(run_id=run.id, kinds=_JUDGED)
-        found = {_say(e): e for e in events if e.key.partition("/")[0] == gate}
+        found = {_say_judged(e): e for e in events if e.key.partition("/")[0] == gate}
         last = next(reversed(found.values()), None)
         if last and not _is_by(last, approver):
             raise Rejected(
@@ -162,6 +162,8 @@ def _is_by(event: Event, approver: str) -> bool:
     return find([Approver(str(event.payload.get("approver") or ""))], approver) is not None
 
 
-def _say(event: Event) -> str:
-    word = "rejected" if event.kind == EventKind.REJECTED else "signed"
-    return f"{event.payload.get('item')} {word} by {event.payload.get('approver')}"
+def _say_judged(event: Event) -> str:
+    by = event.payload.get("approver")
+    if event.kind == EventKind.REJECTED:  # one no is about the whole run, whatever it lists
+        return f"rejected by {by}: {event.payload.get('comment') or 'no reason given'}"
+    return f"{event.payload.get('item')} signed by {by}"

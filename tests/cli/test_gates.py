@@ -187,6 +187,17 @@ def test_a_refusal_of_another_shells_answer_is_not_taken_for_ones_own() -> None:
         judged(ledger, RUN, "pre-3", "Ada", SOON)
 
 
+def test_a_rejection_is_one_line_with_its_reason_however_many_items_it_is_about() -> None:
+    def rejected(seq: int, item: str, why: str) -> Event:
+        payload = {"item": item, "approver": "Ada", "comment": why}
+        return replace(event(seq, EventKind.REJECTED, **payload), key=f"pre-2/{item}")
+
+    for why, said in (("freeze until Monday", "freeze until Monday"), ("", "no reason given")):
+        ledger: Any = Ledger([rejected(2, "tests", why), rejected(3, "pager", why)])
+
+        assert judged(ledger, RUN, "pre-2", "Ada", SOON) == [f"rejected by Ada: {said}"]
+
+
 def test_an_answer_that_came_second_says_who_was_first() -> None:
     ledger: Any = Ledger([signed(2, "tests", "Grace")])
 
