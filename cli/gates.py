@@ -15,6 +15,7 @@ from release.duration import say_duration
 from release.errors import BadRequest, Rejected
 from release.ledger import Event, EventKind
 from release.recovery import last_gate_of
+from release.wording import nearest, there_is
 
 _CODE = re.compile(r"[0-9]{3} ?[0-9]{3}")
 _EVERY = timedelta(seconds=1)
@@ -32,6 +33,18 @@ def approval(approver: str, item: str, comment: str, code: str) -> dict[str, Any
             "type the code that your authenticator shows now",
         )
     return _answer(Decision.APPROVE, item or ALL_OPEN, approver, code, comment)
+
+
+def refuse_unknown_item(item: str, run: RunView, events: Sequence[Event]) -> None:
+    """Raise BadRequest where the gate that the run waits at has no such item, before a code is
+    asked for. Empty means all, and is never refused."""
+    opened = [event for event in events if event.kind == EventKind.GATE_OPENED]
+    offered = [str(one) for one in opened[-1].payload.get("items", ())] if opened else []
+    if item and offered and item not in offered:
+        raise BadRequest(
+            f"{run.label} has no item {item!r} to sign{there_is(item, offered)}; nothing was sent",
+            f"ignition approve {run.label} --as NAME --item {nearest(item, offered) or offered[0]}",
+        )
 
 
 def rejection(approver: str, reason: str) -> dict[str, Any]:

@@ -242,10 +242,14 @@ def approve(
     Example: `ignition approve d-1874ab --as "Ada"`
     """
     refuse_unknown(ours(), by)
-    from cli.gates import approval
+    from cli.examine import ledger_of
+    from cli.gates import approval, refuse_unknown_item
     from cli.runs import find_waiting, gate_text
+    from settings import load_settings
 
     found = find_waiting(run)
+    if item:
+        refuse_unknown_item(item, found, ledger_of(load_settings()).events(run_id=found.id))
     if not as_json:
         show_markdown(gate_text(found))
     if sys.stdin.isatty():

@@ -68,7 +68,7 @@ def test_leftovers_are_removed_but_a_kept_container_stays_stopped(project: Proje
     [
         ("v1.2.0-never-healthy", "is unhealthy after"),
         # Seen between its death and the engine's restart of it, or after that.
-        ("v1.2.0-exits", "(stopped|ended) with exit code 3"),
+        ("v1.2.0-exits", "(stopped|ended) with exit code [13]"),
     ],
 )
 def test_a_container_that_does_not_come_up_is_named_and_the_baseline_serves(
