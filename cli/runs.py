@@ -79,7 +79,8 @@ def prefect() -> Iterator[SyncPrefectClient]:
             yield client
     except httpx.UnsupportedProtocol:
         raise BadRequest(
-            f"PREFECT_API_URL is {shown(address)}, which has no scheme: an address begins with http:// or https://",
+            f"PREFECT_API_URL is {shown(address)}, which has no scheme: "
+            "an address begins with http:// or https://",
             hint_for(address),
         ) from None
     except httpx.TransportError as error:
