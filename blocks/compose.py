@@ -36,7 +36,7 @@ from release.compose_project import (
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed, Unreachable
 from release.masking import secrets_of, without_secrets
 from release.model import ImageRef, Instance, Release
-from release.rollout import bounded, is_ready, unfit_instance
+from release.rollout import did_not_come_up, is_ready, unfit_instance
 
 _POLL = 0.2  # seconds
 _LAST_LINES = 10
@@ -391,9 +391,29 @@ class ComposeOrchestrator(Orchestrator):
             revision=labels.get(_REVISION, ""),
             state=state["Status"],
             health=(state.get("Health") or {}).get("Status") or "none",
-            exit_code=int(state.get("ExitCode") or 0),
+            exit_code=self._exit_code(container),
             restarts=int(attrs.get("RestartCount") or 0),
         )
+
+    def _exit_code(self, container: Any) -> int:
+        """What it ended with, the last time; 0 where the engine does not know any more.
+
+        A container that runs again has none in its state: the engine's events have it, for as long
+        as it keeps them. Both ends of the time asked for are by the engine's own clock, and over.
+        """
+        attrs, state = container.attrs, container.attrs["State"]
+        code = int(state.get("ExitCode") or 0)
+        if code or not state.get("Running") or not attrs.get("RestartCount"):
+            return code
+        made, began = (
+            str(datetime.fromisoformat(at).timestamp())
+            for at in (attrs["Created"], state["StartedAt"])
+        )
+        died = {"container": container.id, "event": "die"}
+        with suppress(DeployError), self._asking("does not list its events") as engine:
+            for event in engine.events(since=made, until=began, filters=died, decode=True):
+                code = int(event["Actor"]["Attributes"].get("exitCode") or 0)
+        return code
 
     def _image(self, name: str, id: str) -> ImageRef | None:
         """The image by digest: as the container was asked for, else as the engine knows it."""
@@ -423,14 +443,10 @@ class ComposeOrchestrator(Orchestrator):
         """What is known of it, in the error itself: it is stopped and removed a moment later."""
         said = self._health_output(container)
         try:
-            log = bounded(self.logs(container.id, _LAST_LINES))
+            log = self.logs(container.id, _LAST_LINES)
         except DeployError as error:
             log = f"({error.what})"
-        parts = [why]
-        if said:
-            parts.append(f"health check: {said}")
-        parts.append(f"last log lines:\n{log}" if log else "it logged nothing")
-        return RolloutFailed("; ".join(parts))
+        return RolloutFailed(did_not_come_up(why, said, log))
 
     def _health_output(self, container: Any) -> str:
         checks = (container.attrs["State"].get("Health") or {}).get("Log") or []

@@ -94,7 +94,7 @@ def log_line(row: LogRow) -> str:
     """A row of the log, as the command line shows it: the runbook's columns, then the ending."""
     return (
         f"{row.date:%Y-%m-%d}  {row.version:16} {row.deployer:16} {row.environment:12} "
-        f"{row.ending:14} {row.notes}"
+        f"{row.ending:14} {' '.join(row.notes.split())}"
     )
 
 

@@ -15,6 +15,7 @@ from release.duration import say_duration
 from release.errors import BadRequest, Rejected
 from release.ledger import Event, EventKind
 from release.recovery import last_gate_of
+from release.wording import nearest, there_is
 
 _CODE = re.compile(r"[0-9]{3} ?[0-9]{3}")
 _EVERY = timedelta(seconds=1)
@@ -32,6 +33,18 @@ def approval(approver: str, item: str, comment: str, code: str) -> dict[str, Any
             "type the code that your authenticator shows now",
         )
     return _answer(Decision.APPROVE, item or ALL_OPEN, approver, code, comment)
+
+
+def refuse_unknown_item(item: str, run: RunView, events: Sequence[Event]) -> None:
+    """Raise BadRequest where the gate that the run waits at has no such item, before a code is
+    asked for. Empty means all, and is never refused."""
+    opened = [event for event in events if event.kind == EventKind.GATE_OPENED]
+    offered = [str(one) for one in opened[-1].payload.get("items", ())] if opened else []
+    if item and offered and item not in offered:
+        raise BadRequest(
+            f"{run.label} has no item {item!r} to sign{there_is(item, offered)}; nothing was sent",
+            f"ignition approve {run.label} --as NAME --item {nearest(item, offered) or offered[0]}",
+        )
 
 
 def rejection(approver: str, reason: str) -> dict[str, Any]:
@@ -128,16 +141,16 @@ def _age(now: datetime, at: datetime) -> str:
 def judged(ledger: Ledger, run: RunView, gate: str, approver: str, within: timedelta) -> list[str]:
     """Wait until the worker has judged the answer to one round of a gate, named by its key.
 
-    Returns what was signed, a line each. Each round takes one answer: where that was somebody
-    else's, sent at the same moment, this one counts for nothing. Raises Rejected for that, and with
-    the worker's sentence where nothing was signed; BadRequest when no worker has read it ``within``
-    that time.
+    Returns what was signed, a line each, or that the run was rejected and why. Each round takes one
+    answer: where that was somebody else's, sent at the same moment, this one counts for nothing.
+    Raises Rejected for that, and with the worker's sentence where nothing was signed; BadRequest
+    when no worker has read it ``within`` that time.
     """
     until, seen = time.monotonic() + within.total_seconds(), 0
     again = f"ignition approve {run.label} --as NAME"
     while time.monotonic() < until:
         events = ledger.events(run_id=run.id, kinds=_JUDGED)
-        found = {_say(e): e for e in events if e.key.partition("/")[0] == gate}
+        found = {_say_judged(e): e for e in events if e.key.partition("/")[0] == gate}
         last = next(reversed(found.values()), None)
         if last and not _is_by(last, approver):
             raise Rejected(
@@ -162,6 +175,8 @@ def _is_by(event: Event, approver: str) -> bool:
     return find([Approver(str(event.payload.get("approver") or ""))], approver) is not None
 
 
-def _say(event: Event) -> str:
-    word = "rejected" if event.kind == EventKind.REJECTED else "signed"
-    return f"{event.payload.get('item')} {word} by {event.payload.get('approver')}"
+def _say_judged(event: Event) -> str:
+    by = event.payload.get("approver")
+    if event.kind == EventKind.REJECTED:  # one no is about the whole run, whatever it lists
+        return f"rejected by {by}: {event.payload.get('comment') or 'no reason given'}"
+    return f"{event.payload.get('item')} signed by {by}"

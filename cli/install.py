@@ -35,9 +35,9 @@ from cli.runs import prefect
 from cli.workforce import WORK_POOL
 from release.errors import BadConfiguration
 from release.key import variable_of
-from release.ledger import EventKind
+from release.ledger import RUNBOOK_RUN, EventKind
 from release.prometheus import PrometheusSettings
-from release.runbook_log import RUN, written_rows
+from release.runbook_log import written_rows
 from release.wording import count_of
 from settings import EnvironmentSettings, Settings, config_path
 
@@ -153,7 +153,7 @@ def _write_rows_of_runbook(settings: Settings, ledger: Ledger) -> Iterator[str]:
     rows = written_rows(text)
     for row in rows:
         kind = EventKind.DEPLOYMENT_ENDED
-        ledger.record(signed[0], RUN, kind, key=row.key, payload=row.payload, at=row.date)
+        ledger.record(signed[0], RUNBOOK_RUN, kind, key=row.key, payload=row.payload, at=row.date)
     if rows:
         yield f"deployment log: {count_of(len(rows), 'row')} of {settings.runbook}"
 

@@ -174,12 +174,15 @@ def rollback(
 
     Example: `ignition rollback production --reason "P0: orders are charged twice" --wait`
     """
-    from cli.runs import start
+    from cli.runs import start, unavailable
     from release.request import RollbackRequest, checked_rollback, name_of, tags_of
     from settings import load_settings
 
     load_settings().environment(environment)
     request = checked_rollback(RollbackRequest(reason=reason, to=to, started_by=by), environment)
+    if away := unavailable():  # also where the server hangs: the client would try it for minutes
+        without = f"without it: ignition p0 {environment} --reason …"
+        raise type(away)(away.what, f"{away.hint}; {without}" if away.hint else without)
     parameters = {"request": request.model_dump(mode="json"), "environment": environment}
     name = name_of("rollback", to, environment)
     tags = sorted(tags_of(environment, to))
@@ -242,10 +245,14 @@ def approve(
     Example: `ignition approve d-1874ab --as "Ada"`
     """
     refuse_unknown(ours(), by)
-    from cli.gates import approval
+    from cli.examine import ledger_of
+    from cli.gates import approval, refuse_unknown_item
     from cli.runs import find_waiting, gate_text
+    from settings import load_settings
 
     found = find_waiting(run)
+    if item:
+        refuse_unknown_item(item, found, ledger_of(load_settings()).events(run_id=found.id))
     if not as_json:
         show_markdown(gate_text(found))
     if sys.stdin.isatty():

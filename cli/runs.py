@@ -28,6 +28,7 @@ from blocks.http_client import shown
 from cli.workforce import Stalls
 from release.duration import say_duration
 from release.errors import BadRequest, DeployError, Rejected, Unreachable
+from release.ledger import short_run
 from release.outcome import ending_in, sentence_in
 from release.prefect_address import EXAMPLE, hint_for
 
@@ -78,7 +79,8 @@ def prefect() -> Iterator[SyncPrefectClient]:
             yield client
     except httpx.UnsupportedProtocol:
         raise BadRequest(
-            f"PREFECT_API_URL is {shown(address)}, which is no address: it begins with http://",
+            f"PREFECT_API_URL is {shown(address)}, which has no scheme: "
+            "an address begins with http:// or https://",
             hint_for(address),
         ) from None
     except httpx.TransportError as error:
@@ -175,12 +177,16 @@ def find_waiting(reference: str) -> RunView:
     """
     wanted = reference.removeprefix("d-").lower()
     runs = waiting()
-    found = [run for run in runs if run.id.startswith(wanted)] if wanted else []
+    found = [run for run in runs if _is_named(run, wanted)] if wanted else []
     if len(found) == 1:
         return found[0]
     there = ", ".join(f"{run.label} ({run.name})" for run in runs) or "none"
     problem = f"{len(found)} waiting runs match" if found else "no waiting run matches"
     raise BadRequest(f"{problem} {reference!r}; waiting: {there}", "ignition status")
+
+
+def _is_named(run: RunView, wanted: str) -> bool:
+    return run.id.startswith(wanted) or run.label == f"d-{wanted}"
 
 
 def gate_text(run: RunView) -> str:
@@ -251,7 +257,7 @@ def view(run: FlowRun) -> RunView:
     expires = state.state_details.pause_timeout if state else None
     return RunView(
         id=str(run.id),
-        label=f"d-{str(run.id)[:6]}",
+        label=short_run(str(run.id)),
         name=run.name,
         state=ending_in(state.message) or state.name or "" if state else "",
         state_type=state.type.value if state else "",

@@ -17,7 +17,7 @@ from flows.once import earlier_ends, refuse_ended
 from release.conformance import conforming
 from release.deployed_with import DeployedWith
 from release.errors import BadConfiguration, BadRequest, DeployError, EnvironmentLocked
-from release.ledger import EventKind
+from release.ledger import EventKind, short_run
 from release.model import Step
 from release.request import checked_name, name_of, refuse_own_variables
 from release.runbook import Runbook
@@ -133,7 +133,7 @@ def begin(environment: str) -> Run:
     refuse_ended(ends, target.ledger, run_id)
     return Run(
         id=run_id,
-        label=f"d-{run_id[:6]}",
+        label=short_run(run_id),
         nested=flow_run.parent_flow_run_id is not None,
         environment=environment,
         settings=settings,

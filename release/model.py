@@ -117,7 +117,7 @@ class Instance:
     revision: str  # label org.opencontainers.image.revision; "" where the image has none
     state: str  # the engine's word: created, running, exited, dead, …
     health: str  # healthy, unhealthy, starting; "none" where the image declares no check
-    exit_code: int = 0
+    exit_code: int = 0  # of its last end; of one that runs again too, where the engine knows it
     restarts: int = 0  # how often the engine started it again after it had ended by itself
 
     @property

@@ -17,6 +17,8 @@ from release.slot import FULL_WEIGHT, Admin, Slot
 _LINES_SAID = 10  # of an instance's log, in the run's own
 _LONGEST_LINE = 2_000  # characters
 _LONGEST_TEXT = 50_000  # characters of one instance's log
+# What a program writes last is often not why it ended: node adds its version, go its stack.
+_NAMES_AN_ERROR = re.compile(r"\b\w*(error|exception|panic|fatal)\b", re.IGNORECASE)
 BAKE_WEIGHT = 25  # of 100: a new instance beside one old one gets a fifth of the requests
 
 
@@ -140,8 +142,8 @@ def unfit_instance(
     if instance.state in ("exited", "dead"):
         return f"{instance.name} stopped with exit code {instance.exit_code}"
     if restarts or instance.state == "restarting":
-        # Not its exit code: the engine forgets that while the container runs again.
-        return f"{instance.name} ended and was started again {max(restarts, 1)} ×"
+        code = f" with exit code {instance.exit_code}" if instance.exit_code else ""
+        return f"{instance.name} ended{code} and was started again {max(restarts, 1)} ×"
     if instance.health == "unhealthy":
         return f"{instance.name} is unhealthy after {say_duration(waited)}"
     if waited > within and not is_ready(instance):
@@ -214,7 +216,10 @@ class Seen:
         if not found.running:
             parts[-1] += f" with exit code {found.exit_code}"
         if found.restarts:
-            parts.append(f"started again {found.restarts} ×")
+            code = (
+                f" after exit code {found.exit_code}" if found.running and found.exit_code else ""
+            )
+            parts.append(f"started again {found.restarts} ×{code}")
         if found.health != "none":
             parts.append(_health(found))
         return ", ".join(filter(None, parts))
@@ -235,6 +240,24 @@ def rollout_report(environment: str, listing: str, seen: Sequence[Seen]) -> str:
             parts += ["Its last health check said:", _fenced(bounded(each.health))]
         parts += [_fenced(bounded(each.log) or "(it logged nothing)")]
     return "\n\n".join(parts) + "\n"
+
+
+def did_not_come_up(why: str, health: str, log: str) -> str:
+    """Why an instance is given up, and what it said of it, in one sentence.
+
+    It stands in the run's state, the deployment log and messages; all that the instance said is
+    in the artifact of step 4.
+    """
+    said = f"last log line: {line}" if (line := telling_line(log)) else "it logged nothing"
+    checked = f"health check: {line}" if (line := telling_line(health)) else ""
+    return "; ".join(filter(None, (why, checked, said)))
+
+
+def telling_line(text: str) -> str:
+    """The last line that names an error, else the last one; "" for a text without any."""
+    lines = [line.strip() for line in bounded(text).splitlines() if line.strip()]
+    errors = [line for line in lines if _NAMES_AN_ERROR.search(line)]
+    return next(reversed(errors or lines), "")
 
 
 def bounded(text: str) -> str:

@@ -10,9 +10,6 @@ from markdown_it.token import Token
 
 from release.runbook import LOG_HEADING
 
-RUN = "runbook"
-"""In place of a run's id: nobody knows which run it was."""
-
 
 @dataclass(frozen=True, slots=True)
 class WrittenRow:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cli.gates import approval, gate_view, judged, rejection
+from cli.gates import approval, gate_view, judged, refuse_unknown_item, rejection
 from cli.runs import RunView
 from flows.gate import ChecklistForm
 from release.checklist import ALL_OPEN, Answer
@@ -57,6 +57,23 @@ def test_an_approval_signs_one_item_or_all_that_one_may(item: str, signs: str) -
 def test_what_is_no_code_is_not_sent_because_the_worker_would_count_it(code: str) -> None:
     with pytest.raises(BadRequest, match="that is no one-time code, so nothing was sent"):
         approval("Ada", "", "", code)
+
+
+def test_an_item_that_the_gate_does_not_have_is_refused_before_a_code_is_asked_for() -> None:
+    """What the server says to it is about the form's field, and comes after the code."""
+    opened = [event(1, EventKind.GATE_OPENED, items=["tests-passing", "on-call-aware"])]
+
+    with pytest.raises(BadRequest) as refused:
+        refuse_unknown_item("test-passing", RUN, opened)
+
+    assert refused.value.what == (
+        "d-1874ab has no item 'test-passing' to sign; did you mean tests-passing? "
+        "There is: on-call-aware, tests-passing; nothing was sent"
+    )
+    assert refused.value.hint == "ignition approve d-1874ab --as NAME --item tests-passing"
+    for good in ("", "tests-passing"):
+        refuse_unknown_item(good, RUN, opened)
+    refuse_unknown_item("anything", RUN, [])  # what it waits for is not known: the server decides
 
 
 def test_a_rejection_is_of_the_whole_run_and_needs_no_code() -> None:
@@ -185,6 +202,17 @@ def test_a_refusal_of_another_shells_answer_is_not_taken_for_ones_own() -> None:
     assert judged(ledger, RUN, "pre-2", "Ada", SOON) == ["tests signed by Ada"]
     with pytest.raises(Rejected, match="nothing was signed: that code was used before"):
         judged(ledger, RUN, "pre-3", "Ada", SOON)
+
+
+def test_a_rejection_is_one_line_with_its_reason_however_many_items_it_is_about() -> None:
+    def rejected(seq: int, item: str, why: str) -> Event:
+        payload = {"item": item, "approver": "Ada", "comment": why}
+        return replace(event(seq, EventKind.REJECTED, **payload), key=f"pre-2/{item}")
+
+    for why, said in (("freeze until Monday", "freeze until Monday"), ("", "no reason given")):
+        ledger: Any = Ledger([rejected(2, "tests", why), rejected(3, "pager", why)])
+
+        assert judged(ledger, RUN, "pre-2", "Ada", SOON) == [f"rejected by Ada: {said}"]
 
 
 def test_an_answer_that_came_second_says_who_was_first() -> None:

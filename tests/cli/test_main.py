@@ -2,8 +2,11 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 import cli.main
+from cli import runs
 from cli.main import app, main
 
 ROOT = Path(cli.main.__file__).resolve().parents[1]
@@ -249,6 +253,27 @@ def test_a_command_line_that_is_incomplete_is_refused_before_anything_is_asked(
     assert said == ""
     assert "Traceback" not in complained
     assert "Usage: " in complained
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_a_rollback_that_nobody_can_start_names_the_way_without_prefect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answers: bool
+) -> None:
+    """A server that is gone, and one that takes connections and says nothing. Nothing is begun."""
+    patient = partial(runs.unavailable, timedelta(seconds=1))
+    monkeypatch.setattr(runs, "unavailable", patient)
+    with socket.create_server(("127.0.0.1", 0)) as hangs:
+        port = hangs.getsockname()[1] if answers else 9
+        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
+            code, _, complained = ignition(
+                monkeypatch, capsys, "rollback", "production", "--reason", "x", "--as", "Ada"
+            )
+
+    assert code == 1
+    assert f"the Prefect server at http://127.0.0.1:{port}/api" in complained
+    assert complained.rstrip().endswith(
+        "hint: prefect server start; without it: ignition p0 production --reason …"
+    )
 
 
 def test_no_error_of_the_command_line_shows_a_secret(

@@ -11,10 +11,11 @@ from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_se
 from pytest_httpserver import HTTPServer
 
 from cli import runs
-from cli.runs import RunView, follow, prefect, read, start, view, waiting
+from cli.runs import RunView, find_waiting, follow, prefect, read, start, view, waiting
 from cli.workforce import WORK_POOL
 from release import workforce
 from release.errors import BadRequest, Unreachable
+from release.ledger import short_run
 
 # ── Where the server is ──────────────────────────────────────────────────────────────────────────
 
@@ -68,6 +69,10 @@ def test_an_address_without_a_scheme_is_completed() -> None:
     ):
         waiting()
 
+    assert refused.value.what == (
+        "PREFECT_API_URL is 127.0.0.1:9/api, which has no scheme: an address begins with http:// "
+        "or https://"
+    )
     assert refused.value.hint == (
         "did you mean http://127.0.0.1:9/api? export PREFECT_API_URL=http://127.0.0.1:9/api"
     )
@@ -108,6 +113,19 @@ def test_the_real_api_is_taken_and_a_deployment_that_is_not_there_is_named(
 
 
 # ── A run that nobody takes ──────────────────────────────────────────────────────────────────────
+
+
+def test_a_scheduled_run_is_found_by_its_label_and_by_its_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its label is the end of its id, the start of which others have as well."""
+    ids = [f"01a22e08-843d-7b34-a81d-98f0675bd65{number}" for number in (4, 5)]
+    there = [RunView(id, short_run(id), "a run", "Suspended", "PAUSED", "", "", "") for id in ids]
+    monkeypatch.setattr(runs, "waiting", lambda: there)
+
+    assert find_waiting("d-5bd654") == find_waiting(ids[0]) == there[0]
+    with pytest.raises(BadRequest, match="2 waiting runs match 'd-01a22e'"):
+        find_waiting("d-01a22e")
 
 
 @flow

@@ -11,7 +11,7 @@ from blocks.orchestrator import Orchestrator
 from release.by_hand import Host
 from release.errors import RolloutFailed, Unreachable
 from release.model import ImageRef, Instance, Release
-from release.rollout import unfit_instance
+from release.rollout import did_not_come_up, unfit_instance
 
 
 @dataclass
@@ -83,7 +83,7 @@ class FakeOrchestrator(Orchestrator):
                 self._find(id), restarts=0, waited=within + timedelta(seconds=1), within=within
             )
             if why:
-                raise RolloutFailed(f"{why}; last log lines:\n{self.logs(id, 10)}")
+                raise RolloutFailed(did_not_come_up(why, "", self.logs(id, 10)))
         return tuple(self._find(id) for id in ids)
 
     def start(self, ids: Sequence[str]) -> None:

@@ -5,7 +5,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from release.ledger import Event, EventKind, LogRow, deployment_log, event_hash, verify_chain
+from release.ledger import (
+    RUNBOOK_RUN,
+    Event,
+    EventKind,
+    LogRow,
+    deployment_log,
+    event_hash,
+    short_run,
+    verify_chain,
+)
 from release.ledger import write_payload as write
 from release.model import ImageRef
 
@@ -33,6 +42,20 @@ def a_row(version: str = "v1.1.0", **changes: object) -> LogRow:
 def test_an_untouched_chain_holds():
     assert verify_chain(a_chain(5)) == []
     assert verify_chain([]) == []
+
+
+@pytest.mark.parametrize(
+    ("run", "label"),
+    [
+        ("1874ab00-36c0-4100-88cb-7ba5420e5000", "d-1874ab"),
+        # Two scheduled runs: the time at which they were planned comes first in their ids.
+        ("01a22e08-843d-7b34-a81d-98f0675bd654", "d-5bd654"),
+        ("01a22e08-843d-7ea3-b30c-76720c8ea9c6", "d-8ea9c6"),
+        (RUNBOOK_RUN, "runbook"),
+    ],
+)
+def test_two_runs_have_two_labels_however_their_ids_were_made(run: str, label: str) -> None:
+    assert short_run(run) == label
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from release.restore import Act, Move, World, plan_restore, plan_serving
 from release.rollout import (
     Seen,
     choose_slots,
+    did_not_come_up,
     instances_in_file,
     missing_instances,
     render_backend,
@@ -189,6 +190,46 @@ def test_an_instance_is_given_up_for_one_of_these_reasons(
     )
 
     assert found == sentence
+
+
+def test_an_instance_that_was_started_again_is_given_up_with_its_exit_code() -> None:
+    """It runs again already; with what it ended is why nobody waits for it."""
+    instance = replace(container(1), exit_code=3, restarts=2)
+
+    found = unfit_instance(
+        instance, restarts=2, waited=timedelta(seconds=4), within=timedelta(minutes=1)
+    )
+
+    assert found == "app-api-1 ended with exit code 3 and was started again 2 ×"
+    assert "running, started again 2 × after exit code 3" in str(Seen(instance, "", ""))
+
+
+_PYTHON = "Traceback (most recent call last):\n  File \"server.py\"\n    ~~^^\nKeyError: 'ISSUER'\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        (_PYTHON, "last log line: KeyError: 'ISSUER'"),
+        (
+            "Error: no such table\n    at start\n\nNode.js v20.1.0\n",
+            "last log line: Error: no such table",
+        ),
+        (
+            "panic: nil map\n\ngoroutine 1 [running]:\nexit status 2\n",
+            "last log line: panic: nil map",
+        ),
+        ("listening on 9000\n\n", "last log line: listening on 9000"),
+        (" \n", "it logged nothing"),
+    ],
+)
+def test_why_an_instance_did_not_come_up_is_one_line_with_what_says_most(
+    log: str, line: str
+) -> None:
+    """It ends in the deployment log, in messages, and as the state of the run."""
+    said = did_not_come_up("app-api-2 stopped with exit code 1", "a\nHTTP 503\n", log)
+
+    assert said == f"app-api-2 stopped with exit code 1; health check: HTTP 503; {line}"
 
 
 def test_instances_that_a_repeated_step_started_before_are_used() -> None:
