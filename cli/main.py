@@ -12,7 +12,7 @@ import typer
 from cli.approvers import app as approvers
 from cli.approvers import ours, refuse_unknown
 from cli.runbook import app as runbook
-from cli.terminal import complain, may_roll_back, say, show_markdown
+from cli.terminal import complain, may_roll_back, say, say_state, show_markdown
 from release.errors import DeployError
 
 # Prefect takes three seconds to import: each command imports what it needs, so that --help is
@@ -366,7 +366,7 @@ def _started(run: Any, wait: bool, as_json: bool) -> None:
     if wait:
         run = follow(
             run,
-            lambda seen: None if as_json else _say_state(seen),
+            lambda seen: None if as_json else say_state(seen),
             complain=lambda why: typer.echo(f"[{run.label}] {why}", err=as_json),
         )
     if as_json:
@@ -375,13 +375,6 @@ def _started(run: Any, wait: bool, as_json: bool) -> None:
         typer.echo("follow it: ignition status")
     if run.ended and run.state_type != "COMPLETED":
         raise typer.Exit(1)
-
-
-def _say_state(run: Any) -> None:
-    message = f": {run.message}" if run.message else ""
-    typer.echo(f"[{run.label}] {run.state}{message}")
-    if run.waiting:
-        typer.echo(f"[{run.label}] waits for a signature: ignition approve {run.label} --as NAME")
 
 
 def _answer_gate(run: Any, values: dict[str, Any], as_json: bool) -> None:

@@ -20,6 +20,14 @@ def say(as_json: bool, value: Any, lines: Callable[[], Iterable[str]]) -> None:
         typer.echo(line)
 
 
+def say_state(run: Any) -> None:
+    """Write the state of a run that is followed, and what to type where it waits for people."""
+    message = f": {run.message}" if run.message else ""
+    typer.echo(f"[{run.label}] {run.state}{message}")
+    if run.waiting:
+        typer.echo(f"[{run.label}] waits for a signature: ignition approve {run.label} --as NAME")
+
+
 def show_markdown(text: str) -> None:
     """Write a page as a terminal shows it."""
     from rich.console import Console

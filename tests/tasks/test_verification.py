@@ -224,7 +224,7 @@ class TestABaselineThatWasDeployedWithOtherSettings:
         httpserver.expect_request("/up").respond_with_data("", status=503)
         before = replace(baseline(RELEASE), deployed_with=deployed_with(health_path="/up"))
 
-        with pytest.raises(VerificationFailed, match="health: .*/up: HTTP 503") as failed:
+        with pytest.raises(VerificationFailed, match=r"health: .*/up: HTTP 503") as failed:
             verifying_baseline(production, before)
 
         assert failed.value.hint.endswith("/up")
