@@ -36,7 +36,8 @@ def begun(production: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         environments={"production": usual.rules},
         environment=lambda name: usual.rules,
         located=lambda path: tmp_path / path,
-        approvers=SimpleNamespace(file=Path("approvers"), enrolled={}),
+        approvers_file=tmp_path / "approvers",
+        approvers=SimpleNamespace(enrolled={}),
     )
     monkeypatch.setattr(flows.run, "load_settings", lambda: settings)
     monkeypatch.setattr(flows.run, "load_target", lambda environment: production)
