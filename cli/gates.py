@@ -48,7 +48,9 @@ def refuse_unknown_item(item: str, run: RunView, events: Sequence[Event]) -> Non
 
 
 def rejection(approver: str, reason: str) -> dict[str, Any]:
-    """Say no to the whole run."""
+    """Say no to the whole run. Raises BadRequest without a reason: whoever started it reads it."""
+    if not reason.strip():
+        raise BadRequest("a rejection has no reason", 'add --reason "…"')
     return _answer(Decision.REJECT, ALL_OPEN, approver, "", reason)
 
 

@@ -174,15 +174,13 @@ def rollback(
 
     Example: `ignition rollback production --reason "P0: orders are charged twice" --wait`
     """
-    from cli.runs import start, unavailable
+    from cli.runs import require_server, start
     from release.request import RollbackRequest, checked_rollback, name_of, tags_of
     from settings import load_settings
 
     load_settings().environment(environment)
     request = checked_rollback(RollbackRequest(reason=reason, to=to, started_by=by), environment)
-    if away := unavailable():  # also where the server hangs: the client would try it for minutes
-        without = f"without it: ignition p0 {environment} --reason …"
-        raise type(away)(away.what, f"{away.hint}; {without}" if away.hint else without)
+    require_server(instead=f"ignition p0 {environment} --reason …")
     parameters = {"request": request.model_dump(mode="json"), "environment": environment}
     name = name_of("rollback", to, environment)
     tags = sorted(tags_of(environment, to))
@@ -219,9 +217,10 @@ def gates(as_json: Json = False) -> None:
     """
     from cli.examine import ledger_of
     from cli.gates import gate_view
-    from cli.runs import waiting
+    from cli.runs import require_server, waiting
     from settings import load_settings
 
+    require_server(instead="ignition status")  # which knows from the ledger who waits
     ledger = ledger_of(load_settings())
     views = [gate_view(run, ledger.events(run_id=run.id)) for run in waiting()]
     say(
@@ -276,7 +275,8 @@ def reject(
     from cli.gates import rejection
     from cli.runs import find_waiting
 
-    _answer_gate(find_waiting(run), rejection(by, reason), as_json)
+    values = rejection(by, reason)
+    _answer_gate(find_waiting(run), values, as_json)
 
 
 @app.command()

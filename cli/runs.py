@@ -143,6 +143,16 @@ def unavailable(within: timedelta = _ANSWERS_WITHIN) -> DeployError | None:
         )
 
 
+def require_server(instead: str) -> None:
+    """Raise what :func:`unavailable` says, and that ``instead`` needs no server.
+
+    Also where the server hangs: the client would try it for minutes.
+    """
+    if away := unavailable():
+        without = f"without it: {instead}"
+        raise type(away)(away.what, f"{away.hint}; {without}" if away.hint else without)
+
+
 def start(deployment: str, parameters: dict[str, Any], name: str, tags: list[str]) -> RunView:
     """Create a run of ``deployment`` (flow/name). Raises BadRequest if there is none."""
     with prefect() as client:

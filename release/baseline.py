@@ -170,7 +170,8 @@ def previous_release(
     if before:
         return before[-1]
     raise BadRequest(
-        f"the ledger knows no release that {environment} served before the present one",
+        f"the ledger knows no release that {environment} served before the present one and that "
+        "was not rolled back",
         f"ignition rollback {environment} --to VERSION --reason …",
     )
 

@@ -21,7 +21,7 @@ _RUN = ("run", "run-script", "rum", "urn")  # npm-run(1) and its aliases
 _NAMED_ALIKE = {"test": "test", "t": "test", "tst": "test"}  # npm-test(1)
 _WITHOUT_SCRIPT = ("start", "restart", "env")  # npm does something where there is no such script
 _FLAGS = ("--silent", "-s", "--ignore-scripts", "--foreground-scripts", "--quiet", "-q", "-d")
-_HINT = "service.smoke in ignition.toml names the smoke tests"
+_HINT = "commit it, or edit service.smoke in ignition.toml"
 
 
 class ServiceLayout(Rules):
@@ -130,7 +130,7 @@ def refuse_unfit_source(
     if read(dockerfile) is None:
         raise BadConfiguration(
             f"{commit} has no {dockerfile} to build from",
-            "service.backend and service.dockerfile in ignition.toml say where it is",
+            "commit it, or edit service.backend and service.dockerfile in ignition.toml",
         )
     program = smoke_program(service.smoke)
     if program and read(program) is None:

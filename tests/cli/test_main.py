@@ -175,6 +175,11 @@ def test_help_is_there_at_once() -> None:
             "where no server runs yet: prefect server start",
         ),
         (
+            ["reject", "d-1874ab", "--as", "Ada", "--reason", " "],
+            "a rejection has no reason",
+            'add --reason "…"',
+        ),
+        (
             ["approve", "d-1874ab", "--as", "Ada"],
             "PREFECT_API_URL is not set",
             "export PREFECT_API_URL=http://127.0.0.1:4200/api; "
@@ -256,8 +261,23 @@ def test_a_command_line_that_is_incomplete_is_refused_before_anything_is_asked(
 
 
 @pytest.mark.parametrize("answers", [False, True])
-def test_a_rollback_that_nobody_can_start_names_the_way_without_prefect(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answers: bool
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [
+        (
+            ["rollback", "production", "--reason", "x", "--as", "Ada"],
+            "ignition p0 production --reason …",
+        ),
+        (["gates"], "ignition status"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_needs_the_prefect_server_names_the_way_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    instead: str,
+    answers: bool,
 ) -> None:
     """A server that is gone, and one that takes connections and says nothing. Nothing is begun."""
     patient = partial(runs.unavailable, timedelta(seconds=1))
@@ -265,15 +285,11 @@ def test_a_rollback_that_nobody_can_start_names_the_way_without_prefect(
     with socket.create_server(("127.0.0.1", 0)) as hangs:
         port = hangs.getsockname()[1] if answers else 9
         with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
-            code, _, complained = ignition(
-                monkeypatch, capsys, "rollback", "production", "--reason", "x", "--as", "Ada"
-            )
+            code, _, complained = ignition(monkeypatch, capsys, *arguments)
 
     assert code == 1
     assert f"the Prefect server at http://127.0.0.1:{port}/api" in complained
-    assert complained.rstrip().endswith(
-        "hint: prefect server start; without it: ignition p0 production --reason …"
-    )
+    assert complained.rstrip().endswith(f"hint: prefect server start; without it: {instead}")
 
 
 def test_no_error_of_the_command_line_shows_a_secret(

@@ -22,6 +22,11 @@ from tests.e2e.driver import Command, Look, Operator, Outcome, Users
 KEEP = "IGNITION_KEEP_TEST_SANDBOX"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Look for traces last, when all other runs have left theirs."""
+    items.sort(key=lambda item: item.path.name == "test_traces.py")
+
+
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     """Stood up once for all tests of a process; what an aborted session left goes first."""

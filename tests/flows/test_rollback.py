@@ -343,7 +343,7 @@ def test_a_second_rollback_does_not_bring_the_bad_release_back(
     again = roll_back()
 
     assert ending_of(again) == "Refused"
-    assert "knows no release that production served before the present one" in again.message
+    assert "served before the present one and that was not rolled back" in again.message
     assert production.serves == "v1.0.0"
 
 

@@ -179,7 +179,9 @@ def test_no_previous_release_asks_for_a_version(served: str, serving: ImageRef |
     with pytest.raises(BadRequest) as refused:
         previous_release("production", history(served), serving)
 
-    assert "the ledger knows no release that production served before" in refused.value.what
+    assert "production served before the present one and that was not rolled back" in (
+        refused.value.what
+    )
     assert refused.value.hint.startswith("ignition rollback production --to VERSION")
 
 

@@ -43,7 +43,9 @@ def test_a_commit_without_dockerfile_is_refused_with_path_and_commit() -> None:
     refused = refusal(tree(**{"app/backend/Dockerfile": None}))
 
     assert refused.what == "1a2b3c4d5e6f has no app/backend/Dockerfile to build from"
-    assert refused.hint == "service.backend and service.dockerfile in ignition.toml say where it is"
+    assert refused.hint == (
+        "commit it, or edit service.backend and service.dockerfile in ignition.toml"
+    )
 
 
 @pytest.mark.parametrize(
