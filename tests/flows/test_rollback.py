@@ -359,7 +359,7 @@ def test_a_baseline_that_does_not_come_up_is_a_rollback_that_failed(
     assert ending_of(ended) == "RollbackFailed", ended
     assert "v1.0.0 is not back on production: app-api-3 is running and not yet" in ended.message
     assert "done so far: start beside 1 ×" in ended.message
-    assert "\nproduction serves v1.1.0\n" in ended.message
+    assert "; production serves v1.1.0\n" in ended.message
     assert "ignition rollback production --to v1.0.0 --reason …" in ended.message
     assert production.serves == "v1.1.0"
     assert production.held_by() != ""  # until somebody has looked
