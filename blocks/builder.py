@@ -127,6 +127,7 @@ class Builder(Part):
                 buildargs=dict(arguments),
                 labels=dict(labels),
                 rm=True,
+                forcerm=True,  # of a build that fails, too
                 decode=True,
             ):
                 for line in filter(None, map(str.rstrip, event.get("stream", "").splitlines())):

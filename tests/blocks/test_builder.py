@@ -154,7 +154,7 @@ def test_a_build_without_an_engine_may_be_tried_again_and_names_the_image(
 def test_a_build_that_finds_a_mirror_away_may_be_tried_again(
     builder: Builder, context: Path, tag: str
 ) -> None:
-    """There is no image afterwards, as with every build that fails."""
+    """There is no image afterwards, and no container, as with every build that fails."""
     images.ensure_base()
     (context / "Dockerfile").write_text(
         f"FROM {images.BASE}\nRUN echo 'Temporary failure resolving mirror.example' >&2; exit 100\n"
@@ -166,7 +166,10 @@ def test_a_build_that_finds_a_mirror_away_may_be_tried_again(
     assert (
         failed.value.hint == "docker info; where that is well, see what was away, then deploy again"
     )
-    assert docker.from_env().images.list(tag) == []
+    engine = docker.from_env()
+    assert engine.images.list(tag) == []
+    stopped = engine.containers.list(all=True, filters={"status": "exited"}, ignore_removed=True)
+    assert [one.id for one in stopped if "mirror.example" in str(one.attrs["Config"]["Cmd"])] == []
 
 
 def test_without_dockers_command_the_engines_own_builder_is_used(
