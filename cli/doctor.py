@@ -109,7 +109,7 @@ def _answer_into(
         said = question.ask()
     except DeployError as error:
         said = Answer(question.name, error.what, error.hint)
-    except Exception as error:  # noqa: BLE001  # a check that breaks is no good answer either
+    except Exception as error:  # noqa: BLE001  # a check that breaks must not pass for a good answer
         said = Answer(question.name, f"the check broke: {type(error).__name__}", _BROKEN)
     answers.put((number, [said] if isinstance(said, Answer) else said))
 
