@@ -30,16 +30,14 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from release.address import (
+from release.configuration.address import (
     WebAddress,
 )
-from release.auth import AuthSettings
-from release.duration import Duration
-from release.errors import BadConfiguration, BadRequest
-from release.key import PREFIX, refused_variables, secret_keys, variable_of
-from release.key_errors import explain, misplaced
-from release.layout import ServiceLayout
-from release.places import (
+from release.configuration.auth import AuthSettings
+from release.configuration.key import PREFIX, refused_variables, secret_keys, variable_of
+from release.configuration.key_errors import explain, misplaced
+from release.configuration.layout import ServiceLayout
+from release.configuration.places import (
     ApproverSettings,
     ComposeSettings,
     DatabaseSettings,
@@ -54,9 +52,8 @@ from release.places import (
     RouterSettings,
     TicketSettings,
 )
-from release.prometheus import PrometheusSettings
-from release.request import checked_name
-from release.rules import (
+from release.configuration.prometheus import PrometheusSettings
+from release.configuration.rules import (
     GateRules,
     RollbackRules,
     RolloutRules,
@@ -64,6 +61,9 @@ from release.rules import (
     VerifyRules,
     WatchRules,
 )
+from release.duration import Duration
+from release.errors import BadConfiguration, BadRequest
+from release.request import checked_name
 from release.wording import there_is
 
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"

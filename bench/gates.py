@@ -32,19 +32,19 @@ from pytest_httpserver import HTTPServer
 
 from bench.report import judged, machine, progress, publish, spread, table
 from blocks.approvers import Approvers
-from blocks.database import Database
+from blocks.postgres.database import Database
 from cli.install import build_target
 from flows.deploy import sign_checklist
 from flows.run import begin
-from release.evidence import EvidenceVerdict
-from release.key import variable_of
+from release.configuration.key import variable_of
+from release.gate.evidence import EvidenceVerdict
 from release.ledger import EventKind
-from release.migration import read_migration
+from release.migration.files import read_migration
 from release.model import Baseline, ImageRef, Release, ReleaseKind
 from release.plan import Plan
 from release.request import DeployRequest
 from sandbox.layout import CHECKOUT, HOST
-from sandbox.local_postgres import LocalPostgres, local_postgres
+from sandbox.parts.local_postgres import LocalPostgres, local_postgres
 from settings import CONFIG_VARIABLE, load_settings
 from tasks.evidence import WITHIN
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 
 from bench.processes import peak_memory
-from blocks.database import apply_folder
+from blocks.postgres.database import apply_folder
 
 
 def ours(dsn: str, folder: Path) -> None:

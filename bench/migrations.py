@@ -35,7 +35,7 @@ from bench.workload import (
     write_data_file,
     write_plain,
 )
-from sandbox.local_postgres import LocalPostgres, local_postgres
+from sandbox.parts.local_postgres import LocalPostgres, local_postgres
 
 ROOT = Path(__file__).resolve().parents[1]
 DURABLE: dict[str, str | int] = {

@@ -21,14 +21,14 @@ import httpx
 
 from bench.report import judged, progress, publish, spread, table
 from release.model import Step
-from sandbox import configuration, stack
 from sandbox.commands import wait_until
 from sandbox.layout import FOLDER_VARIABLE, PORTS_VARIABLE, Sandbox
+from sandbox.parts import configuration, stack
 from sandbox.traffic import Traffic
 from sandbox.witness import Lookout
 
 if TYPE_CHECKING:  # it brings Prefect along
-    from blocks.ledger import Ledger
+    from blocks.ledger.ledger import Ledger
 
 RATE = 300.0  # requests/s
 LOOKOUTS = 4  # each asks 20 times a second for the version that answers

@@ -22,10 +22,10 @@ from pydantic import SecretStr
 
 from bench.processes import libpq_environment
 from bench.report import judged, machine, progress, publish, table
-from blocks.database import Database
-from release.migration import read_migration
+from blocks.postgres.database import Database
+from release.migration.files import read_migration
 from sandbox.commands import wait_until
-from sandbox.local_postgres import LocalPostgres, local_postgres
+from sandbox.parts.local_postgres import LocalPostgres, local_postgres
 
 CLIENTS = 8
 RATE = 150  # transactions/s

@@ -21,9 +21,9 @@ import pyotp
 from pydantic import SecretStr
 
 from blocks.own_folder import leave_out_of_git
-from release.approvers import Approver, find, not_enrolled
-from release.checklist import checked_approver
 from release.errors import BadConfiguration, BadRequest
+from release.gate.approvers import Approver, find, not_enrolled
+from release.gate.checklist import checked_approver
 from release.request import checked_name
 
 STEP = timedelta(seconds=30)

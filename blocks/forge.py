@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr
 
 from blocks.part import Part
 from release.errors import Unreachable
-from release.evidence import CheckResult, CommandResult, Issue
+from release.gate.evidence import CheckResult, CommandResult, Issue
 
 _PAGE = 100  # what the API gives at most
 _PAGES = 10  # a commit with a thousand checks is looked at no further

@@ -1,6 +1,7 @@
 """squawk, the linter of migrations: one run over all pending files.
 
-It works offline and changes nothing. What its findings mean is decided in release/lint.py.
+It works offline and changes nothing. What its findings mean is decided in
+release/migration/lint/findings.py.
 """
 
 import json
@@ -15,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from release.errors import Unreachable
-from release.lint_squawk import (
+from release.migration.files import MigrationFile
+from release.migration.lint.squawk import (
     OPT_IN,
     SYNTAX_ERROR,
     SquawkFinding,
     offset_of,
     without_unreadable,
 )
-from release.migration import MigrationFile
 from release.wording import count_of
 
 LINT_TIMEOUT = timedelta(seconds=60)  # 1,000 files take about 0.2 s, one of 50 MB about 1 s

@@ -18,15 +18,23 @@ from blocks.part import Part
 from blocks.prober import Prober
 from blocks.prometheus import Prometheus
 from blocks.service import Service
-from release.counters import Growth, Look, Looks, RouterLook, growth, remember, router_growth
+from release.configuration.rules import WatchProbe, WatchRules
 from release.duration import say_duration
 from release.errors import DeployError
+from release.measure.counters import (
+    Growth,
+    Look,
+    Looks,
+    RouterLook,
+    growth,
+    remember,
+    router_growth,
+)
+from release.measure.sample import Restarts
+from release.measure.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER, Times, Traffic
 from release.model import Check, Instance, Probe
-from release.probing import TOO_MANY, Asked, mix_of, probes_needed, say_failed
-from release.rules import WatchProbe, WatchRules
-from release.sample import Restarts
-from release.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER, Times, Traffic
-from release.triggers import AUTH_NOT_CONFIGURED, Sample, percentile
+from release.watch.probing import TOO_MANY, Asked, mix_of, probes_needed, say_failed
+from release.watch.triggers import AUTH_NOT_CONFIGURED, Sample, percentile
 
 _OF_A_GAP = 0.9  # fraction of what two samples may be apart, less the pause between them
 _OF_A_SAMPLE = 2 / 3  # for all that is asked side by side; what counts is asked afterwards

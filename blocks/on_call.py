@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 
 from blocks.part import Part
 from release.errors import Unreachable
-from release.evidence import Duty, Message
+from release.gate.evidence import Duty, Message
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
 from blocks.part import Part
-from release.by_hand import Host
 from release.model import ImageRef, Instance, Release
+from release.rollback.by_hand import Host
 
 
 class Orchestrator(Part, ABC):

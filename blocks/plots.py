@@ -17,9 +17,9 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from release.chart import Chart
 from release.duration import say_duration
 from release.errors import Unreachable
+from release.watch.chart import Chart
 
 _GROUND = "#14181f"  # dark, and its own: the UI's may be light or dark, and it is 3 am
 _INK = "#d5dbe3"

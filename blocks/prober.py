@@ -5,9 +5,9 @@ from threading import Lock
 
 from blocks.auth import Session
 from blocks.service import Service
+from release.configuration.rules import WatchProbe
 from release.errors import DeployError
-from release.probing import Asked, next_probes
-from release.rules import WatchProbe
+from release.watch.probing import Asked, next_probes
 
 
 class Prober:

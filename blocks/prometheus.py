@@ -1,9 +1,9 @@
 """Prometheus: what the backend itself counts, by release.
 
-Asked for the counters themselves, whose growth is taken here (:mod:`release.counters`). PromQL's
-own ``increase()`` needs two scrapes within its window, so it answers nothing where Prometheus
-scrapes as rarely as samples are taken; it extrapolates, and it leaves out what a counter was born
-with, such as the first errors of a release.
+Asked for the counters themselves, whose growth is taken here
+(:mod:`release.measure.counters`). PromQL's own ``increase()`` needs two scrapes within its window,
+so it answers nothing where Prometheus scrapes as rarely as samples are taken; it extrapolates, and
+it leaves out what a counter was born with, such as the first errors of a release.
 """
 
 import json
@@ -18,9 +18,9 @@ from pydantic import Field, SecretStr
 
 from blocks.http_client import Reply, ask, client, shown
 from blocks.part import Part
-from release.counters import Labels, Look, Series, bound_of
+from release.configuration.prometheus import for_environment, rate_in, selectors, without_zero
 from release.errors import BadConfiguration, Unreachable
-from release.prometheus import for_environment, rate_in, selectors, without_zero
+from release.measure.counters import Labels, Look, Series, bound_of
 
 _LONGEST_ANSWER = 20_000_000  # bytes: some ten thousand series
 _LOOKED_BACK = timedelta(days=7)

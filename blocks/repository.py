@@ -21,7 +21,7 @@ from pydantic import Field
 from blocks.own_folder import own_folder
 from blocks.part import Part
 from release.errors import BadConfiguration, SourceRefused, Unreachable
-from release.request import checked_ref
+from release.git_ref import checked_ref
 
 # Git must never wait for a password on a terminal that nobody watches.
 _ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}

@@ -22,12 +22,12 @@ from pydantic import Field
 from blocks.auth import AuthFlow, Session
 from blocks.http_client import ask, client, shown
 from blocks.part import Part
-from release.deployed_with import DeployedWith
+from release.configuration.deployed_with import DeployedWith
+from release.configuration.rules import WatchProbe
 from release.errors import BadConfiguration
 from release.model import Check, Probe
-from release.probing import Asked
-from release.rules import WatchProbe
 from release.verification import explain_answer, read_field
+from release.watch.probing import Asked
 
 # All that the smoke tests inherit: nothing of the worker's own configuration, no secret.
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "NPM_CONFIG_CACHE", "npm_config_cache")

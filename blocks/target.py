@@ -3,17 +3,17 @@
 from pydantic import Field
 
 from blocks.builder import Builder
-from blocks.compose import ComposeOrchestrator
-from blocks.database import Database
+from blocks.compose.orchestrator import ComposeOrchestrator
 from blocks.forge import Forge
-from blocks.ledger import Ledger
+from blocks.haproxy.router import HaproxyRouter
+from blocks.ledger.ledger import Ledger
 from blocks.metrics import Metrics
 from blocks.on_call import OnCall
 from blocks.part import Part
+from blocks.postgres.database import Database
+from blocks.postgres.rehearsal import Rehearsal
 from blocks.registry import Registry
-from blocks.rehearsal import Rehearsal
 from blocks.repository import Repository
-from blocks.router import HaproxyRouter
 from blocks.service import Service
 from blocks.ticketing import Ticketing
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from blocks.adoption import adopt, plan_to_adopt, read_histories
-from blocks.database import read_folder
+from blocks.postgres.adoption import adopt, plan_to_adopt, read_histories
+from blocks.postgres.database import read_folder
 from blocks.target import Target
 from cli.install import build_target
-from release.adoption import adopt_command, propose_through
 from release.errors import BadRequest
-from release.migration import MigrationFile, read_migrations
+from release.migration.adoption import adopt_command, propose_through
+from release.migration.files import MigrationFile, read_migrations
 from release.wording import count_of
 from settings import Settings
 

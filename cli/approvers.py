@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from blocks.approvers import Approvers, Draft
-from release.approvers import find, not_enrolled
 from release.errors import BadConfiguration, BadRequest
+from release.gate.approvers import find, not_enrolled
 
 # The Prefect server has no part in this, so nothing here imports Prefect.
 
@@ -55,10 +55,10 @@ def list_() -> None:
 
     Example: `ignition approvers list`
     """
-    from release.checklist import Quorum
-    from release.conformance import conforming
+    from release.gate.checklist import Quorum
+    from release.gate.signatures import unsignable
     from release.model import Step
-    from release.signatures import unsignable
+    from release.runbook.conformance import conforming
     from settings import load_settings
 
     known = ours().known()

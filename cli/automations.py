@@ -16,7 +16,7 @@ from release.duration import say_duration
 from release.outcome import ENDED_NAMES
 from settings import Settings
 from tasks.alive import ALIVE, OVER, RUN
-from tasks.gate_events import CLOSED, ENVIRONMENT, GATE, OPENED
+from tasks.events import CLOSED, ENVIRONMENT, GATE, OPENED
 
 _PREFIX = "ignition: "
 _SHORTEST = timedelta(seconds=10)  # what the server takes

@@ -9,18 +9,18 @@ from secrets import token_hex
 
 from blocks.http_client import shown
 from blocks.target import Target
-from release.baseline import NOTHING
-from release.by_hand import Host, commands, stopping, truth
-from release.contract import refuse_contracted
+from release.configuration.layout import ServiceLayout
 from release.duration import say_duration
 from release.errors import BadRequest, DeployError, Unreachable
-from release.hand_over import Way
 from release.hold import Doing, Hold, hold_of
-from release.layout import ServiceLayout
 from release.ledger import EventKind, short_run
+from release.migration.contract import refuse_contracted
 from release.model import ImageRef, Release
 from release.outcome import Ending
-from release.recovery import replaced_release
+from release.rollback.baseline import NOTHING
+from release.rollback.by_hand import Host, commands, stopping, truth
+from release.rollback.hand_over import Way
+from release.rollback.recovery import replaced_release
 from tasks.baseline import meant_to_serve
 from tasks.hand_over import Holder, holder_of
 from tasks.restore import previous, release_named

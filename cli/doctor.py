@@ -23,21 +23,21 @@ from cli.registered import ask_automations, ask_blocks, ask_deployments
 from cli.runs import prefect
 from cli.schedule import read_schedules
 from cli.workforce import WORK_POOL, read_pool
-from release.checklist import Quorum
-from release.conformance import conforming, problems_of
-from release.dockerfile import base_images
+from release.configuration.layout import build_file, refuse_unfit_source
+from release.configuration.rules import RolloutRules
 from release.duration import say_duration
 from release.errors import BadConfiguration, DeployError
-from release.layout import build_file, refuse_unfit_source
+from release.gate.checklist import Quorum
+from release.gate.signatures import unsignable
 from release.model import Step
 from release.notice import Notice
-from release.registered import judge_server
-from release.rules import RolloutRules
-from release.schedule import judge_schedule
-from release.serving import PortLook, judge_address, judge_port, judge_version
-from release.signatures import unsignable
-from release.systems import Answer, with_way_out
-from release.workforce import judge_pool, judge_workers
+from release.readiness.dockerfile import base_images
+from release.readiness.registered import judge_server
+from release.readiness.schedule import judge_schedule
+from release.readiness.serving import PortLook, judge_address, judge_port, judge_version
+from release.readiness.systems import Answer, with_way_out
+from release.readiness.workforce import judge_pool, judge_workers
+from release.runbook.conformance import conforming, problems_of
 from settings import Settings, config_path
 from tasks.notification import tell
 from tasks.systems import ask, systems_of

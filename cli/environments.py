@@ -8,14 +8,14 @@ from blocks.http_client import shown
 from blocks.target import Target
 from cli.gates import GateView, gate_view
 from cli.runs import RunView
-from release.baseline import NOTHING
+from release.configuration.layout import ServiceLayout
 from release.errors import DeployError
-from release.hand_over import Way
 from release.hold import Doing, Hold, clock, hold_of
-from release.layout import ServiceLayout
 from release.ledger import Event, Lock, short_run
 from release.model import Instance
-from release.recovery import last_gate_of, replaced_release
+from release.rollback.baseline import NOTHING
+from release.rollback.hand_over import Way
+from release.rollback.recovery import last_gate_of, replaced_release
 from release.tenure import Tenure, tenure_of
 from release.wording import count_of
 from tasks.baseline import meant_to_serve, serving

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blocks.approvers import Approvers
-from blocks.ledger import Ledger
+from blocks.ledger.ledger import Ledger
 from blocks.target import Target
 from cli.environments import EnvironmentView, look_at
 from cli.install import build_target

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from blocks.ledger import Ledger
+from blocks.ledger.ledger import Ledger
 from cli.runs import RunView
-from release.approvers import Approver, find
-from release.checklist import ALL_OPEN, Decision
 from release.duration import say_duration
 from release.errors import BadRequest, Rejected
+from release.gate.approvers import Approver, find
+from release.gate.checklist import ALL_OPEN, Decision
 from release.ledger import Event, EventKind
-from release.recovery import last_gate_of
+from release.rollback.recovery import last_gate_of
 from release.wording import nearest, there_is
 
 _CODE = re.compile(r"[0-9]{3} ?[0-9]{3}")

@@ -14,18 +14,18 @@ from pydantic import SecretStr
 
 from blocks.auth import AuthFlow
 from blocks.builder import Builder
-from blocks.compose import ComposeOrchestrator
-from blocks.database import Database
+from blocks.compose.orchestrator import ComposeOrchestrator
 from blocks.forge import Forge
-from blocks.ledger import Ledger
+from blocks.haproxy.router import HaproxyRouter
+from blocks.ledger.ledger import Ledger
 from blocks.metrics import Metrics
 from blocks.on_call import OnCall
 from blocks.own_folder import leave_out_of_git
+from blocks.postgres.database import Database
+from blocks.postgres.rehearsal import Rehearsal
 from blocks.prometheus import Prometheus
 from blocks.registry import Registry
-from blocks.rehearsal import Rehearsal
 from blocks.repository import Repository
-from blocks.router import HaproxyRouter
 from blocks.service import Service
 from blocks.target import Target
 from blocks.ticketing import Ticketing
@@ -33,11 +33,11 @@ from cli.automations import apply as apply_automations
 from cli.registered import HOME, template_variables
 from cli.runs import prefect
 from cli.workforce import WORK_POOL
+from release.configuration.key import variable_of
+from release.configuration.prometheus import PrometheusSettings
 from release.errors import BadConfiguration
-from release.key import variable_of
 from release.ledger import RUNBOOK_RUN, EventKind
-from release.prometheus import PrometheusSettings
-from release.runbook_log import written_rows
+from release.runbook.log import written_rows
 from release.wording import count_of
 from settings import EnvironmentSettings, Settings, config_path
 

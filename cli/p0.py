@@ -21,12 +21,12 @@ from cli.by_hand import Heard
 from cli.environments import replaced_by
 from cli.install import build_target
 from cli.runs import RunView, follow, prefect, read, start, unavailable, view
-from release.baseline import NOTHING
 from release.errors import Unreachable
-from release.hand_over import Way
 from release.ledger import EventKind
 from release.outcome import Ending
 from release.request import RollbackRequest, checked_rollback, name_of, tags_of
+from release.rollback.baseline import NOTHING
+from release.rollback.hand_over import Way
 from settings import Settings
 from tasks.baseline import meant_to_serve
 from tasks.hand_over import Holder, holder_of

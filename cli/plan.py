@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blocks.database import read_folder
+from blocks.postgres.database import read_folder
 from cli.install import build_target
-from release.baseline import serving_release
-from release.schema import SchemaChange
+from release.migration.change import SchemaChange
+from release.rollback.baseline import serving_release
 from settings import Settings
 from tasks.baseline import serving
 from tasks.migration import plan_files, read_schema_change

@@ -23,8 +23,8 @@ from blocks.target import Target
 from cli import automations
 from cli.runs import prefect
 from cli.schedule import registered
-from release.registered import differing, judge_registered
-from release.systems import Answer
+from release.readiness.registered import differing, judge_registered
+from release.readiness.systems import Answer
 from settings import Settings
 
 HOME = Path(__file__).resolve().parents[1]

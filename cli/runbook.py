@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from release.conformance import problems_of
 from release.errors import BadRequest
-from release.runbook import Kind, parse
+from release.runbook.conformance import problems_of
+from release.runbook.document import Kind, parse
 from release.wording import count_of
 
 app = typer.Typer(help="The runbook that the pipeline carries out.", no_args_is_help=True)

@@ -30,7 +30,7 @@ from release.duration import say_duration
 from release.errors import BadRequest, DeployError, Rejected, Unreachable
 from release.ledger import short_run
 from release.outcome import ending_in, sentence_in
-from release.prefect_address import EXAMPLE, hint_for
+from release.readiness.prefect_address import EXAMPLE, hint_for
 
 _EVERY = timedelta(seconds=1)
 _ANSWERS_WITHIN = timedelta(seconds=8)

@@ -19,7 +19,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from cli.runs import prefect
 from release.errors import DeployError
-from release.schedule import Schedule, schedule_line
+from release.readiness.schedule import Schedule, schedule_line
 
 TAG = "ignition"
 """What every deployment of ours is tagged with."""

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import WorkPool as Found
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
-from release.workforce import Cause, Queue, Worker, WorkPool, why_not_taken
+from release.readiness.workforce import Cause, Queue, Worker, WorkPool, why_not_taken
 
 WORK_POOL = "ignition"
 """The name of the pool that every deployment of ours is for."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from release.lint_rules import OWN_RULES, Rule, Severity
-from release.lint_squawk_rules import LEFT_OUT, SQUAWK_RULES
+from release.migration.lint.rules import OWN_RULES, Rule, Severity
+from release.migration.lint.squawk_rules import LEFT_OUT, SQUAWK_RULES
 
 PAGE = Path(__file__).with_name("migrations-lint.md")
 
@@ -18,8 +18,9 @@ _EXAMPLE = {
 _HEAD = """\
 # The lint of migrations
 
-Written by `python -m docs.migrations_lint` from [`release/lint_rules.py`](../release/lint_rules.py)
-and [`release/lint_squawk_rules.py`](../release/lint_squawk_rules.py).
+Written by `python -m docs.migrations_lint` from
+[`release/migration/lint/rules.py`](../release/migration/lint/rules.py)
+and [`release/migration/lint/squawk_rules.py`](../release/migration/lint/squawk_rules.py).
 
 Every pending file is read statement by statement, with PostgreSQL's own parser and with
 [squawk](https://squawkhq.com), before anything is changed. An **error** stops the deployment, a

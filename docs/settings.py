@@ -13,8 +13,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from release.configuration.key import variable_of
 from release.duration import say_duration
-from release.key import variable_of
 from settings import Settings
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -23,7 +23,8 @@ _HEAD = """\
 # Settings
 
 Written by `python -m docs.settings` from the classes of [`settings.py`](../settings.py) and those
-of `release/` that it puts together, such as [`release/rules.py`](../release/rules.py).
+of `release/` that it puts together, such as
+[`release/configuration/rules.py`](../release/configuration/rules.py).
 [`ignition.example.toml`](../ignition.example.toml) has the same settings as a file to copy.
 
 Every setting can be overridden by a variable: `IGNITION_`, then the parts of its key in capitals

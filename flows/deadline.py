@@ -15,7 +15,7 @@ from release.errors import DeployError
 from release.ledger import short_run
 from release.notice import Asked, gate_waits
 from release.outcome import Ending
-from release.recovery import open_gate_of, run_of
+from release.rollback.recovery import open_gate_of, run_of
 from tasks.notification import notify, page_of
 from tasks.serving import what_serves
 

@@ -13,16 +13,17 @@ from flows.logs import say_unexpected
 from flows.once import once
 from flows.rollback import rollback
 from flows.run import Run, begin, load_target, run_name
-from release.baseline import baseline_address
-from release.contract import least_release
 from release.errors import DeployError, EnvironmentLocked
-from release.evidence import Evidence, say_evidence
+from release.gate.evidence import Evidence, say_evidence
 from release.ledger import EventKind
-from release.migration import MigrationFile
+from release.migration.contract import least_release
+from release.migration.files import MigrationFile
+from release.migration.rehearsal.outcome import Rehearsal
 from release.model import Baseline, Instance, Release, Step, image_of
 from release.notice import Asked, gate_answered, gate_opened
 from release.outcome import (
     Ending,
+    after_failure,
     ending_of_failure,
     explain,
     hint_after_rollback,
@@ -31,12 +32,11 @@ from release.outcome import (
     sentence_in,
 )
 from release.plan import Plan
-from release.recovery import planned_baseline
-from release.rehearsal import Rehearsal
 from release.request import DeployRequest, RollbackRequest, checked
-from release.restored import said_after_rollback
-from release.rollback import after_failure
-from release.watch_report import WatchReport
+from release.rollback.baseline import baseline_address
+from release.rollback.recovery import planned_baseline
+from release.watch.report import WatchReport
+from release.watch.restored import said_after_rollback
 from tasks.alarm import listening
 from tasks.baseline import measure_baseline, record_baseline
 from tasks.checklist import GateRound

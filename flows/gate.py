@@ -20,7 +20,9 @@ from pydantic import Field, ValidationError, create_model
 
 from blocks.approvers import Approvers
 from blocks.target import Target
-from release.checklist import (
+from release.configuration.rules import GateRules
+from release.errors import BadConfiguration, GateExpired, Rejected
+from release.gate.checklist import (
     ALL_OPEN,
     APPROVER_LENGTH,
     COMMENT_LENGTH,
@@ -37,12 +39,10 @@ from release.checklist import (
     signed_by_evidence,
     standing,
 )
-from release.checklist_text import gate_text, record
-from release.errors import BadConfiguration, GateExpired, Rejected
-from release.evidence import Evidence
-from release.rules import GateRules
-from release.runbook import slug
-from release.signatures import unsignable
+from release.gate.evidence import Evidence
+from release.gate.signatures import unsignable
+from release.gate.text import gate_text, record
+from release.runbook.document import slug
 from tasks.checklist import (
     GateRound,
     Judged,

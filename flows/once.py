@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
-from blocks.ledger import Ledger
+from blocks.ledger.ledger import Ledger
 from flows.logs import say_decisions_in_a_line
 from release.ledger import EventKind, short_run
 from release.outcome import Ending, ended_before, ending_in, message_of

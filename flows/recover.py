@@ -2,7 +2,8 @@
 
 Started by automations that `ignition setup` makes, because the server runs nothing of a run that it
 ends, and a process that was killed runs nothing at all. What is to be done is read from the ledger
-and decided in `release/recovery.py`. A recovery that is itself interrupted is taken up by another.
+and decided in `release/rollback/recovery.py`. A recovery that is itself interrupted is taken up by
+another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +27,12 @@ from release.ledger import EventKind, short_run
 from release.model import ImageRef, Release
 from release.notice import left_locked
 from release.outcome import Ending, one_line, sentence_in, what_to_do
-from release.recovery import Action, Recovery, is_gone, recovery_of, run_of
 from release.request import RollbackRequest
-from release.restored import said_after_rollback
+from release.rollback.recovery import Action, Recovery, is_gone, recovery_of, run_of
+from release.watch.restored import said_after_rollback
 from tasks.alive import OVER, RUN
 from tasks.environment import release_environment
-from tasks.gate_events import CLOSED, tell_server
+from tasks.events import CLOSED, tell_server
 from tasks.notification import notify, page_of
 from tasks.page import show_ending
 from tasks.recovery import clear_away, end_processes, read_events, take_over

@@ -12,16 +12,16 @@ from flows import outcome
 from flows.logs import say_unexpected
 from flows.once import once
 from flows.run import Run, begin, run_name
-from release.baseline import baseline_address
 from release.errors import BadRequest, DeployError, Unreachable
-from release.hand_over import Way
 from release.ledger import EventKind
 from release.model import Baseline, Step
 from release.outcome import Ending, explain, hint_of
-from release.recovery import left_by
 from release.request import RollbackRequest, checked_rollback
-from release.restored import AfterRollback
-from release.verdict import Outcome
+from release.rollback.baseline import baseline_address
+from release.rollback.hand_over import Way
+from release.rollback.recovery import left_by
+from release.watch.restored import AfterRollback
+from release.watch.verdict import Outcome
 from tasks.baseline import what_is_left
 from tasks.environment import hold_environment
 from tasks.hand_over import Holder, await_holder, declare_p0, look_for_holder, take_over

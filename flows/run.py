@@ -14,13 +14,13 @@ from prefect.runtime import deployment, flow_run
 from blocks.approvers import Approvers
 from blocks.target import Target
 from flows.once import earlier_ends, refuse_ended
-from release.conformance import conforming
-from release.deployed_with import DeployedWith
+from release.configuration.deployed_with import DeployedWith
 from release.errors import BadConfiguration, BadRequest, DeployError, EnvironmentLocked
 from release.ledger import EventKind, short_run
 from release.model import Step
 from release.request import checked_name, name_of, refuse_own_variables
-from release.runbook import Runbook
+from release.runbook.conformance import conforming
+from release.runbook.document import Runbook
 from release.steps import needs_environment
 from settings import EnvironmentSettings, Settings, load_settings
 from tasks.alive import alive

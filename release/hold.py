@@ -8,7 +8,7 @@ from enum import StrEnum
 from release.errors import EnvironmentLocked
 from release.ledger import Event, EventKind, Lock, short_run
 from release.outcome import Ending
-from release.recovery import LONGEST_SILENCE, OpenGate, open_gate_of
+from release.rollback.recovery import LONGEST_SILENCE, OpenGate, open_gate_of
 
 
 class Doing(StrEnum):

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from release.counters import Looks
-from release.deployed_with import DeployedWith
+from release.configuration.deployed_with import DeployedWith
+from release.configuration.layout import ServiceLayout
 from release.errors import BadRequest
-from release.layout import ServiceLayout
-from release.traffic import Times, Traffic
+from release.measure.counters import Looks
+from release.measure.traffic import Times, Traffic
 
 _NUMBER = r"(0|[1-9][0-9]*)"
 _PRE_RELEASE = rf"({_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"

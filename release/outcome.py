@@ -1,7 +1,7 @@
 """How a run ends, in words that a person reads at 3 am."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,9 +15,50 @@ from release.errors import (
     VerificationFailed,
 )
 from release.model import Probe, Step
-from release.rollback import Undo
 
+_TOUCHES_NOTHING = frozenset({Step.PLAN, Step.CHECKLIST})
+_LEAVES_THINGS = frozenset({Step.PREPARE, Step.BUILD, Step.MIGRATE})
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class Undo(StrEnum):
+    """What has to be undone."""
+
+    NOTHING = "nothing"
+    LEAVE = "leave"
+    RESTORE = "restore"
+
+    @property
+    def sentence(self) -> str:
+        """What it means for the environment, for the report."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Undo.NOTHING: "nothing was changed, so nothing is undone",
+    Undo.LEAVE: (
+        "no instance was touched; the tag and the image stay (no environment serves them) and the "
+        "schema stays ahead (the old release runs on it)"
+    ),
+    Undo.RESTORE: (
+        "instances were touched, so the baseline is restored; the tag and the image stay and the "
+        "schema stays ahead"
+    ),
+}
+
+
+def after_failure(begun: Collection[Step]) -> Undo:
+    """Decide from the steps that began, finished or not, what a failed run has to undo.
+
+    A step that began counts as done, because it may have changed something before it failed.
+    Anything from step 4 on restores the baseline, and so does a rollback that was interrupted.
+    """
+    steps = set(begun)
+    if steps <= _TOUCHES_NOTHING:
+        return Undo.NOTHING
+    if steps <= _TOUCHES_NOTHING | _LEAVES_THINGS:
+        return Undo.LEAVE
+    return Undo.RESTORE
 
 
 class Ending(StrEnum):

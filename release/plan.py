@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from release.compatibility import RollbackVerdict
 from release.duration import say_duration
-from release.migration import MigrationFile
+from release.migration.files import MigrationFile
+from release.migration.rehearsal.compatibility import RollbackVerdict
+from release.migration.rehearsal.outcome import Rehearsal
 from release.model import Baseline, ImageRef, Release, ReleaseKind
-from release.rehearsal import Rehearsal
 from release.request import DeployRequest
 from release.wording import count_of
 

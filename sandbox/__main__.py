@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from release.errors import DeployError
-from sandbox import stack
 from sandbox.errors import SandboxError
 from sandbox.layout import Sandbox
+from sandbox.parts import stack
 
 app = typer.Typer(
     help="The example backend and the real parts around it.",
@@ -44,7 +44,7 @@ def status() -> None:
 @app.command()
 def code(name: Annotated[str, typer.Argument(help="Ada or Grace.")]) -> None:
     """Say the one-time code that an approver's telephone would show."""
-    from sandbox import approvers
+    from sandbox.parts import approvers
 
     print(approvers.code(Sandbox.from_environment(), name))
 
@@ -63,7 +63,7 @@ def trials(
     only: Annotated[str, typer.Option(help="Names, with commas; empty: all.")] = "",
 ) -> None:
     """Deploy good and bad releases under load and check how each one ends."""
-    from sandbox import trials as harness  # it brings Prefect along, which takes seconds
+    from sandbox.trials import play as harness  # it brings Prefect along, which takes seconds
 
     sys.exit(0 if harness.trials(Sandbox.from_environment(), rounds, only) else 1)
 
@@ -75,7 +75,7 @@ def chaos(
     add: Annotated[bool, typer.Option(help="Keep the results of earlier calls too.")] = False,
 ) -> None:
     """Break something at each moment of a deployment and check how it ends."""
-    from sandbox import chaos as harness  # it brings Prefect along, which takes seconds
+    from sandbox.chaos import play as harness  # it brings Prefect along, which takes seconds
 
     sys.exit(0 if harness.chaos(Sandbox.from_environment(), rounds, only, add) else 1)
 

@@ -9,9 +9,9 @@ from datetime import timedelta
 
 import httpx
 
-from sandbox import approvers, stack
 from sandbox.errors import SandboxError
 from sandbox.layout import Sandbox
+from sandbox.parts import approvers, stack
 from sandbox.traffic import Traffic, TrafficReport
 from sandbox.witness import Lookout, failures, verdict_at
 

@@ -14,8 +14,8 @@ import psycopg
 
 from release.ledger import EventKind
 from sandbox.commands import run
-from sandbox.environments import containers
 from sandbox.layout import Environment, Sandbox
+from sandbox.parts.environments import containers
 from sandbox.traffic import TrafficReport
 
 LOOK_EVERY = 0.05  # seconds between two looks at the served version

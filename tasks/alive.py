@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from release.errors import DeployError
-from tasks.gate_events import tell_server
+from tasks.events import tell_server
 
 ALIVE = "ignition.run.alive"
 OVER = "ignition.run.over"

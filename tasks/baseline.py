@@ -8,17 +8,17 @@ from datetime import UTC, datetime, timedelta
 from prefect import get_run_logger
 
 from blocks.target import Target
-from release.baseline import measured, serving_instances, serving_release
-from release.counters import Looks
-from release.deployed_with import DeployedWith, read_deployed_with
+from release.configuration.deployed_with import DeployedWith, read_deployed_with
+from release.configuration.rules import WatchRules
 from release.duration import say_duration
 from release.errors import DeployError
 from release.ledger import EventKind
+from release.measure.counters import Looks
+from release.measure.sample import Sample
+from release.measure.traffic import busiest
 from release.model import Baseline, Instance, Release
 from release.outcome import Ending
-from release.rules import WatchRules
-from release.sample import Sample
-from release.traffic import busiest
+from release.rollback.baseline import measured, serving_instances, serving_release
 from tasks.step import step
 from tasks.watch import as_deployed, seen_since
 

@@ -10,8 +10,9 @@ from prefect.artifacts import create_markdown_artifact
 
 from blocks.approvers import Approvers
 from blocks.target import Target
-from release.approvers import Approver, find, sealed_text
-from release.checklist import (
+from release.errors import BadRequest, DeployError, SignaturesInvalid, Unproven, Unreachable
+from release.gate.approvers import Approver, find, sealed_text
+from release.gate.checklist import (
     Answer,
     Decision,
     Item,
@@ -22,11 +23,10 @@ from release.checklist import (
     missing,
     rejected_by,
 )
-from release.errors import BadRequest, DeployError, SignaturesInvalid, Unproven, Unreachable
-from release.evidence import Evidence, say_evidence
+from release.gate.evidence import Evidence, say_evidence
+from release.gate.signatures import LOCKOUT, locked_until, verify_signatures
 from release.ledger import EventKind
-from release.signatures import LOCKOUT, locked_until, verify_signatures
-from tasks.gate_events import CLOSED, OPENED, tell_server
+from tasks.events import CLOSED, OPENED, tell_server
 from tasks.page import WAITING_TAG, change_run
 from tasks.step import step
 

@@ -11,10 +11,11 @@ from prefect import get_run_logger
 
 from blocks.on_call import OnCall
 from blocks.target import Target
-from release.checklist import Item
+from release.configuration.rules import WatchRules
 from release.duration import say_duration
 from release.errors import DeployError, Unreachable
-from release.evidence import (
+from release.gate.checklist import Item
+from release.gate.evidence import (
     Evidence,
     EvidenceSource,
     Finding,
@@ -32,9 +33,8 @@ from release.evidence import (
     undecided,
 )
 from release.ledger import EventKind
+from release.measure.traffic import ALL_RELEASES, busiest
 from release.plan import Plan
-from release.rules import WatchRules
-from release.traffic import ALL_RELEASES, busiest
 from tasks.notification import page_of
 from tasks.step import step
 from tasks.watch import seen_now

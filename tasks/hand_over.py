@@ -12,8 +12,8 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from blocks.target import Target
 from release.errors import DeployError, Rejected, Unreachable
-from release.hand_over import Way, way_of
 from release.ledger import EventKind, Lock, short_run
+from release.rollback.hand_over import Way, way_of
 from tasks.alarm import reason_of
 from tasks.step import step
 

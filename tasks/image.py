@@ -6,9 +6,9 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from blocks.target import Target
+from release.configuration.layout import ServiceLayout
 from release.errors import BuildFailed
 from release.image import REVISION_LABEL, build_arguments, image_labels, image_report, same_commit
-from release.layout import ServiceLayout
 from release.model import ImageRef, Release
 from tasks.step import step
 

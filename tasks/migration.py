@@ -7,17 +7,22 @@ from datetime import timedelta
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from blocks.adoption import refuse_foreign_history
 from blocks.linter import run_squawk
+from blocks.postgres.adoption import refuse_foreign_history
 from blocks.target import Target
-from release.contract import refuse_contracted, refuse_while_older_runs
+from release.configuration.layout import ServiceLayout
 from release.errors import MigrationRefused, Unreachable
-from release.layout import ServiceLayout
-from release.lint import lint_all
-from release.migration import AppliedMigration, MigrationFile, plan_migrations, read_migrations
-from release.migration_header import Phase
+from release.migration.change import SchemaChange, applied_report, schema_change
+from release.migration.contract import refuse_contracted, refuse_while_older_runs
+from release.migration.files import (
+    AppliedMigration,
+    MigrationFile,
+    plan_migrations,
+    read_migrations,
+)
+from release.migration.header import Phase
+from release.migration.lint.findings import lint_all
 from release.model import Baseline, Release
-from release.schema import SchemaChange, applied_report, schema_change
 from release.wording import count_of
 from tasks.step import step
 

@@ -7,16 +7,16 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from blocks.target import Target
+from release.configuration.layout import ServiceLayout, refuse_unfit_source
+from release.configuration.rules import WatchRules
 from release.errors import SourceRefused
-from release.layout import ServiceLayout, refuse_unfit_source
+from release.migration.change import SchemaChange
+from release.migration.rehearsal.outcome import Rehearsal, refuse_breaking
 from release.model import Baseline, Release, ReleaseKind
 from release.plan import Change, Plan, planned_version
-from release.probing import measured_on
-from release.rehearsal import Rehearsal, refuse_breaking
+from release.readiness.systems import Answer, warnings
 from release.request import DeployRequest
-from release.rules import WatchRules
-from release.schema import SchemaChange
-from release.systems import Answer, warnings
+from release.watch.probing import measured_on
 from tasks.image import find_image
 from tasks.step import step
 

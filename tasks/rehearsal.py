@@ -10,15 +10,15 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from pydantic import SecretStr
 
-from blocks.compose import ComposeOrchestrator
-from blocks.database import Database
-from blocks.rehearsal import Rehearsal
+from blocks.compose.orchestrator import ComposeOrchestrator
+from blocks.postgres.database import Database
+from blocks.postgres.rehearsal import Rehearsal
 from blocks.service import Service
-from release import rehearsal
-from release.layout import ServiceLayout
-from release.migration import MigrationFile
+from release.configuration.layout import ServiceLayout
+from release.configuration.rules import VerifyRules
+from release.migration.files import MigrationFile
+from release.migration.rehearsal import outcome as rehearsal
 from release.model import Baseline, Check, Release, image_of
-from release.rules import VerifyRules
 from release.verification import judge_smoke
 from tasks.step import step, write_report
 from tasks.verification import Source

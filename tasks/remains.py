@@ -5,9 +5,9 @@ from functools import partial
 
 from prefect import get_run_logger
 
+from release.configuration.rules import RolloutRules
 from release.errors import DeployError
 from release.model import Baseline
-from release.rules import RolloutRules
 from tasks.rollout import RolloutTarget, evidence_of, publish_evidence, see
 from tasks.step import put_off, step
 

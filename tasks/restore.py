@@ -13,14 +13,9 @@ from prefect import get_run_logger
 
 from blocks.router import Router
 from blocks.target import Target
-from release.baseline import (
-    NOTHING,
-    Served,
-    baseline_from,
-    previous_release,
-    release_of_image,
-)
-from release.deployed_with import DeployedWith
+from release.configuration.deployed_with import DeployedWith
+from release.configuration.layout import ServiceLayout
+from release.configuration.rules import RolloutRules
 from release.duration import say_duration
 from release.errors import (
     BadConfiguration,
@@ -31,13 +26,18 @@ from release.errors import (
     Unreachable,
 )
 from release.image import REVISION_LABEL, VERSION_LABEL
-from release.layout import ServiceLayout
 from release.ledger import EventKind
 from release.model import Baseline, ImageRef, Instance, Probe, Release
 from release.outcome import Ending
-from release.recovery import Before, found_before, replaced_release, restored_since
-from release.restore import Act, Move, Restored, World, plan_restore, plan_serving
-from release.rules import RolloutRules
+from release.rollback.baseline import (
+    NOTHING,
+    Served,
+    baseline_from,
+    previous_release,
+    release_of_image,
+)
+from release.rollback.recovery import Before, found_before, replaced_release, restored_since
+from release.rollback.restore import Act, Move, Restored, World, plan_restore, plan_serving
 from tasks.baseline import deployed_with, meant_to_serve
 from tasks.remains import what_is_known
 from tasks.rollout import RolloutTarget, publish_evidence

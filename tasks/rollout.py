@@ -18,16 +18,10 @@ from tenacity import (
 
 from blocks.orchestrator import Orchestrator
 from blocks.router import Router
-from release.bake import (
-    ERROR_SHARE_CEILING,
-    BakeVerdict,
-    bake_is_over,
-    judge_bake,
-    looks_of,
-    out_of_service,
-)
+from release.configuration.rules import RolloutRules
 from release.duration import say_duration
 from release.errors import BadConfiguration, DeployError, RolloutFailed, Unreachable
+from release.measure.slot import FULL_WEIGHT, Slot
 from release.model import Baseline, ImageRef, Instance
 from release.rollout import (
     BAKE_WEIGHT,
@@ -38,9 +32,15 @@ from release.rollout import (
     rollout_report,
     which_to_retire,
 )
-from release.rules import RolloutRules
-from release.slot import FULL_WEIGHT, Slot
-from release.verdict import Outcome
+from release.watch.bake import (
+    ERROR_SHARE_CEILING,
+    BakeVerdict,
+    bake_is_over,
+    judge_bake,
+    looks_of,
+    out_of_service,
+)
+from release.watch.verdict import Outcome
 from tasks.alarm import heed
 from tasks.step import step, write_report
 

@@ -7,10 +7,10 @@ from datetime import timedelta
 from prefect import get_run_logger
 
 from blocks.target import Target
+from release.configuration.key import variable_of
+from release.configuration.rules import RolloutRules
 from release.errors import BadConfiguration, DeployError, Unreachable
-from release.key import variable_of
-from release.rules import RolloutRules
-from release.systems import Answer, blocking, summary, warnings
+from release.readiness.systems import Answer, blocking, summary, warnings
 from tasks.step import step
 
 _DOCTOR = "ignition doctor"

@@ -14,11 +14,11 @@ from prefect.artifacts import create_markdown_artifact
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from blocks.service import Service
+from release.configuration.layout import ServiceLayout
+from release.configuration.rules import VerifyRules
 from release.duration import say_duration
 from release.errors import DeployError, VerificationFailed
-from release.layout import ServiceLayout
 from release.model import Baseline, Check, Instance, Release
-from release.rules import VerifyRules
 from release.verification import (
     explain_failures,
     judge_health,

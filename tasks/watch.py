@@ -25,19 +25,19 @@ from prefect.exceptions import PrefectException
 from blocks.metrics import Counters, Metrics
 from blocks.plots import picture_of
 from blocks.service import Service
-from release.chart import Chart, Moment, chart_of_watch
-from release.counters import Looks
-from release.deployed_with import DeployedWith
+from release.configuration.deployed_with import DeployedWith
+from release.configuration.rules import WatchRules
 from release.duration import say_duration
 from release.errors import DeployError, TriggerFired
+from release.measure.counters import Looks
+from release.measure.sample import Sample, percentile
+from release.measure.traffic import busiest
 from release.model import Baseline, Instance, Release
-from release.probing import measured_on, unmeasured
-from release.restored import AfterRollback, rules_after_rollback, verdict_after_rollback
-from release.rules import WatchRules
-from release.sample import Sample, percentile
-from release.traffic import busiest
-from release.triggers import Action, Decision, judge_watch
-from release.watch_report import DRAWING, WatchReport, changes, markdown, moments_of
+from release.watch.chart import Chart, Moment, chart_of_watch
+from release.watch.probing import measured_on, unmeasured
+from release.watch.report import DRAWING, WatchReport, changes, markdown, moments_of
+from release.watch.restored import AfterRollback, rules_after_rollback, verdict_after_rollback
+from release.watch.triggers import Action, Decision, judge_watch
 from tasks.alarm import Alarm, Reports, reason_of
 from tasks.step import put_off, step, write_report
 

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 from prefect import get_run_logger
 
 from blocks.target import Target
-from release.baseline import NOTHING, serving_release
+from release.configuration.layout import ServiceLayout
+from release.configuration.rules import WatchRules
 from release.errors import BadRequest, DeployError
-from release.layout import ServiceLayout
+from release.measure.traffic import ALL_RELEASES, busiest
 from release.model import Baseline, Release
-from release.rules import WatchRules
-from release.traffic import ALL_RELEASES, busiest
-from release.watch_report import WatchReport
-from release.window import Answer, Facts, Window, answer_to, glance, window_of
+from release.rollback.baseline import NOTHING, serving_release
+from release.rollback.window import Answer, Facts, Window, answer_to, glance, window_of
+from release.watch.report import WatchReport
 from tasks.baseline import meant_to_serve
 from tasks.restore import previous
 from tasks.step import step

@@ -15,8 +15,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from sandbox.engine import engine_in_use, ensure_engine, release_engine
-from sandbox.local_postgres import THROWAWAY, local_postgres
+from sandbox.parts.engine import engine_in_use, ensure_engine, release_engine
+from sandbox.parts.local_postgres import THROWAWAY, local_postgres
 
 if TYPE_CHECKING:
     from tests.fakes.project import RealProject

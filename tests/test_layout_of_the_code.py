@@ -16,9 +16,9 @@ PACKAGES = ("release", "blocks", "tasks", "flows")
 LONGEST_MODULE = 400  # lines
 # Modules that are longer for a reason, with the length that they may not exceed.
 LONGER = {
-    "blocks/compose.py": 550,
-    "blocks/ledger.py": 510,
-    "release/runbook.py": 450,
+    "blocks/compose/orchestrator.py": 550,
+    "blocks/ledger/ledger.py": 510,
+    "release/runbook/document.py": 450,
 }
 
 
@@ -76,11 +76,13 @@ def test_the_command_line_starts_deployments_that_exist() -> None:
 def test_only_the_nightly_deployment_and_the_watch_of_production_start_by_themselves() -> None:
     scheduled = [(d["entrypoint"], d["name"]) for d in DEPLOYMENTS if d.get("schedules")]
 
-    assert scheduled == [("flows.nightly.nightly", "staging"), ("flows.watch.watch", "production")]
+    assert scheduled == [("flows.nightly.nightly", "staging"), ("flows.window.watch", "production")]
 
 
 def test_no_two_scheduled_watches_run_at_a_time() -> None:
-    limits = [d["concurrency_limit"] for d in DEPLOYMENTS if d["entrypoint"] == "flows.watch.watch"]
+    limits = [
+        d["concurrency_limit"] for d in DEPLOYMENTS if d["entrypoint"] == "flows.window.watch"
+    ]
 
     assert limits == [{"limit": 1, "collision_strategy": "ENQUEUE"}] * 2
 

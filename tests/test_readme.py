@@ -13,8 +13,8 @@ import typer.main
 import yaml
 from prefect.blocks.core import Block
 
-from blocks.compose import ComposeOrchestrator
-from blocks.router import HaproxyRouter
+from blocks.compose.orchestrator import ComposeOrchestrator
+from blocks.haproxy.router import HaproxyRouter
 from blocks.target import Target
 from cli.main import app
 from docs import settings as settings_page

@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import settings
+from release.configuration.key import Key, is_secret, keys_of, table_in, variable_of
 from release.duration import parse_duration
 from release.errors import BadConfiguration, BadRequest
-from release.key import Key, is_secret, keys_of, table_in, variable_of
 from sandbox.layout import Sandbox
 from settings import Settings, load_settings
 
@@ -867,7 +867,7 @@ def example(environments: tuple[str, ...] = ("staging", "production")) -> dict[s
 
 
 def leaves_of(model: type[BaseModel], table: Any, at: Key = ()) -> Iterator[tuple[Key, Any]]:
-    """Every key of a TOML table with its value, by the same keys as :func:`release.key.keys_of`."""
+    """Every key of a TOML table with its value, by the same keys as ``keys_of``."""
     for name, value in table.items():
         field = model.model_fields.get(name)
         inner = table_in(field.annotation) if field else None

@@ -102,7 +102,7 @@ def test_one_that_a_killed_worker_left_is_removed_when_it_is_old(
 
     with project.orchestrator.apart(image, {}, WITHIN):
         assert len(left(project)) == 2, "another rehearsal may still use it"
-    monkeypatch.setattr("blocks.compose._FORGOTTEN_AFTER", timedelta())
+    monkeypatch.setattr("blocks.compose.orchestrator._FORGOTTEN_AFTER", timedelta())
     with project.orchestrator.apart(image, {}, WITHIN):
         assert len(left(project)) == 1
 

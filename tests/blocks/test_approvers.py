@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from blocks.approvers import Approvers
-from release.approvers import Approver
 from release.errors import BadConfiguration, BadRequest
+from release.gate.approvers import Approver
 
 NOW = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
 STEP = int(NOW.timestamp() // 30)

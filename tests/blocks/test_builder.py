@@ -9,7 +9,7 @@ import pytest
 
 from blocks.builder import Builder
 from release.errors import BuildFailed, Unreachable
-from sandbox import images
+from sandbox.parts import images
 
 NO_ENGINE = "unix:///nonexistent/docker.sock"
 

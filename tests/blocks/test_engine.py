@@ -10,7 +10,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from blocks.builder import Builder
-from blocks.compose import ComposeOrchestrator
+from blocks.compose.orchestrator import ComposeOrchestrator
 from blocks.engine import client_of, context_name, name_of
 from release.errors import Unreachable
 

@@ -10,7 +10,7 @@ from pytest_httpserver import HTTPServer
 
 from blocks.forge import Forge
 from release.errors import Unreachable
-from release.evidence import CheckResult, Issue
+from release.gate.evidence import CheckResult, Issue
 
 TOKEN = "ghp_Tr0ub4dor"
 SHA = "0123456789abcdef0123456789abcdef01234567"

@@ -9,11 +9,11 @@ import pytest
 
 from blocks.linter import run_squawk
 from release.errors import Unreachable
-from release.lint import lint
-from release.lint_rules import Severity
-from release.lint_squawk_rules import LEFT_OUT, SQUAWK_RULES
-from release.migration import MigrationFile, read_migration
-from release.migration_header import Header, Phase
+from release.migration.files import MigrationFile, read_migration
+from release.migration.header import Header, Phase
+from release.migration.lint.findings import lint
+from release.migration.lint.rules import Severity
+from release.migration.lint.squawk_rules import LEFT_OUT, SQUAWK_RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPAND, CONTRACT = Phase.EXPAND, Phase.CONTRACT

@@ -16,15 +16,15 @@ from blocks.auth import AuthFlow, Session
 from blocks.metrics import Counters, Metrics, Sampler
 from blocks.prometheus import Prometheus
 from blocks.service import Service
-from release.counters import Counted, RouterLook
+from release.configuration.rules import WatchProbe, WatchRules
 from release.errors import Unreachable
+from release.measure.counters import Counted, RouterLook
+from release.measure.sample import Restarts
+from release.measure.slot import Slot
+from release.measure.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER
 from release.model import Check, Instance
-from release.probing import probes_needed
-from release.rules import WatchProbe, WatchRules
-from release.sample import Restarts
-from release.slot import Slot
-from release.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER
-from release.triggers import AUTH_NOT_CONFIGURED, Sample
+from release.watch.probing import probes_needed
+from release.watch.triggers import AUTH_NOT_CONFIGURED, Sample
 
 AT = datetime(2026, 1, 8, 2, 14, tzinfo=UTC)
 RULES = WatchRules(length=timedelta(minutes=1), every=timedelta(seconds=15))  # 34 probes a tick

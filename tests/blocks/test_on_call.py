@@ -9,7 +9,7 @@ from pytest_httpserver import HTTPServer
 
 from blocks.on_call import OnCall
 from release.errors import Unreachable
-from release.evidence import Duty, Message
+from release.gate.evidence import Duty, Message
 
 TOKEN = "u+Tr0ub4dor"
 

@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 import pytest
 
 from blocks.plots import picture_of
-from release.chart import Chart, Moment, chart_of_watch
+from release.configuration.rules import WatchRules
 from release.errors import Unreachable
+from release.measure.sample import Sample
+from release.measure.traffic import PROBES, PROMETHEUS, ROUTER, Times, Traffic
 from release.model import Baseline, Release
-from release.rules import WatchRules
-from release.sample import Sample
-from release.traffic import PROBES, PROMETHEUS, ROUTER, Times, Traffic
+from release.watch.chart import Chart, Moment, chart_of_watch
 
 START = datetime(2026, 1, 8, 2, 14, 7, tzinfo=UTC)
 MS = timedelta(milliseconds=1)

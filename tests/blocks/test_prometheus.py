@@ -9,11 +9,11 @@ from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 
 from blocks.prometheus import Prometheus
-from release.counters import Growth, Look, growth
+from release.configuration.prometheus import PrometheusSettings
 from release.errors import BadConfiguration, Unreachable
-from release.prometheus import PrometheusSettings
+from release.measure.counters import Growth, Look, growth
 from sandbox.commands import wait_until
-from sandbox.local_prometheus import LocalPrometheus, local_prometheus
+from sandbox.parts.local_prometheus import LocalPrometheus, local_prometheus
 from tests.fakes.exporter import Exporter, exporters
 
 SECONDS = 20.0  # that a scrape may take to be seen

@@ -14,8 +14,8 @@ from werkzeug import Request, Response
 
 from blocks.auth import AuthFlow
 from blocks.service import Service, SmokeRun
+from release.configuration.rules import WatchProbe
 from release.errors import BadConfiguration
-from release.rules import WatchProbe
 
 PASSWORD = "correct-horse"
 

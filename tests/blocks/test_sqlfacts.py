@@ -7,9 +7,9 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from release.lint_squawk import SAME_FOR_EVERY_ROW
-from release.sqlfacts import is_refused_in_transactions, locked, referenced
-from release.sqltree import Node, parse_statement
+from release.migration.lint.squawk import SAME_FOR_EVERY_ROW
+from release.migration.sql.facts import is_refused_in_transactions, locked, referenced
+from release.migration.sql.tree import Node, parse_statement
 
 KEEPS_WRITERS_OUT = {
     "ShareLock",

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from blocks.database import Database
+from blocks.postgres.database import Database
 from cli.main import main
 
 FLYWAY = """

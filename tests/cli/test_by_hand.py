@@ -13,12 +13,12 @@ from pydantic import SecretStr
 
 import cli.by_hand
 import cli.p0
-from blocks.ledger import Ledger
+from blocks.ledger.ledger import Ledger
+from release.configuration.layout import ServiceLayout
 from release.errors import Unreachable
-from release.layout import ServiceLayout
 from release.ledger import EventKind
-from release.migration import AppliedMigration
-from release.migration_header import Phase
+from release.migration.files import AppliedMigration
+from release.migration.header import Phase
 from release.model import Step
 from tests.fakes.environment import HOUR, Environment
 

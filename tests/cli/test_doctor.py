@@ -27,9 +27,9 @@ from cli.runs import prefect
 from cli.schedule import read_schedules, schedule_lines
 from cli.workforce import WORK_POOL, Stalls, read_pool
 from release.errors import Unreachable
-from release.schedule import judge_schedule
-from release.systems import Answer
-from release.workforce import judge_pool, judge_workers
+from release.readiness.schedule import judge_schedule
+from release.readiness.systems import Answer
+from release.readiness.workforce import judge_pool, judge_workers
 from settings import Settings, load_settings
 
 SECRET = "correct-horse-battery"

@@ -9,8 +9,8 @@ import pytest
 from cli.gates import approval, gate_view, judged, refuse_unknown_item, rejection
 from cli.runs import RunView
 from flows.gate import ChecklistForm
-from release.checklist import ALL_OPEN, Answer
 from release.errors import BadRequest, Rejected
+from release.gate.checklist import ALL_OPEN, Answer
 from release.ledger import Event, EventKind
 
 AT = datetime(2026, 11, 3, 14, 2, tzinfo=UTC)

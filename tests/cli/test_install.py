@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from blocks.ledger import Ledger
+from blocks.ledger.ledger import Ledger
 from blocks.prometheus import Prometheus
 from blocks.target import Target
 from cli import install

@@ -13,10 +13,10 @@ from pydantic import SecretStr
 import cli.p0
 import cli.runs
 import tasks.hand_over
-from blocks.ledger import Ledger
+from blocks.ledger.ledger import Ledger
 from cli.runs import RunView
+from release.configuration.layout import ServiceLayout
 from release.errors import BadRequest, Unreachable
-from release.layout import ServiceLayout
 from release.ledger import EventKind
 from release.model import Step
 from tests.fakes.environment import Environment

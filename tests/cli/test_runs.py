@@ -13,9 +13,9 @@ from pytest_httpserver import HTTPServer
 from cli import runs
 from cli.runs import RunView, find_waiting, follow, prefect, read, start, view, waiting
 from cli.workforce import WORK_POOL
-from release import workforce
 from release.errors import BadRequest, Unreachable
 from release.ledger import short_run
+from release.readiness import workforce
 
 # ── Where the server is ──────────────────────────────────────────────────────────────────────────
 

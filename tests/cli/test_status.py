@@ -13,10 +13,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
 import cli.examine
-from blocks.ledger import Ledger
+from blocks.ledger.ledger import Ledger
 from cli.runs import RunView, unavailable
+from release.configuration.layout import ServiceLayout
 from release.errors import BadRequest, DeployError, Unreachable
-from release.layout import ServiceLayout
 from release.ledger import EventKind
 from release.model import Probe, Step
 from tests.fakes.environment import HOUR, Environment

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import prefect, stack
 from sandbox.layout import CHECKOUT, FOLDER_VARIABLE, PORTS_VARIABLE, Sandbox
-from sandbox.processes import ends_within, kill_group
+from sandbox.parts import prefect, stack
+from sandbox.parts.processes import ends_within, kill_group
 from tests.e2e.driver import Command, Look, Operator, Outcome, Users
 
 # Set it to look at the runs in the UI afterwards; the next session completes what is there.

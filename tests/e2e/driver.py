@@ -23,12 +23,13 @@ from cli.gates import rejection
 from release.ledger import EventKind
 from release.model import Step
 from release.outcome import ending_in, sentence_in
-from release.watch_report import DRAWING
-from sandbox import approvers, origin, postgres, prefect, witness
+from release.watch.report import DRAWING
+from sandbox import witness
 from sandbox.commands import run, wait_until
-from sandbox.configuration import set_values
-from sandbox.environments import served_version
 from sandbox.layout import CHECKOUT, IMAGE_NAME, Environment, Sandbox
+from sandbox.parts import approvers, origin, postgres, prefect
+from sandbox.parts.configuration import set_values
+from sandbox.parts.environments import served_version
 from sandbox.traffic import Traffic, TrafficReport
 from sandbox.witness import Lookout
 

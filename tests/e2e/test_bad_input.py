@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from sandbox import postgres, registry
+from sandbox.parts import postgres, registry
 from tests.e2e.conftest import Deployed
 from tests.e2e.driver import Look, Operator, Outcome
 

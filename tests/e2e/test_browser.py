@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 from blocks.approvers import Approvers
 from release.outcome import Ending, ended_name
 from release.request import name_of
-from sandbox import approvers
+from sandbox.parts import approvers
 from tests.e2e.browser import Person, chromium
 from tests.e2e.conftest import Deployed
 from tests.e2e.driver import Operator

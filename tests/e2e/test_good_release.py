@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sandbox.origin import revision
+from sandbox.parts.origin import revision
 from tests.e2e.conftest import Deployed, Signed
 from tests.e2e.driver import Operator
 

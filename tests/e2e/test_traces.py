@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import pytest
 
-from sandbox import approvers
+from sandbox.parts import approvers
 from tests.e2e.conftest import Deployed
 from tests.e2e.driver import Operator
 

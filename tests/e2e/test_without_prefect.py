@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from sandbox import prefect
 from sandbox.commands import wait_until
+from sandbox.parts import prefect
 from tests.e2e.conftest import Deployed
 from tests.e2e.driver import Operator
 

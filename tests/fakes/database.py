@@ -3,8 +3,8 @@
 import psycopg
 from pydantic import SecretStr
 
-from blocks.database import Database
-from release.migration import MigrationFile, read_migration
+from blocks.postgres.database import Database
+from release.migration.files import MigrationFile, read_migration
 
 
 def a_file(version: str, sql: str) -> MigrationFile:

@@ -9,17 +9,23 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
-from blocks.ledger import Ledger
-from release.auth import AuthSettings
-from release.counters import Looks
-from release.deployed_with import DeployedWith
+from blocks.ledger.ledger import Ledger
+from release.configuration.auth import AuthSettings
+from release.configuration.deployed_with import DeployedWith
+from release.configuration.layout import ServiceLayout
+from release.configuration.rules import (
+    RollbackRules,
+    RolloutRules,
+    VerifyRules,
+    WatchProbe,
+    WatchRules,
+)
 from release.errors import Unreachable
 from release.image import VERSION_LABEL
-from release.layout import ServiceLayout
 from release.ledger import EventKind
+from release.measure.counters import Looks
 from release.model import Baseline, Check, Probe
-from release.rules import RollbackRules, RolloutRules, VerifyRules, WatchProbe, WatchRules
-from release.triggers import Sample
+from release.watch.triggers import Sample
 from tests.fakes.project import FakeProject
 
 MS = timedelta(milliseconds=1)

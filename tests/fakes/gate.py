@@ -26,13 +26,13 @@ from prefect.runtime import flow_run
 from pydantic import SecretStr
 
 from blocks.approvers import Approvers
-from blocks.ledger import Ledger
+from blocks.ledger.ledger import Ledger
 from flows.gate import Subject, sign_off
-from release.checklist import ALL_OPEN, Item, Signature
+from release.configuration.rules import GateRules
 from release.errors import NothingChanged
-from release.evidence import Evidence, EvidenceSource, EvidenceVerdict
+from release.gate.checklist import ALL_OPEN, Item, Signature
+from release.gate.evidence import Evidence, EvidenceSource, EvidenceVerdict
 from release.ledger import Event, EventKind
-from release.rules import GateRules
 from tasks.checklist import GateRound
 from tasks.step import step
 

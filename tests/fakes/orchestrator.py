@@ -8,9 +8,9 @@ from pathlib import Path
 from pydantic import PrivateAttr
 
 from blocks.orchestrator import Orchestrator
-from release.by_hand import Host
 from release.errors import RolloutFailed, Unreachable
 from release.model import ImageRef, Instance, Release
+from release.rollback.by_hand import Host
 from release.rollout import did_not_come_up, unfit_instance
 
 

@@ -16,18 +16,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from blocks.compose import ComposeOrchestrator
+from blocks.compose.orchestrator import ComposeOrchestrator
+from blocks.haproxy.file import render_backend, slot_names
+from blocks.haproxy.router import HaproxyRouter
 from blocks.orchestrator import Orchestrator
-from blocks.router import HaproxyRouter, Router
+from blocks.router import Router
 from blocks.service import Service
 from release.errors import DeployError
+from release.measure.slot import Slot
 from release.model import Baseline, ImageRef, Probe, Release
-from release.rollout import render_backend, slot_names
-from release.slot import Slot
-from sandbox import engine, images
 from sandbox.commands import run, wait_until
 from sandbox.layout import Ports, Sandbox
-from sandbox.registry import ensure_registry, remove_registry
+from sandbox.parts import engine, images
+from sandbox.parts.registry import ensure_registry, remove_registry
 from tests.fakes.orchestrator import FakeOrchestrator
 from tests.fakes.router import FakeRouter
 
@@ -254,7 +255,7 @@ class RealProject(Project):
         self.images = {version: self._publish(version) for version in VERSIONS}
         run_folder = self.host / "run"
         run_folder.mkdir(parents=True)
-        haproxy = Path(images.__file__).parent / "backend/deploy/production/haproxy.cfg"
+        haproxy = Path(images.__file__).parents[1] / "backend/deploy/production/haproxy.cfg"
         shutil.copy(haproxy, self.host / "haproxy.cfg")
         compose = compose_file(images.PROXY, self.sandbox.ports.production)
         (self.host / "docker-compose.yml").write_text(compose)

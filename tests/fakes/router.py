@@ -6,12 +6,13 @@ from datetime import timedelta
 
 from pydantic import PrivateAttr
 
+from blocks.haproxy.file import slot_names
 from blocks.router import Router
-from release.counters import Counted
 from release.errors import RolloutFailed, Unreachable
+from release.measure.counters import Counted
+from release.measure.slot import FULL_WEIGHT, Admin, Slot
 from release.model import Instance
-from release.rollout import choose_slots, slot_names
-from release.slot import FULL_WEIGHT, Admin, Slot
+from release.rollout import choose_slots
 from tests.fakes.orchestrator import FakeOrchestrator
 
 

@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
+from release.configuration.rules import WatchRules
+from release.measure.sample import Restarts
+from release.measure.traffic import ALL_RELEASES, PROBES, ROUTER, Times, Traffic
 from release.model import Baseline, Release
-from release.rules import WatchRules
-from release.sample import Restarts
-from release.traffic import ALL_RELEASES, PROBES, ROUTER, Times, Traffic
-from release.triggers import (
+from release.watch.triggers import (
     Sample,
 )
-from release.verdict import Outcome, Span
+from release.watch.verdict import Outcome, Span
 
 START = datetime(2026, 1, 8, 2, 14, tzinfo=UTC)
 RULES = WatchRules()

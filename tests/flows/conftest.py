@@ -9,7 +9,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 
-from blocks.ledger import Ledger
+from blocks.ledger.ledger import Ledger
 from tests.fakes.environment import Environment
 from tests.fakes.gate import Gate, MakeGate, enrolled, new_ledger
 

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 
 import flows.deadline
-from blocks.ledger import Ledger
+from blocks.ledger.ledger import Ledger
 from release.ledger import EventKind
 from release.model import Probe, Step
 from tests.fakes.ending import ending_of

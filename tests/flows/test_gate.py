@@ -2,9 +2,9 @@
 
 import pytest
 
-from release.checklist import ALL_OPEN, Decision, Item
 from release.errors import BadConfiguration, Rejected
-from release.evidence import EvidenceVerdict
+from release.gate.checklist import ALL_OPEN, Decision, Item
+from release.gate.evidence import EvidenceVerdict
 from release.ledger import EventKind
 from tasks.checklist import WAITING_TAG
 from tests.fakes.gate import ITEMS, SECTION, Gate, MakeGate, enrolled, new_ledger

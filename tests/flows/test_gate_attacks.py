@@ -11,9 +11,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from pydantic import SecretStr
 
-from blocks.ledger import Ledger
-from release.checklist import ALL_OPEN
+from blocks.ledger.ledger import Ledger
 from release.errors import Rejected, SignaturesInvalid
+from release.gate.checklist import ALL_OPEN
 from release.ledger import EventKind
 from tests.fakes.gate import ITEMS, Gate, MakeGate, enrolled, new_ledger
 

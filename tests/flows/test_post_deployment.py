@@ -16,15 +16,15 @@ from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 
 from blocks.approvers import Approvers
-from blocks.ledger import Ledger
+from blocks.ledger.ledger import Ledger
 from flows.deploy import finish
-from release.conformance import conforming
+from release.configuration.rules import GateRules, RolloutRules
 from release.errors import Unreachable
 from release.ledger import EventKind
 from release.model import Baseline, Probe, Release, ReleaseKind
 from release.plan import Plan
 from release.request import DeployRequest
-from release.rules import GateRules, RolloutRules
+from release.runbook.conformance import conforming
 from sandbox.commands import wait_until
 from tests.fakes.ending import ending_of
 from tests.fakes.orchestrator import FakeOrchestrator

@@ -14,9 +14,9 @@ from prefect.runtime import flow_run
 import flows.recover
 import flows.rollback
 import tasks.restore
-from release.baseline import baseline_address
 from release.ledger import EventKind
 from release.model import Step
+from release.rollback.baseline import baseline_address
 from tests.fakes.ending import ending_of
 from tests.fakes.environment import Environment, run_on
 

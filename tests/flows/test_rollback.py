@@ -19,15 +19,15 @@ import flows.deploy
 import flows.rollback
 import tasks.hand_over
 import tasks.restore
-from release.auth import AuthSettings
-from release.deployed_with import DeployedWith
+from release.configuration.auth import AuthSettings
+from release.configuration.deployed_with import DeployedWith
+from release.configuration.layout import ServiceLayout
+from release.configuration.rules import WatchRules
 from release.errors import TriggerFired
-from release.layout import ServiceLayout
 from release.ledger import EventKind
-from release.migration_header import Phase
+from release.migration.header import Phase
 from release.model import ImageRef, Release, Step
 from release.request import DeployRequest, RollbackRequest
-from release.rules import WatchRules
 from sandbox.commands import wait_until
 from tasks.step import putting_off
 from tests.fakes.ending import ending_of

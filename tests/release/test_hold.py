@@ -9,7 +9,7 @@ import pytest
 from release.hold import Doing, hold_of
 from release.ledger import Event, EventKind, Lock
 from release.model import Step
-from release.recovery import LONGEST_SILENCE
+from release.rollback.recovery import LONGEST_SILENCE
 
 AT = datetime(2026, 11, 3, 14, 2, tzinfo=UTC)
 RUN, RECOVERY = "1874ab00-0000-4000-8000-000000000000", "22ffee00-0000-4000-8000-000000000000"

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from release.rules import WatchRules
-from release.sample import Restarts
-from release.traffic import PROBES
-from release.triggers import (
+from release.configuration.rules import WatchRules
+from release.measure.sample import Restarts
+from release.measure.traffic import PROBES
+from release.watch.triggers import (
     AUTH_NOT_CONFIGURED,
     Action,
     Decision,
     Sample,
     judge_watch,
 )
-from release.verdict import Trigger
+from release.watch.verdict import Trigger
 from tests.fakes.samples import BASELINE, MS, RULES, SANDBOX, START, V, at, counted, took, watched
 
 

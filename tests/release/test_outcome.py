@@ -23,6 +23,7 @@ from release.outcome import (
     Ending,
     Report,
     StepLine,
+    Undo,
     ended_before,
     ended_name,
     ended_tags,
@@ -40,7 +41,6 @@ from release.outcome import (
     what_to_do,
 )
 from release.request import RollbackRequest, checked_rollback, name_of, start_again, tags_of
-from release.rollback import Undo
 
 REPORT = Report(
     environment="production",

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from release.compatibility import RollbackVerdict
-from release.migration import MigrationFile
-from release.migration_header import Header, Phase
+from release.migration.files import MigrationFile
+from release.migration.header import Header, Phase
+from release.migration.rehearsal.compatibility import RollbackVerdict
+from release.migration.rehearsal.outcome import Rehearsal, SmokeOutcome, SmokeResult
 from release.model import Baseline, ImageRef, Release, ReleaseKind
 from release.plan import Change, Plan, planned_version, version_of_branch
-from release.rehearsal import Rehearsal, SmokeOutcome, SmokeResult
 from release.request import DeployRequest
 
 OLD, NEW = "1" * 40, "2" * 40

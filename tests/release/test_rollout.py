@@ -8,21 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from release.errors import RollbackFailed, RolloutFailed
+from release.measure.slot import Admin, Slot
 from release.model import Baseline, ImageRef, Instance, Release
-from release.restore import Act, Move, World, plan_restore, plan_serving
+from release.rollback.restore import Act, Move, World, plan_restore, plan_serving
 from release.rollout import (
     Seen,
     choose_slots,
     did_not_come_up,
-    instances_in_file,
     missing_instances,
-    render_backend,
     rollout_report,
-    slot_names,
     unfit_instance,
     which_to_retire,
 )
-from release.slot import Admin, Slot
 
 OLD = ImageRef("registry.example.com/api", "sha256:" + 64 * "1")
 NEW = ImageRef("registry.example.com/api", "sha256:" + 64 * "9")
@@ -49,75 +46,7 @@ def baseline(*ids: str, image: ImageRef | None = OLD) -> Baseline:
     return Baseline("production", release, ids, "", None, None, NOW)
 
 
-# ---- the backend file
-
-OWN = """\
-# the team's own
-backend other
-  server web 10.0.0.1:80
-
-backend api
-  balance leastconn
-  server api1 app-api-1:8000
-  server api2 127.0.0.1:8000 disabled
-  timeout server 5s
-
-listen stats
-  bind :9
-"""
-
-
-def test_a_new_file_checks_health_and_has_every_slot() -> None:
-    slots = (in_slot(1, "app-api-1"), in_slot(2, "app-api-2", weight=25), *free_slots(3, 3))
-
-    text = render_backend(slots, "api", 8000, health_path="/ready")
-
-    assert text.startswith("backend api\n  balance roundrobin\n")
-    assert "uri /ready ver HTTP/1.1" in text
-    assert text.endswith(
-        "  server api1 app-api-1:8000 weight 100\n"
-        "  server api2 app-api-2:8000 weight 25\n"
-        "  server api3 127.0.0.1:8000 weight 100 disabled\n"
-    )
-
-
-def test_what_a_team_wrote_around_its_servers_is_kept() -> None:
-    text = render_backend((in_slot(1, "app-api-7"), *free_slots(2, 2)), "api", 8000, OWN)
-
-    assert text == OWN.replace(
-        "  server api1 app-api-1:8000\n  server api2 127.0.0.1:8000 disabled\n", ""
-    ).replace(
-        "  timeout server 5s\n",
-        "  timeout server 5s\n"
-        "  server api1 app-api-7:8000 weight 100\n"
-        "  server api2 127.0.0.1:8000 weight 100 disabled\n",
-    )
-
-
-def test_rendering_twice_changes_nothing() -> None:
-    slots = (in_slot(1, "app-api-7"), *free_slots(2))
-    once = render_backend(slots, "api", 8000, OWN)
-
-    assert render_backend(slots, "api", 8000, once) == once
-
-
-@pytest.mark.parametrize("admin", [Admin.DRAIN, Admin.MAINT])
-def test_a_restarted_router_sends_nothing_to_a_drained_instance_but_knows_it(admin: Admin) -> None:
-    text = render_backend((in_slot(1, "app-api-1", admin),), "api", 8000)
-
-    assert text.endswith("  server api1 app-api-1:8000 weight 100 disabled\n")
-    assert instances_in_file(text) == {"api1": "app-api-1"}
-
-
-def test_a_free_slot_has_no_instance_in_the_file() -> None:
-    assert instances_in_file(render_backend(free_slots(1, 1), "api", 8000)) == {"api1": ""}
-
-
 # ---- slots
-
-
-def test_slots_are_numbered_from_one() -> None:
-    assert slot_names("api", 3) == ("api1", "api2", "api3")
 
 
 @pytest.mark.parametrize(
@@ -574,7 +503,7 @@ def serving(world: World, image: ImageRef) -> int:
 @given(worlds(), st.lists(st.sampled_from(["id1", "id2", "id3", "lost"]), unique=True, max_size=3))
 def test_any_world_comes_to_the_baseline_and_stays_there(world: World, ids: list[str]) -> None:
     """One move at a time, with a fresh look after each; nothing is left but what served before."""
-    # A baseline has one image (release/baseline.py), so its containers have it here too.
+    # A baseline has one image (release/rollback/baseline.py), so its containers have it here too.
     world = replace(
         world,
         instances=tuple(replace(i, image=OLD) if i.id in ids else i for i in world.instances),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.origin import RELEASES, TEMPLATE
+from sandbox.parts.origin import RELEASES, TEMPLATE
 
 REQUESTS = 1000
 USERS: list[tuple[bytes, bytes]] = []  # the traffic does not say what it is

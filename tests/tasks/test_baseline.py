@@ -12,12 +12,12 @@ from pytest_httpserver import HTTPServer
 from blocks.metrics import Metrics
 from blocks.service import Service
 from flows.deploy import measured_until_now
-from release.baseline import measured
-from release.counters import Counted, RouterLook
+from release.configuration.rules import WatchRules
+from release.measure.counters import Counted, RouterLook
+from release.measure.slot import Admin, Slot
+from release.measure.traffic import ALL_RELEASES, ROUTER, Traffic
 from release.model import Baseline, ImageRef, Instance, Release
-from release.rules import WatchRules
-from release.slot import Admin, Slot
-from release.traffic import ALL_RELEASES, ROUTER, Traffic
+from release.rollback.baseline import measured
 from tasks.baseline import serving
 from tasks.watch import seen_since
 

@@ -15,9 +15,8 @@ from blocks.auth import AuthFlow
 from blocks.forge import Forge
 from blocks.metrics import Metrics
 from blocks.on_call import OnCall
-from release.compatibility import RollbackVerdict
 from release.errors import Unreachable
-from release.evidence import (
+from release.gate.evidence import (
     CheckResult,
     EvidenceSource,
     EvidenceVerdict,
@@ -26,10 +25,11 @@ from release.evidence import (
     no_answer,
 )
 from release.ledger import Event, EventKind, LogRow
-from release.migration import AppliedMigration, MigrationFile
-from release.migration_header import Header, Phase
+from release.migration.files import AppliedMigration, MigrationFile
+from release.migration.header import Header, Phase
+from release.migration.rehearsal.compatibility import RollbackVerdict
 from release.model import Baseline, ImageRef, Probe, Release
-from release.probing import Asked
+from release.watch.probing import Asked
 from tasks.evidence import SOURCES, ask_side_by_side, ask_until_decided
 
 AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)

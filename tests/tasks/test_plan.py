@@ -11,8 +11,8 @@ from prefect import flow
 
 from blocks.repository import Repository
 from blocks.service import Service
+from release.configuration.layout import ServiceLayout
 from release.errors import BadConfiguration
-from release.layout import ServiceLayout
 from release.model import ReleaseKind
 from release.request import DeployRequest
 from tasks.plan import resolve_release

@@ -14,21 +14,21 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from blocks.auth import AuthFlow
-from blocks.compose import ComposeOrchestrator
-from blocks.database import Database
-from blocks.rehearsal import Rehearsal
+from blocks.compose.orchestrator import ComposeOrchestrator
+from blocks.postgres.database import Database
+from blocks.postgres.rehearsal import Rehearsal
 from blocks.repository import Repository
 from blocks.service import Service
-from release import rehearsal
-from release.compatibility import RollbackVerdict
-from release.layout import ServiceLayout
-from release.migration import MigrationFile, read_migration
+from release.configuration.layout import ServiceLayout
+from release.configuration.rules import VerifyRules
+from release.migration.files import MigrationFile, read_migration
+from release.migration.rehearsal import outcome as rehearsal
+from release.migration.rehearsal.compatibility import RollbackVerdict
+from release.migration.rehearsal.outcome import SmokeOutcome
 from release.model import Baseline, ImageRef, Release
-from release.rehearsal import SmokeOutcome
-from release.rules import VerifyRules
-from sandbox import engine, environments, images, origin, postgres, registry
 from sandbox.layout import BASELINE_VERSION, Ports, Sandbox
-from sandbox.stack import ensure_release
+from sandbox.parts import engine, environments, images, origin, postgres, registry
+from sandbox.parts.stack import ensure_release
 from tasks.rehearsal import rehearse_migrations
 from tests.fakes.project import free_ports
 

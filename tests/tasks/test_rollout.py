@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from prefect.logging import disable_run_logger
 
-from blocks.compose import ComposeOrchestrator
+from blocks.compose.orchestrator import ComposeOrchestrator
+from release.configuration.layout import ServiceLayout
+from release.configuration.rules import RolloutRules
 from release.errors import BadConfiguration, RollbackFailed, RolloutFailed, Unreachable
-from release.layout import ServiceLayout
 from release.model import Baseline, Instance
-from release.restore import Restored
+from release.rollback.restore import Restored
 from release.rollout import Cutover
-from release.rules import RolloutRules
-from release.verdict import Outcome
+from release.watch.verdict import Outcome
 from sandbox.commands import run, wait_until
 from sandbox.traffic import Traffic, TrafficReport
 from tasks import remains, rollout

@@ -13,10 +13,10 @@ from blocks.auth import AuthFlow
 from blocks.metrics import Metrics
 from blocks.prometheus import Prometheus
 from blocks.service import Service
+from release.configuration.prometheus import PrometheusSettings
+from release.configuration.rules import RolloutRules
 from release.errors import BadConfiguration, Unreachable
-from release.prometheus import PrometheusSettings
-from release.rules import RolloutRules
-from release.systems import Answer, blocking, warnings
+from release.readiness.systems import Answer, blocking, warnings
 from tasks.systems import ask_systems, check_systems
 
 ROLLOUT = RolloutRules(replicas=2)

@@ -15,12 +15,12 @@ from prefect import flow
 from pytest_httpserver import HTTPServer
 
 from blocks.service import Service
-from release.auth import AuthSettings
-from release.deployed_with import DeployedWith
+from release.configuration.auth import AuthSettings
+from release.configuration.deployed_with import DeployedWith
+from release.configuration.layout import ServiceLayout
+from release.configuration.rules import VerifyRules, WatchRules
 from release.errors import TriggerFired, Unreachable, VerificationFailed
-from release.layout import ServiceLayout
 from release.model import Baseline, Check, Instance, Release
-from release.rules import VerifyRules, WatchRules
 from tasks.alarm import listening
 from tasks.verification import look, verify_baseline, verify_instances, verify_public
 

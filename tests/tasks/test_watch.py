@@ -19,17 +19,17 @@ from werkzeug import Request, Response
 from blocks.auth import AuthFlow
 from blocks.metrics import Metrics
 from blocks.service import Service
-from release.auth import AuthSettings
-from release.deployed_with import DeployedWith
+from release.configuration.auth import AuthSettings
+from release.configuration.deployed_with import DeployedWith
+from release.configuration.layout import ServiceLayout
+from release.configuration.rules import WatchProbe, WatchRules
 from release.errors import TriggerFired, Unreachable
-from release.layout import ServiceLayout
 from release.ledger import Event
+from release.measure.traffic import ALL_RELEASES, ROUTER, Traffic
 from release.model import Baseline, Release
-from release.rules import WatchProbe, WatchRules
-from release.traffic import ALL_RELEASES, ROUTER, Traffic
-from release.triggers import AUTH_FLOW, AUTH_NOT_CONFIGURED, Action, Sample
-from release.verdict import Outcome
-from release.watch_report import DRAWING, WatchReport
+from release.watch.report import DRAWING, WatchReport
+from release.watch.triggers import AUTH_FLOW, AUTH_NOT_CONFIGURED, Action, Sample
+from release.watch.verdict import Outcome
 from sandbox.commands import wait_until
 from tasks.watch import seen_now, ticks, watch, watch_release, watch_restored
 
