@@ -247,10 +247,12 @@ def test_the_path_of_a_deployment_names_functions_of_the_flow() -> None:
 
 
 def defined_in(module: Path) -> set[str]:
-    """The functions and classes of a module, and the members of its classes."""
-    tree = ast.parse(module.read_text(encoding="utf-8"))
+    """The functions, classes and fields of a module."""
+    nodes = list(ast.walk(ast.parse(module.read_text(encoding="utf-8"))))
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
+    names = {node.name for node in nodes if isinstance(node, kinds)}
+    targets = [node.target for node in nodes if isinstance(node, ast.AnnAssign)]
+    return names | {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def test_the_pictures_are_small_enough_for_a_page() -> None:
