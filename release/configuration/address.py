@@ -1,4 +1,4 @@
-"""Addresses that are configured: what one looks like, and what is wrong with one that does not.
+"""Addresses in the configuration: what one looks like, and what is wrong with a bad one.
 
 Each function returns the address, or raises ValueError with what to write instead, so that a
 settings model names the field. A message never holds a password or a connection string.

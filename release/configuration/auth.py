@@ -1,4 +1,4 @@
-"""How one logs in to the backend, and what has to work, or not to work, afterwards."""
+"""How to log in to the backend, and what must work, or must be refused, afterwards."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What Prometheus is asked, and what a query names, as far as its text tells."""
+"""What Prometheus is asked, and what a query names, as far as its text shows."""
 
 import re
 from datetime import timedelta

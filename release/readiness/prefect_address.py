@@ -1,4 +1,4 @@
-"""The address of a Prefect API, and what was probably meant where it is not one."""
+"""The address of a Prefect API, and what was probably meant if it is not one."""
 
 EXAMPLE = "http://127.0.0.1:4200/api"
 """Where `prefect server start` listens."""

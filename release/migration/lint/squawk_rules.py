@@ -1,4 +1,4 @@
-"""squawk's rules, each with what it means for traffic and what to write instead, in our own words.
+"""squawk's rules, each with what it means for traffic and what to write instead, in our words.
 
 An expand file must not take away what the running release uses; a contract file may.
 """
