@@ -75,8 +75,8 @@ def registry_address(text: str) -> str:
     bare = _CONTROL.sub("", text)
     scheme = _WITH_SLASHES.match(bare)
     rest = bare[scheme.end() :] if scheme else bare
-    rest = rest.rpartition("@")[2]
-    host, slash, path = rest.partition("/")
+    authority, slash, path = rest.partition("/")
+    _, login, host = authority.rpartition("@")
     path = path.strip("/")
     if not _HOST_AND_PORT.fullmatch(host):
         raise ValueError(
@@ -85,7 +85,7 @@ def registry_address(text: str) -> str:
         )
     what = [
         "a scheme" if scheme else "",
-        "a login" if "@" in bare.partition("/")[0] or (scheme and "@" in bare) else "",
+        "a login" if login else "",
         f"the path {path!r}" if path else "a slash at its end" if slash else "",
         "blanks" if bare != text else "",
     ]
