@@ -124,3 +124,18 @@ def exported(**variables: str | None) -> Iterator[None]:
         for name in variables.keys() - given.keys():
             os.environ.pop(name, None)
         yield
+
+
+def wrong(shell: Shell, system: str) -> str:
+    """What doctor says of a system, with what to type; empty where it is well."""
+    said = shell.ignition("doctor").said
+    found = re.search(rf"^WRONG \S+ +{re.escape(system)}\n((?:      .*\n)+)", said, re.MULTILINE)
+    assert found or re.search(rf"^ok    \S+ +{re.escape(system)}\b", said, re.MULTILINE), said
+    return found[1] if found else ""
+
+
+def exports(hint: str) -> dict[str, str]:
+    """The variables that a hint says to export."""
+    found = dict(re.findall(r"export (\w+)=([^\s;,]+)", hint))
+    assert found, hint
+    return found

@@ -7,31 +7,37 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from prefect import Flow, flow
 from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
 import cli.by_hand
+import cli.main
 import flows.recover
 from blocks.ledger import Ledger
+from flows.rollback import _handed_over
+from flows.watch import _alert
 from release.baseline import serving_release
 from release.errors import BadConfiguration, RolloutFailed
+from release.hand_over import Way
 from release.ledger import EventKind, short_run
 from release.migration import AppliedMigration
 from release.migration_header import Phase
-from release.model import Step
+from release.model import Release, Step
 from release.notice import breach_alert
 from release.outcome import Ending, what_is_gone, what_to_do
 from release.request import start_again
 from release.rules import RolloutRules
 from tasks.deployment_log import catch_up
 from tasks.environment import hold_environment
-from tasks.hand_over import look_for_holder
+from tasks.hand_over import Holder, look_for_holder
 from tasks.notification import page_of
 from tasks.rollout import _stop
+from tasks.watch import watch_release
 from tests.fakes.ending import ending_of
-from tests.fakes.environment import Environment, run_on
+from tests.fakes.environment import WATCH, Environment, run_on
 from tests.fakes.shell import Done, Shell
 from tests.hints.conftest import Crew
 
@@ -203,12 +209,17 @@ def test_what_serves_again_behind_a_runs_back_is_seen_in_status(
 @pytest.fixture
 def without_ledger(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     """The ledger does not answer; returns it as it is when it is back."""
+    there = crew.production.ledger
+    lose(crew, monkeypatch)
+    return there
+
+
+def lose(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the ledger does not answer."""
     for patient in (look_for_holder, hold_environment, catch_up):
         monkeypatch.setattr(patient, "retry_delay_seconds", 0)
-    there = crew.production.ledger
-    nowhere = SecretStr("postgresql://ledger@127.0.0.1:9/ledger")
-    crew.production.ledger = Ledger(dsn=nowhere, spool=there.spool.parent / "other")
-    return there
+    nowhere = SecretStr("postgresql://ledger@127.0.0.1:9/ledger?connect_timeout=2")
+    crew.production.ledger = Ledger(dsn=nowhere, spool=crew.production.ledger.spool / "other")
 
 
 @pytest.mark.hint("p0_of: rollback")
@@ -223,6 +234,27 @@ def test_without_the_ledger_a_p0_names_the_rollback_that_goes_on_without_it(
     assert done(crew, typed) == "RollbackDone"
     assert crew.production.serves == "v1.0.0"
     assert without_ledger.holder("production") is None
+
+
+@pytest.mark.hint("_declare: rollback")
+def test_a_p0_that_the_ledger_does_not_take_any_more_names_the_rollback(
+    shell: Shell, crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went away while a person was asked, so the deployment under way hears of nothing."""
+    run = crew.begun(Step.PLAN, Step.DEPLOY)
+    plan = {"baseline": str(crew.production.images["v1.0.0"]), "to": "v1.0.0"}
+    crew.production.ledger.record("production", run, EventKind.PLAN_MADE, payload=plan)
+
+    def asked() -> bool:
+        lose(crew, monkeypatch)
+        return True
+
+    monkeypatch.setattr(cli.main, "may_roll_back", asked)
+    refused = shell.ignition(*P0)
+    assert refused.code == 1
+
+    assert done(crew, shell.type(refused.hint, "ignition rollback")) == "RollbackDone"
+    assert crew.production.serves == "v1.0.0"
 
 
 @pytest.mark.hint("_kept: rollback")
@@ -305,6 +337,43 @@ def test_an_alert_of_the_scheduled_watch_leads_back(shell: Shell, crew: Crew) ->
 
     assert done(crew, shell.type(alert(), "ignition rollback")) == "RollbackDone"
     assert crew.left == ("v1.0.0", "")
+
+
+@flow
+def fires(production: Environment) -> None:
+    """The watch of a release that is ill."""
+    production.ill.add("v1.1.0")
+    release = Release("v1.1.0", "b" * 40, production.images["v1.1.0"])
+    watch_release(production, release, production.baseline("v1.1.0"), WATCH, "d-1874ab")
+
+
+@flow
+def alerts(production: Environment) -> Any:
+    return _alert(run_on(production, str(uuid4())), "health fails", "it is held")
+
+
+@flow
+def hands_over(production: Environment) -> Any:
+    holder = Holder(Way.TELL, str(uuid4()), "Grace")
+    return _handed_over(run_on(production, str(uuid4())), holder, Ending.ROLLED_BACK)
+
+
+@pytest.mark.parametrize(
+    "said_by",
+    [
+        pytest.param(fires, marks=pytest.mark.hint("watch_release: status")),
+        pytest.param(alerts, marks=pytest.mark.hint("_alert: status")),
+        pytest.param(hands_over, marks=pytest.mark.hint("_handed_over: status")),
+    ],
+    ids=lambda flow: flow.name,
+)
+def test_what_serves_at_such_an_end_is_in_status(
+    shell: Shell, crew: Crew, said_by: Flow[[Environment], Any]
+) -> None:
+    ended = said_by(crew.production, return_state=True)
+    said = str(ended.result(raise_on_failure=False) if said_by is fires else ended.message)
+
+    assert shell.type(said, "ignition status").said.startswith("production serves v1.1.0")
 
 
 @pytest.mark.hint("what_is_gone: p0")

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,39 +15,23 @@ from typing import Any
 import prefect as prefect_here
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_API_URL, Settings, temporary_settings
 from pytest_httpserver import HTTPServer
 
-from cli import install, runs
-from cli.runs import RunView, follow, prefect, read, require_server, start, unavailable
+from cli import runs
+from cli.runs import follow, prefect, read, unavailable
 from cli.schedule import read_schedules, schedule_lines
 from cli.workforce import WORK_POOL, read_pool
-from release.errors import BadRequest, DeployError, Unreachable
+from release.errors import Unreachable
 from release.prefect_address import EXAMPLE, how_to_start
 from release.registered import judge_server
 from release.schedule import judge_schedule
-from release.workforce import WorkPool, why_not_taken
+from release.workforce import Worker, WorkPool, why_not_taken
 from sandbox.commands import wait_until
-from tests.fakes.shell import Shell, exported, surroundings
+from tests.fakes.shell import Shell, exports, surroundings, wrong
 from tests.hints.conftest import Crew
 
 GONE = "http://127.0.0.1:9/api"
-
-
-def wrong(shell: Shell, system: str) -> str:
-    """What doctor says of a system, with what to type; empty where it is well."""
-    said = shell.ignition("doctor").said
-    found = re.search(rf"^WRONG \S+ +{re.escape(system)}\n((?:      .*\n)+)", said, re.MULTILINE)
-    assert found or re.search(rf"^ok    \S+ +{re.escape(system)}\b", said, re.MULTILINE), said
-    return found[1] if found else ""
-
-
-def exports(hint: str) -> dict[str, str]:
-    """The variables that a hint says to export."""
-    found = dict(re.findall(r"export (\w+)=([^\s;,]+)", hint))
-    assert found, hint
-    return found
 
 
 # ── The server ───────────────────────────────────────────────────────────────────────────────────
@@ -148,8 +132,9 @@ def test_an_address_that_is_nearly_one_is_completed(shell: Shell, crew: Crew) ->
 def test_a_password_of_the_server_is_exported(shell: Shell, httpserver: HTTPServer) -> None:
     """In a process of its own: Prefect reads the variable as it starts."""
     httpserver.expect_request("/api/health").respond_with_json(True)
+    httpserver.expect_request("/api/csrf-token").respond_with_json({}, status=422)  # it is off
     login = {"Authorization": "Basic YWRhOmxvdmVsYWNl"}
-    anything = re.compile("/api/(?!health).*")
+    anything = re.compile("/api/(?!health|csrf).*")
     httpserver.expect_request(anything, headers=login).respond_with_json([])
     httpserver.expect_request(anything).respond_with_json({}, status=401)
     address = {"PREFECT_API_URL": httpserver.url_for("/api")}
@@ -248,8 +233,6 @@ def stalled(state: str, **pool: Any) -> str:
 @pytest.mark.hint("why_not_taken: status", "why_not_taken: status")
 @pytest.mark.parametrize("state", ["Scheduled", "AwaitingConcurrencySlot"])
 def test_what_a_run_waits_for_is_seen_in_status(shell: Shell, crew: Crew, state: str) -> None:
-    from release.workforce import Worker
-
     run = crew.begun()
     now = datetime.now(UTC)
     full = {"limit": 1, "busy": 1} if state == "Scheduled" else {}
