@@ -289,7 +289,9 @@ def test_what_needs_the_prefect_server_names_the_way_without_it(
 
     assert code == 1
     assert f"the Prefect server at http://127.0.0.1:{port}/api" in complained
-    assert complained.rstrip().endswith(f"hint: prefect server start --port {port}; without it: {instead}")
+    assert complained.rstrip().endswith(
+        f"hint: prefect server start --port {port}; without it: {instead}"
+    )
 
 
 def test_no_error_of_the_command_line_shows_a_secret(

@@ -197,9 +197,7 @@ class Crew:
     def due(self, flow: str) -> list[FlowRun]:
         """The runs of a flow that wait for a worker."""
         with get_client(sync_client=True) as client:
-            found = client.read_flow_runs(
-                flow_filter=FlowFilter(name=FlowFilterName(any_=[flow]))
-            )
+            found = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])))
         return [run for run in found if run.state and run.state.is_scheduled()]
 
     def carries_out_the_rollback(self) -> State[Any]:

@@ -1,15 +1,11 @@
-"""No hint is without a test: each command that a text names is typed by one, or listed here."""
+"""No hint is without a test: each command that a text names is typed by one."""
 
-import ast
 import importlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.fakes.commands import ROOT
 from tests.hints.conftest import hints, key_of
 
 # Names of what was done or is asked, that nobody is told to type.
@@ -23,9 +19,6 @@ MENTIONED = {
     "_unsaid: setup": "who made an automation",
     "_waits: setup": "who made an automation",
 }
-
-# Hints whose state takes more than these tests have, with the test that brings it about.
-ELSEWHERE: dict[str, str] = {}
 
 
 def typed_by_tests() -> Iterator[str]:
@@ -46,27 +39,19 @@ def _hints_of(mark: Any) -> Iterator[str]:
                 yield from _hints_of(inner.mark)
 
 
-def test_every_hint_is_typed_by_a_test_or_listed_with_the_one_that_does() -> None:
+def test_every_hint_is_typed_by_a_test() -> None:
     """As often as there are texts: a second one of a function needs a test of its own."""
     wanted = Counter(key_of(one) for one in hints())
-    tried = Counter([*typed_by_tests(), *MENTIONED, *ELSEWHERE])
+    tried = Counter([*typed_by_tests(), *MENTIONED])
 
     lacking = {key: count - tried[key] for key, count in wanted.items() if tried[key] < count}
     assert lacking == {}
     assert [key for key in tried if key not in wanted] == [], "of hints that are gone"
 
 
-def test_the_tests_that_are_named_exist() -> None:
-    for place in ELSEWHERE.values():
-        path, _, name = place.partition("::")
-        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-        assert name in functions, place
-
-
-def test_a_hint_that_no_test_types_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hint_that_no_test_types_would_be_found() -> None:
     """A new text with a command is not there unnoticed."""
     new = hints()[0]._replace(text="ignition unlock NAME", function="a_new_one")
     assert key_of(new) == "a_new_one: unlock"
-    assert "a_new_one: unlock" not in {*typed_by_tests(), *MENTIONED, *ELSEWHERE}
+    assert "a_new_one: unlock" not in {*typed_by_tests(), *MENTIONED}
     assert len(hints()) > 100

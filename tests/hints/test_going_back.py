@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 from prefect import Flow, flow
 from prefect.client.schemas.objects import StateType
@@ -128,9 +127,7 @@ def test_a_release_that_the_schema_does_not_fit_is_refused_and_a_newer_one_is_na
 
 
 @pytest.mark.hint("serving_release: rollback")
-def test_of_two_releases_that_serve_one_is_named_and_serves_alone(
-    shell: Shell, crew: Crew
-) -> None:
+def test_of_two_releases_that_serve_one_is_named_and_serves_alone(shell: Shell, crew: Crew) -> None:
     crew.production.put_in_service("v1.0.0")
     assert crew.production.serves == "v1.0.0, v1.1.0"
     with pytest.raises(BadConfiguration) as refused:
@@ -193,9 +190,7 @@ def test_a_release_that_is_not_well_once_it_is_back_is_left_for_another(
 
 
 @pytest.mark.hint("_stop: status")
-def test_what_serves_again_behind_a_runs_back_is_seen_in_status(
-    shell: Shell, crew: Crew
-) -> None:
+def test_what_serves_again_behind_a_runs_back_is_seen_in_status(shell: Shell, crew: Crew) -> None:
     with pytest.raises(RolloutFailed) as refused:
         _stop(crew.production, crew.production.orchestrator.instances(), RolloutRules())
 
@@ -415,9 +410,7 @@ def test_a_run_that_a_recovery_leaves_to_people_is_unlocked_and_rolled_back(
 
 
 @pytest.mark.hint("_read: gates")
-def test_a_recovery_of_a_run_that_goes_on_names_what_waits(
-    shell: Shell, crew: Crew
-) -> None:
+def test_a_recovery_of_a_run_that_goes_on_names_what_waits(shell: Shell, crew: Crew) -> None:
     run = crew.begun(Step.PLAN)
     with pytest.raises(Exception, match="has not ended") as refused:
         flows.recover._read(run)
@@ -431,7 +424,12 @@ def test_a_recovery_of_a_run_that_goes_on_names_what_waits(
 
 @pytest.mark.hint("start_again: deploy")
 @pytest.mark.parametrize(
-    "request_", [{"version": "v1.2.0"}, {"kind": "branch", "ref": "main"}, {"version": "v1.2.0", "ref": "hot", "dry_run": True}]
+    "request_",
+    [
+        {"version": "v1.2.0"},
+        {"kind": "branch", "ref": "main"},
+        {"version": "v1.2.0", "ref": "hot", "dry_run": True},
+    ],
 )
 def test_a_deployment_that_has_ended_is_started_again_as_it_was(
     shell: Shell, crew: Crew, request_: dict[str, Any]

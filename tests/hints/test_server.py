@@ -95,7 +95,7 @@ def test_an_older_server_is_to_be_of_the_version_that_there_is_here() -> None:
     assert judge_server("prefect server", EXAMPLE, prefect_here.__version__, "3.1.0", []).ok
 
 
-@pytest.mark.hint("prefect: prefect server")
+@pytest.mark.hint("prefect: prefect server", "how_to_start: prefect server")
 def test_without_an_address_the_one_is_named_at_which_a_new_server_listens(shell: Shell) -> None:
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         refused = shell.ignition("gates")

@@ -27,10 +27,12 @@ from blocks.target import Target
 from cli import install
 from flows.run import load_target
 from release.compose_project import Wanted, problems_of
-from release.errors import DeployError
+from release.errors import DeployError, Unreachable
 from release.ledger import EventKind
+from release.rules import RolloutRules
 from settings import Settings, load_settings
 from tasks.deployment_log import catch_up
+from tasks.systems import check_systems
 from tests.fakes.commands import ROOT
 from tests.fakes.shell import Shell, exported, exports, wrong
 from tests.hints.conftest import DATABASES
@@ -290,6 +292,20 @@ def not_acquired(ledger: Ledger) -> None:
     away.acquire("production", "run", "Ada", "")
 
 
+def nameless(ledger: Ledger) -> None:
+    """The plan's own question, where a system says nothing of what to type."""
+
+    def away() -> None:
+        raise Unreachable("it does not answer")
+
+    system, none = SimpleNamespace(check=away), SimpleNamespace(prometheus=None)
+    service = SimpleNamespace(auth=SimpleNamespace(configured=False))
+    names = ("repository", "builder", "registry", "database", "ledger")
+    target: Any = SimpleNamespace(**dict.fromkeys(names, system), metrics=none, service=service)
+    target.router, target.orchestrator = None, SimpleNamespace(check=lambda *_: away())
+    check_systems.fn(target, RolloutRules(), "d-1874ab")
+
+
 def broken_off(ledger: Ledger) -> None:
     dsn = ledger.dsn.get_secret_value()
     with connected(lambda: psycopg.connect(dsn)) as connection:  # type: ignore[arg-type]
@@ -312,6 +328,7 @@ def broken_off(ledger: Ledger) -> None:
             "",
             marks=pytest.mark.hint("Registry.check: doctor"),
         ),
+        pytest.param(nameless, "registry", "", marks=pytest.mark.hint("_DOCTOR: doctor")),
         pytest.param(broken_off, "", "", marks=pytest.mark.hint("connected: doctor")),
     ],
 )
@@ -438,22 +455,21 @@ def test_a_prometheus_that_wants_a_login_or_is_elsewhere_is_configured(
 
 @pytest.mark.hint("load_target: setup", "_SETUP: setup")
 def test_blocks_that_are_not_there_or_differ_are_as_configured_after_setup(
-    shell: Shell, configuration: Path
+    shell: Shell,
 ) -> None:
     shell.ignition("setup")
+    Target.delete("staging")
+    absent = hint_of(lambda: load_target("staging"))
+    assert "there is no ignition-target/staging" in wrong(shell, "saved blocks")
+    set_up(shell, absent)
+    assert load_target("staging").environment == "staging"
+    assert wrong(shell, "saved blocks") == ""
+
     with exported(IGNITION_SERVICE__PORT="9000"):
         differ = wrong(shell, "saved blocks")
         assert "service.port" in differ
         set_up(shell, differ)
         assert wrong(shell, "saved blocks") == ""
-    Target.delete("staging")
-    absent = hint_of(lambda: load_target("staging"))
-    assert "there is no ignition-target/staging" in wrong(shell, "saved blocks")
-
-    set_up(shell, absent)
-
-    assert load_target("staging").environment == "staging"
-    assert wrong(shell, "saved blocks") == ""
 
 
 # ── The runbook ──────────────────────────────────────────────────────────────────────────────────

@@ -7,11 +7,9 @@ from contextlib import redirect_stdout
 from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 import psycopg
 import pytest
-from prefect.client.schemas.objects import StateType
 
 import cli.main
 from blocks.approvers import Approvers
@@ -66,7 +64,9 @@ class Answer:
     def __call__(self, text: str, begins: str, code: str = "") -> Done:
         worker = threading.Thread(target=copy_context().run, args=(self._work,), daemon=True)
         worker.start()
-        done = self.shell.type(text, begins, answer=f"{code or self.gate.code('Ann')}\n", NAME="Ann")
+        done = self.shell.type(
+            text, begins, answer=f"{code or self.gate.code('Ann')}\n", NAME="Ann"
+        )
         worker.join()
         return done
 
@@ -182,7 +182,9 @@ def test_an_item_that_is_misspelt_is_named_and_signed(
 def test_a_wrong_code_is_followed_by_a_right_one(shell: Shell, gate: Gate, types: Answer) -> None:
     good = gate.code("Ann")
     wrong = f"{(int(good) + 1) % 1_000_000:06}"
-    refused = types(f"ignition approve {short_run(gate.run_id)} --as NAME", "ignition approve", wrong)
+    refused = types(
+        f"ignition approve {short_run(gate.run_id)} --as NAME", "ignition approve", wrong
+    )
     assert (refused.code, gate.signed()) == (1, {})
 
     done = types(refused.hint, "ignition approve")
@@ -331,7 +333,7 @@ def changed(event: Event, gate: Gate) -> None:
     with psycopg.connect(gate.ledger.dsn.get_secret_value()) as connection:
         connection.execute("SET session_replication_role = replica")  # past the ledger's triggers
         connection.execute(
-            "UPDATE ledger_events SET payload = (payload::jsonb || '{\"approver\": \"Bob\"}')::json"
+            'UPDATE ledger_events SET payload = (payload::jsonb || \'{"approver": "Bob"}\')::json'
             " WHERE seq = %s",
             (event.seq,),
         )
