@@ -33,6 +33,7 @@ GROUPS = {
         "tests/tasks/test_rehearsal.py*",
     ),
     "prefect": ("tests/flows/*", "tests/tasks/*"),
+    "hints": ("tests/hints/*",),
     "kills": ("tests/blocks/test_migration_kills.py*",),
 }
 WITH_CONTAINERS = ("sandbox", "containers")
