@@ -19,7 +19,7 @@ from release.configuration.rules import VerifyRules
 from release.migration.files import MigrationFile
 from release.migration.rehearsal import outcome as rehearsal
 from release.model import Baseline, Check, Release, image_of
-from release.verification import judge_smoke
+from release.verification import check_smoke
 from tasks.step import step, write_report
 from tasks.verification import Source
 
@@ -115,6 +115,6 @@ class OldRelease:
                     lambda line: self.say(f"smoke | {line}"),
                     f"http://{instance.address}:{self.service.port}",
                 )
-                return judge_smoke(ran.exit_code, ran.output, ran.took)
+                return check_smoke(ran.exit_code, ran.output, ran.took)
 
             yield smoke

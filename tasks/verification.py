@@ -20,10 +20,10 @@ from release.duration import say_duration
 from release.errors import DeployError, VerificationFailed
 from release.model import Baseline, Check, Instance, Release
 from release.verification import (
+    check_health,
+    check_smoke,
+    check_version,
     explain_failures,
-    judge_health,
-    judge_smoke,
-    judge_version,
     only_smoke_failed,
     summary,
 )
@@ -174,11 +174,11 @@ def _looks(
     began = monotonic()
     probe = _insist(lambda: service.health(base_url), lambda probe: probe.ok, rules)
     where = f"{base_url or service.shown_url}{layout.health_path}"
-    yield _tried_since(began, judge_health(probe, where))
+    yield _tried_since(began, check_health(probe, where))
     began = monotonic()
     found, probe = _insist(lambda: service.version(base_url), lambda answer: answer[1].ok, rules)
     where = f"{base_url or service.shown_url}{layout.version_path}"
-    yield _tried_since(began, judge_version(release.version, found, probe, where))
+    yield _tried_since(began, check_version(release.version, found, probe, where))
     if tree is not None:
         smoke = service.run_smoke(
             layout.smoke,
@@ -191,7 +191,7 @@ def _looks(
         )
         for line in smoke.output if smoke.exit_code and detail is not say else ():
             say(f"smoke | {line}")
-        yield judge_smoke(smoke.exit_code, smoke.output, smoke.took)
+        yield check_smoke(smoke.exit_code, smoke.output, smoke.took)
 
 
 def _insist(ask: Callable[[], T], good: Callable[[T], bool], rules: VerifyRules) -> T:
