@@ -10,7 +10,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from pydantic import SecretStr
 
-from blocks.compose.orchestrator import ComposeOrchestrator
+from blocks.orchestrator import Orchestrator
 from blocks.postgres.database import Database
 from blocks.postgres.rehearsal import Rehearsal
 from blocks.service import Service
@@ -34,7 +34,7 @@ class Rehearsable(Protocol):
     @property
     def rehearsal(self) -> Rehearsal: ...
     @property
-    def orchestrator(self) -> ComposeOrchestrator: ...
+    def orchestrator(self) -> Orchestrator: ...
     @property
     def service(self) -> Service: ...
     @property
@@ -113,7 +113,7 @@ class OldRelease:
                     self.release.version,
                     self.rules.smoke_timeout,
                     lambda line: self.say(f"smoke | {line}"),
-                    f"http://{instance.address}:{self.service.port}",
+                    self.target.orchestrator.reach(instance, self.service.port),
                 )
                 return check_smoke(ran.exit_code, ran.output, ran.took)
 

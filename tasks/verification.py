@@ -55,9 +55,24 @@ class Verified(Protocol):
     def repository(self) -> Source: ...
 
 
+class Reaches(Protocol):
+    """What knows where one instance answers."""
+
+    def reach(self, instance: Instance, port: int) -> str:
+        """Its base URL."""
+        ...
+
+
+class Instances(Verified, Protocol):
+    """The same, and where each instance answers."""
+
+    @property
+    def orchestrator(self) -> Reaches: ...
+
+
 @step("Verify new instances", timeout=_TIMEOUT)
 def verify_instances(
-    target: Verified,
+    target: Instances,
     instances: Sequence[Instance],
     release: Release,
     service: ServiceLayout,
@@ -72,7 +87,7 @@ def verify_instances(
     detail = get_run_logger().debug
     with target.repository.export(release.revision) as tree:
         for instance in instances:
-            base_url = f"http://{instance.address}:{service.port}"
+            base_url = target.orchestrator.reach(instance, service.port)
             say = _sayer(f"[{run}] 4. Deploy  {instance.name}")
             found = look(target.service, base_url, release, service, tree, rules, say, detail)
             checks += (replace(check, name=f"{check.name}, {instance.name}") for check in found)

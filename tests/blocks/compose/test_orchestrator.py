@@ -16,7 +16,6 @@ from blocks.compose.project import ComposeProject
 from release.errors import BadConfiguration, RolloutFailed, Unreachable
 from release.masking import without_secrets
 from release.model import ImageRef
-from release.rollback.by_hand import commands
 from sandbox.commands import run, wait_until
 from tests.fakes.project import SECRET, WITHIN, Project, RealProject
 
@@ -499,7 +498,7 @@ def test_what_a_person_types_on_the_host_serves_the_release_whatever_the_router_
     assert real_project.serving() == {"v1.1.0"}
     image = real_project.images["v1.0.0"]
 
-    typed = commands(orchestrator.by_hand(1), image, orchestrator.has_image(image))
+    typed = orchestrator.by_hand(image, 1, routed=True).commands
     own = {n: v for n, v in os.environ.items() if not n.startswith("API_")}
     subprocess.run(["sh", "-eu"], input="\n".join(typed), text=True, check=True, env=own)
 
