@@ -27,13 +27,12 @@ if TYPE_CHECKING:
 GROUPS = {
     "sandbox": ("tests/e2e/*",),
     "containers": (
-        *("tests/blocks/test_apart.py*", "tests/blocks/test_builder.py*"),
-        *("tests/blocks/test_compose.py*", "tests/blocks/test_registry.py*"),
-        *("tests/blocks/test_router.py*", "tests/tasks/test_rollout.py*"),
-        "tests/tasks/test_rehearsal.py*",
+        *("tests/blocks/contract/*", "tests/blocks/compose/*", "tests/blocks/haproxy/*"),
+        *("tests/blocks/test_builder.py*", "tests/blocks/test_registry.py*"),
+        *("tests/tasks/test_rollout.py*", "tests/tasks/test_rehearsal.py*"),
     ),
     "prefect": ("tests/flows/*", "tests/tasks/*"),
-    "kills": ("tests/blocks/test_migration_kills.py*",),
+    "kills": ("tests/blocks/postgres/test_migration_kills.py*",),
 }
 WITH_CONTAINERS = ("sandbox", "containers")
 _NUMBERS = count(1)
@@ -121,12 +120,26 @@ def real_project(engine: str) -> Iterator["RealProject"]:
         yield project
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.engine)])
-def project(request: pytest.FixtureRequest) -> Any:
-    """Either world; a test that takes this says what both do."""
+@pytest.fixture
+def fake_project() -> Any:
+    """The same in memory."""
     from tests.fakes.project import FakeProject
 
-    return request.getfixturevalue("real_project") if request.param == "real" else FakeProject()
+    return FakeProject()
+
+
+# Every pair of an orchestrator and a router, by the fixture that stands it up: the contracts run
+# over each, so a new adapter is one line here.
+PROJECTS = (
+    pytest.param("fake_project", id="in memory"),
+    pytest.param("real_project", id="Compose and HAProxy", marks=pytest.mark.engine),
+)
+
+
+@pytest.fixture(params=PROJECTS)
+def project(request: pytest.FixtureRequest) -> Any:
+    """Each world in turn; a test that takes this says what all of them do."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")

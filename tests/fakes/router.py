@@ -31,6 +31,12 @@ class FakeRouter(Router):
         """Answer none of the next ``looks``."""
         self._silent = looks
 
+    def begin_again(self) -> None:
+        """Count from zero, as one does that was restarted."""
+        self._refused = 0
+        for name, slot in self._slots.items():
+            self._slots[name] = replace(slot, answered=0, answered_2xx=0, answered_5xx=0)
+
     def check(self) -> None:
         self.slots()
 
