@@ -92,6 +92,8 @@ def probe_growth(before: ProbeLook, now: ProbeLook) -> Growth:
     """What came of the probes between two looks. They are of all releases: nobody knows which
     instance answers one."""
     since, took = now.counted - before.counted, now.took[len(before.took) :]
+    if not since.possible:
+        return Growth(unknown=_BEGAN_AGAIN)
     p50, p95, p99 = (percentile(took, fraction) if took else None for fraction in _PERCENTILES)
     return Growth(
         (Traffic(PROBES, ALL_RELEASES, since.requests, since.errors),) if since.requests else (),
