@@ -87,6 +87,8 @@ class CountingPrometheus(Counting):
     def begin_again(self) -> None:
         self.good.begin_again()
         self.bad.begin_again()
+        self.good.answer(1)  # without one there is no series
+        self.bad.answer(1, code=500)
 
     def away(self) -> MetricsSource[Any]:
         return self._at(_NOBODY)
