@@ -1,6 +1,6 @@
-"""The container engine: which one is spoken to, and what its words for a failure mean.
+"""The container engine: which one is used, and what its words for a failure mean.
 
-It is one, for the SDK and for Docker's own command alike.
+It is one and the same for the SDK and for Docker's own command.
 
 Docker's command follows DOCKER_HOST, else DOCKER_CONTEXT, else the context that `docker context
 use` chose; the SDK does the same, but takes a context that is not there for the default one.

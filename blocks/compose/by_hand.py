@@ -1,4 +1,4 @@
-"""What a person types on the host of a Compose project, where nothing of ours answers."""
+"""The rollback by hand: what a person types on the host if nothing of ours answers."""
 
 import re
 import shlex
