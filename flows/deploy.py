@@ -306,7 +306,7 @@ def finish(
         say_unexpected(error)
         sentence = f"{release.version} passed its watch, then: {explain(error)}"
         return end(run, request, Ending.FAILED, sentence, release, hint_of(error))
-    sentence = "; ".join((f"{release.version} replaced {plan.baseline.version}", *watched.notes))
+    sentence = "; ".join((f"{release.version} replaced {plan.baseline.version}", *watched.gist))
     return end(run, request, Ending.DEPLOYED, sentence, release)
 
 

@@ -49,6 +49,15 @@ class WatchReport:
         """What could not be judged, and what a person should look at."""
         return (*self.decision.notes, *self.unmeasured)
 
+    @property
+    def gist(self) -> tuple[str, ...]:
+        """:attr:`notes` for a line that people read at a glance: of each, its first clause.
+
+        A rule that is judged by five sources says five times that there was too little to judge.
+        """
+        clauses = (note.partition("; ") for note in self.notes)
+        return tuple(f"{first}, and more like it" if rest else first for first, _, rest in clauses)
+
 
 def markdown(report: WatchReport, picture: str = "") -> str:
     """The report as the artifact shows it; ``picture`` is Markdown, or why there is none."""

@@ -100,7 +100,7 @@ def test_a_gate_after_the_watch_tells_people_and_its_release_stays(
 
     @flow(name="deploy")
     def after_the_watch() -> None:
-        watched: Any = SimpleNamespace(notes=())
+        watched: Any = SimpleNamespace(gist=())
         request = DeployRequest(version="v1.1.0")
         endings.append(finish(run, request, PLAN, RELEASE, (), watched))
 
@@ -128,7 +128,7 @@ def after_its_watch(run: Any) -> Any:
 
     @flow(name="deploy")
     def after_the_watch() -> None:
-        watched: Any = SimpleNamespace(notes=())
+        watched: Any = SimpleNamespace(gist=())
         endings.append(finish(run, DeployRequest(version="v1.1.0"), PLAN, RELEASE, (), watched))
 
     after_the_watch(return_state=True)

@@ -1,5 +1,6 @@
 """The page that says what a watch has seen."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from release.measure.sample import Sample
@@ -49,6 +50,24 @@ def test_a_watch_that_passed_says_what_to_look_at_before_its_figures() -> None:
     assert lines[0] == "**v1.1.0 passed its watch on production: error rate 0.0%.**"
     assert lines[2:5] == ["To look at:", "", "- look at this"]
     assert "4,100 requests, 295 of them failed, in 41 samples over 10 min" in lines[-1]
+
+
+def test_a_rule_that_five_sources_could_not_judge_takes_one_clause_of_the_last_line() -> None:
+    """The page has them all."""
+    few = "error rate not judged: 15 requests counted, a window needs 100"
+    quiet = Verdict(Trigger.ERROR_RATE, Outcome.INCONCLUSIVE, few)
+    notes = (
+        f"{few} (probes); {few} (router)",
+        "restarts not judged: the engine could not be asked",
+    )
+    watched = replace(
+        report(Action.PASS, quiet),
+        decision=replace(decision(quiet, Action.PASS), notes=notes),
+        unmeasured=("writes are left out",),
+    )
+
+    assert watched.gist == (f"{few} (probes), and more like it", unasked, "writes are left out")
+    assert f"- {notes[0]}" in markdown(watched).splitlines()
 
 
 def test_moments_are_numbered_on_as_verdicts_turn() -> None:
