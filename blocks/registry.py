@@ -7,11 +7,10 @@ import docker.errors
 import httpx
 from pydantic import Field, SecretStr
 
-from blocks.engine import client_of
+from blocks.engine import client_of, is_refused_for_good
 from blocks.http_client import tls
 from blocks.part import Part
 from release.errors import BuildFailed, Unreachable
-from release.image import is_refused_for_good
 from release.model import ImageRef
 
 
