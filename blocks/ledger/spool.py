@@ -11,12 +11,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
+from blocks.ledger.events import Entry
 from blocks.own_folder import own_folder
-
-Entry = dict[str, Any]  # an event before it has a number
 
 
 @dataclass(frozen=True)
