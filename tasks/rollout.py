@@ -1,7 +1,7 @@
 """Step 4 of the runbook: new instances beside the old, and cutover."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -20,7 +20,7 @@ from blocks.orchestrator import Orchestrator
 from blocks.router import Router
 from release.configuration.rules import RolloutRules
 from release.duration import say_duration
-from release.errors import BadConfiguration, DeployError, RolloutFailed, Unreachable
+from release.errors import BadConfiguration, RolloutFailed, Unreachable
 from release.measure.slot import FULL_WEIGHT, Slot
 from release.model import Baseline, ImageRef, Instance
 from release.rollout import (
@@ -29,6 +29,7 @@ from release.rollout import (
     Drained,
     Seen,
     missing_instances,
+    or_why_not,
     rollout_report,
     which_to_retire,
 )
@@ -339,12 +340,6 @@ def _stop(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRu
 def see(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRules) -> list[Seen]:
     """What there is to see of instances: state, health output, last log lines."""
     orchestrator = target.orchestrator
-
-    def or_why_not(read: Callable[[], str]) -> str:
-        try:
-            return read()
-        except DeployError as error:  # one that cannot be read hides nothing of the others
-            return f"({error.what})"
 
     return [
         Seen(

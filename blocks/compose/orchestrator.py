@@ -36,7 +36,7 @@ from release.masking import secrets_of, without_secrets
 from release.model import ImageRef, Instance, Release
 from release.rollback.baseline import release_of_image
 from release.rollback.by_hand import Host
-from release.rollout import did_not_come_up, is_ready, unfit_instance
+from release.rollout import did_not_come_up, is_ready, or_why_not, unfit_instance
 
 _POLL = 0.2  # seconds
 _LAST_LINES = 10
@@ -138,7 +138,7 @@ class ComposeOrchestrator(Orchestrator):
         if self.registry_username:
             password = self.registry_password.get_secret_value()
             login = {"username": self.registry_username, "password": password}
-        with self._asking(f"cannot pull {image}") as engine:
+        with self._asking(f"cannot pull {image}", RolloutFailed) as engine:
             try:
                 engine.images.pull(str(image), auth_config=login)
             except docker.errors.NotFound as error:
@@ -315,8 +315,14 @@ class ComposeOrchestrator(Orchestrator):
     # ---- the engine
 
     @contextmanager
-    def _asking(self, trouble: str) -> Iterator[docker.DockerClient]:
-        """A client of the engine, whose errors become ours."""
+    def _asking(
+        self, trouble: str, refused: type[DeployError] = Unreachable
+    ) -> Iterator[docker.DockerClient]:
+        """A client of the engine, whose errors become ours.
+
+        ``refused`` is for what the engine refuses to do: RolloutFailed where it was told to change
+        something. A question that it does not answer says nothing about the release.
+        """
         name = name_of(self.engine)
         try:
             client = client_of(self.engine)
@@ -326,7 +332,7 @@ class ComposeOrchestrator(Orchestrator):
                 client.close()
         except docker.errors.APIError as error:
             text = self._mask(str(error.explanation or error))
-            kind = RolloutFailed if error.is_client_error() else Unreachable
+            kind = refused if error.is_client_error() else Unreachable
             raise kind(f"container engine {name} {trouble}: {text}", "docker ps --all") from None
         except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
             raise Unreachable(
@@ -345,7 +351,8 @@ class ComposeOrchestrator(Orchestrator):
         return sorted(found, key=lambda container: str(container.attrs["Created"]))
 
     def _container(self, id: str) -> Any:
-        with self._asking(f"has no container {id[:12]}") as engine:
+        """A container that has to be there. Raises RolloutFailed where it is not."""
+        with self._asking(f"has no container {id[:12]}", RolloutFailed) as engine:
             return engine.containers.get(id)
 
     def _each(
@@ -354,7 +361,7 @@ class ComposeOrchestrator(Orchestrator):
         """Do something to each container, all at once; ``gone`` forgives a missing one."""
 
         def one(id: str) -> None:
-            with self._asking(f"{trouble} {id[:12]}") as engine:
+            with self._asking(f"{trouble} {id[:12]}", RolloutFailed) as engine:
                 try:
                     act(engine.containers.get(id))
                 except docker.errors.NotFound:
@@ -374,7 +381,8 @@ class ComposeOrchestrator(Orchestrator):
         return [name for name, at in made.items() if datetime.now(UTC) - at >= least]
 
     def _remove_apart(self, name: str) -> None:
-        with self._asking(f"cannot remove {name}") as engine, suppress(docker.errors.NotFound):
+        removing = self._asking(f"cannot remove {name}", RolloutFailed)
+        with removing as engine, suppress(docker.errors.NotFound):
             engine.containers.get(name).remove(v=True, force=True)
 
     def _instance(self, container: Any, network: str) -> Instance:
@@ -440,12 +448,12 @@ class ComposeOrchestrator(Orchestrator):
             return False
 
     def _did_not_come_up(self, container: Any, why: str) -> RolloutFailed:
-        """What is known of it, in the error itself: it is stopped and removed a moment later."""
-        said = self._health_output(container)
-        try:
-            log = self.logs(container.id, _LAST_LINES)
-        except DeployError as error:
-            log = f"({error.what})"
+        """What is known of it, in the error itself: it is stopped and removed a moment later.
+
+        What cannot be read of it does not hide why it failed.
+        """
+        said = or_why_not(lambda: self._health_output(container))
+        log = or_why_not(lambda: self.logs(container.id, _LAST_LINES))
         return RolloutFailed(did_not_come_up(why, said, log))
 
     def _health_output(self, container: Any) -> str:
