@@ -15,6 +15,7 @@ from typing import Any
 from dotenv import dotenv_values
 
 from blocks.compose.fitness import Problem, in_a_profile, read_otherwise
+from blocks.whole_file import replace_file
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed
 from release.masking import secrets_in_lines, secrets_of, secrets_of_file, without_secrets
 from release.model import ImageRef
@@ -177,7 +178,7 @@ class ComposeProject:
         old = self._env_text()
         new = re.sub(rf"(?m){self._assignment().pattern}(?:\r?\n)?", "", old)
         if new != old:
-            _replace_file(self._env_file(), new)
+            self._write_env(new)
 
     def pinned(self) -> ImageRef | None:
         """What the directory's .env names; None where it is nothing, or no digest."""
@@ -211,7 +212,7 @@ class ComposeProject:
         if not count:
             new = old + ("\n" if old and not old.endswith("\n") else "") + line + "\n"
         if new != old:
-            _replace_file(self._env_file(), new)
+            self._write_env(new)
 
     def _env_file(self) -> Path:
         return (self.directory / ".env").resolve()
@@ -220,6 +221,9 @@ class ComposeProject:
         """The file's text; from its bytes, so that whatever ends its lines stays."""
         path = self._env_file()
         return path.read_bytes().decode(errors="surrogateescape") if path.exists() else ""
+
+    def _write_env(self, text: str) -> None:
+        replace_file(self._env_file(), text.encode(errors="surrogateescape"))
 
     def _assignment(self) -> re.Pattern[str]:
         name = re.escape(self.image_variable)
@@ -250,22 +254,6 @@ def _text_of(path: Path) -> str:
             return file.read(_LARGEST_SECRET).decode(errors="replace")
     except OSError:
         return ""
-
-
-def _replace_file(path: Path, text: str) -> None:
-    """Replace a file at once, with its owner and mode; a new one is its owner's alone."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    if path.exists():
-        status = path.stat()
-        os.chown(draft, status.st_uid, status.st_gid)
-        draft.chmod(status.st_mode & 0o777)
-    with draft.open("wb") as file:
-        file.write(text.encode(errors="surrogateescape"))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def _tail(text: str) -> str:

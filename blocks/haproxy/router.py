@@ -14,6 +14,7 @@ from pydantic import Field
 from blocks.haproxy.file import instances_in_file, render_backend, slot_names
 from blocks.haproxy.socket import ask
 from blocks.router import Router
+from blocks.whole_file import replace_file
 from release.duration import say_duration
 from release.errors import BadConfiguration, RolloutFailed
 from release.measure.counters import Counted
@@ -281,14 +282,8 @@ class HaproxyRouter(Router):
         text = render_backend(slots, self.backend, self.port, old, self.health_path)
         if text == old:
             return
-        draft = self.backend_file.with_name(f".{self.backend_file.name}.new")
-        with draft.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
         # HAProxy may run as somebody else than the deployer.
-        draft.chmod(self.backend_file.stat().st_mode & 0o777 if old else 0o644)
-        draft.replace(self.backend_file)
+        replace_file(self.backend_file, text.encode(), new_mode=0o644)
 
 
 def _slot(
