@@ -8,12 +8,14 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
 
+from blocks import program
 from blocks.compose.fitness import Problem, in_a_profile, read_otherwise
 from blocks.whole_file import replace_file
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed
@@ -25,8 +27,8 @@ PROBE = "probe.invalid/image@sha256:" + 64 * "0"
 """The image while nothing is deployed: it shows where the variable is used."""
 
 _LAST_LINES = 10
-_ASK_WITHIN = 60.0  # seconds for a compose command that only reads
-_ACT_WITHIN = 300.0  # seconds for one that changes something
+_ASK_WITHIN = timedelta(minutes=1)  # for a compose command that only reads
+_ACT_WITHIN = timedelta(minutes=5)  # for one that changes something
 _LARGEST_SECRET = 64 * 1024  # bytes of a file that is mounted as a secret
 _CONFIGURES = re.compile(r"\.ya?ml$|env", re.IGNORECASE)  # names of the files that Compose reads
 # The project's .env decides, never what the worker happens to have in its environment.
@@ -101,27 +103,12 @@ class ComposeProject:
         reads = failure is not RolloutFailed
         value = str(image) if image else (PROBE if reads else "")
         try:
-            done = subprocess.run(
+            done = program.run(
                 command,
+                _ASK_WITHIN if reads else _ACT_WITHIN,
                 cwd=self.directory,
                 env={**self._environment(value), **(variables or {})},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_ASK_WITHIN if reads else _ACT_WITHIN,
-                check=True,
             )
-        except subprocess.CalledProcessError as error:
-            if "config" not in arguments:
-                self.try_to_read()
-            hidden = self.secrets() | secrets_of(variables or {})
-            tail = _tail(without_secrets(error.stderr or error.stdout, hidden))
-            # One that changes something is not to be typed: by then something else serves.
-            hint = f"cd {self.directory} && {shlex.join(command)}" if reads else ""
-            raise failure(
-                f"exit code {error.returncode} from `{shlex.join(command)}`:\n{tail}", hint
-            ) from None
         except subprocess.TimeoutExpired as error:
             raise failure(
                 f"no end of `{shlex.join(command)}` after {error.timeout:.0f} s"
@@ -130,7 +117,18 @@ class ComposeProject:
             raise failure(
                 f"cannot run `{shlex.join(command)}` in {self.directory}: {error.strerror}"
             ) from None
-        return done.stdout
+        if done.returncode:
+            if "config" not in arguments:
+                self.try_to_read()
+            hidden = self.secrets() | secrets_of(variables or {})
+            said = (done.stderr or done.stdout).decode(errors="replace")
+            tail = _tail(without_secrets(said, hidden))
+            # One that changes something is not to be typed: by then something else serves.
+            hint = f"cd {self.directory} && {shlex.join(command)}" if reads else ""
+            raise failure(
+                f"exit code {done.returncode} from `{shlex.join(command)}`:\n{tail}", hint
+            )
+        return done.stdout.decode(errors="replace")
 
     def _sources(self) -> tuple[Any, ...]:
         """What the configuration is read from, and when that was changed last."""
