@@ -1,13 +1,9 @@
 """`ignition doctor`: everything that a run needs, tried side by side before one needs it."""
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from queue import Empty, SimpleQueue
-from time import monotonic
 from typing import Any
 
 import prefect as prefect_here
@@ -40,6 +36,7 @@ from release.readiness.workforce import judge_pool, judge_workers
 from release.runbook.conformance import conforming, problems_of
 from settings import Settings, config_path
 from tasks.notification import tell
+from tasks.side_by_side import ask_side_by_side
 from tasks.systems import ask, systems_of
 
 WITHIN = timedelta(seconds=25)
@@ -79,21 +76,9 @@ def examine(settings: Settings, notify: bool = False) -> list[tuple[str, Answer]
 
 
 def answered(questions: Sequence[Question], within: timedelta) -> list[tuple[Question, Answer]]:
-    """Ask all questions side by side; the answers keep their order. Never raises, and leaves
-    behind what does not answer in time."""
-    answers: SimpleQueue[tuple[int, Sequence[Answer]]] = SimpleQueue()
-    for number, question in enumerate(questions):
-        # Which server is asked stands in the context.
-        work = (copy_context().run, _answer_into, number, question, answers)
-        threading.Thread(target=work[0], args=work[1:], daemon=True).start()
-    found: dict[int, Sequence[Answer]] = {}
-    end = monotonic() + within.total_seconds()
-    while len(found) < len(questions):
-        try:
-            number, said = answers.get(timeout=max(end - monotonic(), 0.001))
-        except Empty:
-            break
-        found[number] = said
+    """Ask all questions at once; the answers keep their order. Never raises."""
+    asked = {number: partial(_answers_to, question) for number, question in enumerate(questions)}
+    found = ask_side_by_side(asked, within)
     late = f"no answer within {say_duration(within)}"
     return [
         (question, answer)
@@ -102,16 +87,14 @@ def answered(questions: Sequence[Question], within: timedelta) -> list[tuple[Que
     ]
 
 
-def _answer_into(
-    number: int, question: Question, answers: "SimpleQueue[tuple[int, Sequence[Answer]]]"
-) -> None:
+def _answers_to(question: Question) -> Sequence[Answer]:
     try:
         said = question.ask()
     except DeployError as error:
         said = Answer(question.name, error.what, error.hint)
     except Exception as error:  # noqa: BLE001  # a check that breaks must not pass for a good answer
         said = Answer(question.name, f"the check broke: {type(error).__name__}", _BROKEN)
-    answers.put((number, [said] if isinstance(said, Answer) else said))
+    return [said] if isinstance(said, Answer) else said
 
 
 def _questions(settings: Settings, notify: bool) -> Iterator[Question]:

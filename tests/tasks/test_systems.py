@@ -1,7 +1,9 @@
 """What the plan asks, what it refuses, and what it goes on without."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -94,6 +96,18 @@ def test_a_system_that_does_not_answer_refuses_the_deployment(target: Any) -> No
 
     assert answer.name == "registry"
     assert warnings(ask_systems(target, ROLLOUT)) == ()
+
+
+def test_a_system_that_hangs_is_named_while_the_others_are_well(
+    target: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(target.registry, "check", over.wait)
+
+    (answer,) = blocking(ask_systems(target, ROLLOUT, timedelta(seconds=2)))
+
+    assert (answer.name, answer.problem) == ("registry", "no answer within 2 s")
+    over.set()
 
 
 def test_the_orchestrator_is_asked_whether_it_can_do_the_rollout(target: Any) -> None:
