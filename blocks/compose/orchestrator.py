@@ -31,6 +31,7 @@ from blocks.compose.fitness import (
 from blocks.compose.project import PROBE, ComposeProject
 from blocks.engine import client_of, name_of
 from blocks.orchestrator import Orchestrator
+from blocks.polling import poll
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed, Unreachable
 from release.masking import secrets_of, without_secrets
 from release.model import ImageRef, Instance, Release
@@ -38,7 +39,7 @@ from release.rollback.baseline import release_of_image
 from release.rollback.by_hand import Host
 from release.rollout import did_not_come_up, is_ready, or_why_not, unfit_instance
 
-_POLL = 0.2  # seconds
+_POLL = timedelta(milliseconds=200)
 _LAST_LINES = 10
 _VERSION = "org.opencontainers.image.version"
 _REVISION = "org.opencontainers.image.revision"
@@ -185,9 +186,7 @@ class ComposeOrchestrator(Orchestrator):
                 return True
             return answers is not None and instance.running and answers(instance)
 
-        network = self._network_name()
-        began = time.monotonic()
-        while True:
+        def look() -> tuple[Instance, ...]:
             waited = timedelta(seconds=time.monotonic() - began)
             found = [self._container(id) for id in ids]
             instances = tuple(self._instance(container, network) for container in found)
@@ -202,9 +201,11 @@ class ComposeOrchestrator(Orchestrator):
                     why = f"{instance.name} does not listen on port {self.port}"
                 if why:
                     raise self._did_not_come_up(container, why)
-            if all(ready(instance) for instance in instances):
-                return instances
-            time.sleep(_POLL)
+            return instances
+
+        network = self._network_name()
+        began = time.monotonic()
+        return poll(look, lambda instances: all(map(ready, instances)), every=_POLL)
 
     def start(self, ids: Sequence[str]) -> None:
         """Start stopped containers; one that runs is left alone."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from blocks import router as router_module
+from blocks.haproxy import router as router_module
 from blocks.haproxy import socket as haproxy_socket
 from blocks.haproxy.router import HaproxyRouter
 from blocks.router import Router
