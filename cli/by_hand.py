@@ -142,7 +142,7 @@ class Heard:
             yield f"which release to go back to is not known: {error.what}"
             yield from self._kept()
             return
-        version = release.version if release else NOTHING
+        version, typed = (release.version, release.typed) if release else (NOTHING, NOTHING)
         if serves == version:
             yield f"that is what {there} goes back to: look whether it is well"
         if release and (removed := self._removed(release)):
@@ -153,7 +153,7 @@ class Heard:
         yield f"  curl -fsS {shown(self.target.url)}{self.service.health_path}"
         yield truth(there, self.target.router is not None)
         yield (
-            f"when Prefect answers again: ignition rollback {there} --to {self.to or version} "
+            f"when Prefect answers again: ignition rollback {there} --to {self.to or typed} "
             "--reason …, which verifies it and writes it down"
         )
 

@@ -187,13 +187,14 @@ def _kept(target: Target) -> str:
         kept = target.orchestrator.kept_releases()
     except DeployError:
         return ""
-    others = [release.version for release in kept if release.image not in serves]
+    others = [release for release in kept if release.image not in serves]
     if not others:
         return "no release to go back to is known, and the host has no other image"
     there = target.environment
     return (
-        f"which release served before is not known; the host has {', '.join(others)}: "
-        f"ignition p0 {there} --to {others[0]} --reason …"
+        f"which release served before is not known; the host has "
+        f"{', '.join(release.version for release in others)}: "
+        f"ignition p0 {there} --to {others[0].typed} --reason …"
     )
 
 

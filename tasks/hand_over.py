@@ -96,7 +96,7 @@ def await_holder(target: Target, holder: Holder, key: str) -> str:
     return ending or ""
 
 
-@step("Take the environment over", timeout=timedelta(minutes=1), retries=1)
+@step("Take over for the rollback", timeout=timedelta(minutes=1), retries=1)
 def take_over(target: Target, holder: Holder, by: str, reason: str) -> None:
     """Take the environment from a run that waits for people, or that has ended without giving it
     back. One that waits ends when it is answered."""

@@ -18,7 +18,7 @@ from blocks.service import Service
 from release.configuration.prometheus import PrometheusSettings
 from release.configuration.rules import RolloutRules
 from release.errors import BadConfiguration, Unreachable
-from release.readiness.systems import Answer, blocking, warnings
+from release.readiness.systems import Readiness, blocking, warnings
 from tasks.systems import ask_systems, check_systems
 
 ROLLOUT = RolloutRules(replicas=2)
@@ -78,7 +78,7 @@ def finding(server: HTTPServer, *values: int) -> str:
     return server.url_for("/prometheus")
 
 
-def asked(target: Any, name: str) -> Answer:
+def asked(target: Any, name: str) -> Readiness:
     return next(answer for answer in ask_systems(target, ROLLOUT) if answer.name == name)
 
 
@@ -225,15 +225,15 @@ class TestAuthFlow:
 
 class TestTheStep:
     @pytest.fixture
-    def check(self, prefect_server: None) -> Callable[[Any], tuple[Answer, ...]]:
+    def check(self, prefect_server: None) -> Callable[[Any], tuple[Readiness, ...]]:
         @flow
-        def plan(target: Any) -> tuple[Answer, ...]:
+        def plan(target: Any) -> tuple[Readiness, ...]:
             return check_systems.with_options(retries=0)(target, ROLLOUT)
 
         return lambda target: plan.with_options(validate_parameters=False)(target)
 
     def test_goes_on_with_a_warning(
-        self, target: Any, check: Callable[[Any], tuple[Answer, ...]]
+        self, target: Any, check: Callable[[Any], tuple[Readiness, ...]]
     ) -> None:
         target.metrics = Metrics(prometheus=prometheus("http://127.0.0.1:9"))
 
@@ -243,7 +243,7 @@ class TestTheStep:
         self,
         target: Any,
         httpserver: HTTPServer,
-        check: Callable[[Any], tuple[Answer, ...]],
+        check: Callable[[Any], tuple[Readiness, ...]],
     ) -> None:
         target.metrics = Metrics(prometheus=prometheus(finding(httpserver)))
 
