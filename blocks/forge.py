@@ -1,4 +1,4 @@
-"""The forge: check runs of a commit and open issues, in the shape of GitHub's REST API.
+"""The forge: check runs of a commit and open issues, through GitHub's REST API.
 
 GitHub Enterprise and Gitea answer to the same addresses; Gitea has no check runs.
 """

@@ -1,4 +1,4 @@
-"""Who is on call and has acknowledged what, in the shape of PagerDuty's REST API."""
+"""Who is on call and has acknowledged what, through PagerDuty's REST API."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The ticket system, in the shape of GitHub's issue API."""
+"""The ticket system, through GitHub's issue API."""
 
 import re
 

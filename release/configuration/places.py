@@ -30,29 +30,29 @@ class RepositorySettings(Rules):
     """Where the source is."""
 
     url: GitRemote
-    """The git remote: a URL or a path. Credentials belong into git's own credential store."""
+    """The git remote: a URL or a path. Keep credentials in git's own credential store."""
 
     main: BranchName = "main"
     """The branch that the nightly deployment follows."""
 
     workspace: OwnPlace = None
-    """Where the worker keeps its own bare mirror; empty: in `state`."""
+    """Where the worker keeps its bare mirror; empty: in `state`."""
 
 
 class RegistrySettings(Rules):
     """Where images are pushed."""
 
     address: RegistryAddress
-    """Host and port, without scheme: `registry.example.com`."""
+    """Host and port, without a scheme: `registry.example.com`."""
 
     username: str = ""
-    """Empty: no login."""
+    """The login's name; empty: no login."""
 
     password: SecretStr = SecretStr("")
-    """From IGNITION_REGISTRY__PASSWORD only."""
+    """The login's password, from IGNITION_REGISTRY__PASSWORD."""
 
     insecure: bool = False
-    """True: plain HTTP. Only for a registry on this machine."""
+    """true: plain HTTP instead of HTTPS. Only for a registry on this machine."""
 
 
 class LedgerSettings(Rules):
@@ -70,25 +70,25 @@ class DatabaseSettings(Rules):
     IGNITION_ENVIRONMENTS__<NAME>__DATABASE__DSN."""
 
     lock_timeout_ms: int = Field(default=500, ge=1)
-    """Milliseconds that a migration waits for a table lock before it is tried again: what
-    traffic may stall at most."""
+    """How many milliseconds a migration waits for a table lock before it is tried again. Traffic
+    stalls no longer than this."""
 
     lock_budget_s: int = Field(default=60, ge=1)
-    """Seconds that a migration may go on trying to get its locks, and that a runner waits for
-    another runner."""
+    """How many seconds a migration goes on trying to get its locks, and a runner waits for another
+    runner."""
 
     statement_timeout_s: int = Field(default=900, ge=1)
-    """Seconds that one statement may take."""
+    """How many seconds one statement may take."""
 
 
 class RehearsalSettings(Rules):
     """Where pending migrations are rehearsed on a copy of the schema, before the gate."""
 
     dsn: PostgresDsn = None
-    """Any database of a scratch server whose role may create databases, from
+    """Any database of a scratch server, with a role that may create databases, from
     IGNITION_ENVIRONMENTS__<NAME>__REHEARSAL__DSN; without it nothing is rehearsed. The worker needs
-    pg_dump, as new as the environment's server. A role that is no superuser leaves its statements
-    in pg_stat_statements, so give it a server of its own."""
+    pg_dump, at least as new as the environment's server. A role that is not a superuser leaves its
+    statements in pg_stat_statements, so use a server of its own."""
 
     container_dsn: PostgresDsn = None
     """The same server, as a container of the service reaches it, from
@@ -96,20 +96,21 @@ class RehearsalSettings(Rules):
     tests are not run on the copy."""
 
     database_variable: VariableName = "DATABASE_URL"
-    """By which a container of the service is told its database."""
+    """The variable that tells a container of the service its database."""
 
     seed: SecretStr = SecretStr("")
-    """SQL with the rows that the smoke tests need on the copy, which has the schema alone, from
+    """SQL with the rows that the smoke tests need on the copy, which has only the schema, from
     IGNITION_ENVIRONMENTS__<NAME>__REHEARSAL__SEED."""
 
     limit: Duration = Field(default=timedelta(minutes=5), ge=timedelta(seconds=1))
-    """How long a rehearsal may take before it is given up, which leaves the verdict unknown."""
+    """How long a rehearsal may take before it is given up; the verdict is unknown then."""
 
     statement_timeout: Duration = Field(default=timedelta(minutes=1), ge=timedelta(seconds=1))
     """How long one statement may take on the copy."""
 
     most_statements: int = Field(default=5000, ge=0)
-    """Statements of the running release (pg_stat_statements) that are checked, by calls."""
+    """How many statements of the running release (pg_stat_statements) are checked, the most
+    frequently called first."""
 
 
 class ComposeSettings(Rules):
@@ -119,20 +120,20 @@ class ComposeSettings(Rules):
     """Where the host's own `docker compose up` runs (runbook, step 4: `cd deploy/production`)."""
 
     file: str = "docker-compose.yml"
-    """In that directory."""
+    """The Compose file in that directory."""
 
     image_variable: VariableName = "API_IMAGE"
     """The variable of the directory's `.env` file that names the service's image by digest."""
 
     engine: EngineAddress = ""
-    """DOCKER_HOST of the engine; empty: the worker's own."""
+    """The engine's DOCKER_HOST; empty: the worker's own engine."""
 
 
 class RouterSettings(Rules):
-    """HAProxy before the service. Leave the whole table out where there is none."""
+    """HAProxy in front of the service. Leave the whole table out if there is none."""
 
     socket: Path
-    """The admin socket."""
+    """HAProxy's admin socket."""
 
     backend_file: Path
     """The file that a restarted HAProxy reads its servers from."""
@@ -144,18 +145,18 @@ class RouterSettings(Rules):
     """Server slots of the backend, named <backend>1 to <backend>N."""
 
     network: str = ""
-    """The network on which HAProxy finds the service's containers, by its name in the Compose file.
-    Empty: the only one that the service is on."""
+    """The network on which HAProxy finds the service's containers, by its name in the Compose file;
+    empty: the only one that the service is on."""
 
 
 class TicketSettings(Rules):
-    """The ticket system, in the shape of GitHub's issue API (Gitea and others answer to it)."""
+    """The ticket system, through GitHub's issue API (Gitea and others have the same)."""
 
     url: ApiAddress = ""
     """`https://api.github.com/repos/OWNER/NAME`; empty: tickets are only named in the log."""
 
     token: SecretStr = SecretStr("")
-    """From IGNITION_TICKET__TOKEN."""
+    """From IGNITION_TICKET__TOKEN, for an account that may comment and close, nothing more."""
 
 
 class ApproverSettings(Rules):
@@ -168,12 +169,12 @@ class ApproverSettings(Rules):
 
     enrolled: SecretStr = SecretStr("")
     """The content of that file, from IGNITION_APPROVERS__ENROLLED, for a worker without files of
-    its own. Where it is set, the file is not read."""
+    its own. If it is set, the file is not read."""
 
 
 class ForgeSettings(Rules):
-    """Where commits have check runs and issues have labels, in the shape of GitHub's API (GitHub
-    Enterprise and Gitea answer to it): evidence for "tests passing" and "no critical issues"."""
+    """Where commits have check runs and issues have labels, through GitHub's API (GitHub Enterprise
+    and Gitea have the same): evidence for "tests passing" and "no critical issues"."""
 
     url: ApiAddress = ""
     """`https://api.github.com/repos/OWNER/NAME`; empty: no forge is asked."""
@@ -185,12 +186,13 @@ class ForgeSettings(Rules):
     """An open issue with this label is a critical issue."""
 
     tests_command: tuple[str, ...] = ()
-    """Asked instead of the forge whether the tests pass: a program and its arguments, with
-    `{revision}` for the commit. Exit code 0 says that they pass. Run on the worker."""
+    """A program that says whether the tests pass, used instead of the forge: the program and its
+    arguments, with `{revision}` for the commit. Exit code 0 means that they pass. It runs on the
+    worker."""
 
 
 class OnCallSettings(Rules):
-    """Who is on call, in the shape of PagerDuty's API: evidence for "on-call aware"."""
+    """Who is on call, through PagerDuty's API: evidence for "on-call aware"."""
 
     url: ApiAddress = "https://api.pagerduty.com"
     """The API's address."""
@@ -206,9 +208,9 @@ class NotifySettings(Rules):
     """Who is told, through Prefect's notification blocks: Slack, Teams, e-mail, PagerDuty, …"""
 
     blocks: tuple[BlockName, ...] = ()
-    """Told of each gate that opens and of each ending: `slack-webhook/deployments`, as the UI
-    names the block."""
+    """Told about each gate that opens and each ending: `slack-webhook/deployments`, as the UI names
+    the block."""
 
     escalation: tuple[BlockName, ...] = ()
-    """Told in addition when three quarters of a gate's time have passed, and of an ending that a
-    person has to look at: `pager-duty-webhook/on-call`."""
+    """Also told when three quarters of a gate's time have passed, and about an ending that a person
+    has to look at: `pager-duty-webhook/on-call`."""
