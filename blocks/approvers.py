@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import hmac
 import json
-import os
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import pyotp
 from pydantic import SecretStr
 
 from blocks.own_folder import leave_out_of_git
+from blocks.whole_file import replace_file
 from release.errors import BadConfiguration, BadRequest
 from release.gate.approvers import Approver, find, not_enrolled
 from release.gate.checklist import checked_approver
@@ -176,13 +176,8 @@ class Approvers:
             ) from None
 
     def _write(self, entries: dict[str, dict[str, Any]]) -> None:
-        draft = self.file.with_name(f"{self.file.name}.new")
         with self._writing():
-            draft.unlink(missing_ok=True)
-            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(entries, file, indent=2, ensure_ascii=False)
-            draft.replace(self.file)
+            replace_file(self.file, json.dumps(entries, indent=2, ensure_ascii=False).encode())
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -194,7 +189,7 @@ class Approvers:
             )
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            leave_out_of_git(self.file.parent, self.file.name, f"{self.file.name}.new")
+            leave_out_of_git(self.file.parent, self.file.name)
             yield
         except OSError as error:
             raise BadConfiguration(

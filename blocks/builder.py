@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import docker
@@ -12,9 +13,12 @@ from pydantic import Field
 
 from blocks.engine import client_of, is_worth_another_build, name_of
 from blocks.part import Part
+from blocks.program import follow, run
+from release.duration import say_duration
 from release.errors import BuildFailed, DeployError, Unreachable
 
 _LAST_LINES = 10
+_ASK_WITHIN = timedelta(minutes=1)  # whether there is BuildKit
 
 
 class Builder(Part):
@@ -71,10 +75,14 @@ class Builder(Part):
         build(context, dockerfile, tag, arguments, labels, say)
 
     def _has_buildkit(self) -> bool:
+        command = ["docker", "buildx", "version"]
         try:
-            return self._docker("buildx", "version").returncode == 0
+            return run(command, _ASK_WITHIN, env=self._environment()).returncode == 0
         except FileNotFoundError:  # an engine without Docker's own command
             return False
+        except subprocess.TimeoutExpired:
+            length = say_duration(_ASK_WITHIN)
+            raise Unreachable(f"`{' '.join(command)}` has not ended after {length}") from None
 
     def _with_buildkit(
         self,
@@ -93,20 +101,15 @@ class Builder(Part):
             command.append(f"--label={name}={value}")
         command += [f"--tag={tag}", f"--file={context / dockerfile}", "--", str(context)]
         lines: list[str] = []
-        with subprocess.Popen(
-            command,
-            env=self._environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process:
-            assert process.stdout is not None
-            for line in filter(None, map(str.rstrip, process.stdout)):
-                lines.append(line)
-                say(line)
-        if process.returncode != 0:
-            raise self._failed(tag, f"exit code {process.returncode}", lines)
+
+        def heard(line: str) -> None:
+            if said := line.rstrip():
+                lines.append(said)
+                say(said)
+
+        code = follow(command, heard, env=self._environment())
+        if code != 0:
+            raise self._failed(tag, f"exit code {code}", lines)
 
     def _with_engine(
         self,
@@ -151,11 +154,6 @@ class Builder(Part):
         except Unreachable:
             return False
         return True
-
-    def _docker(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["docker", *arguments], env=self._environment(), capture_output=True, text=True
-        )
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "DOCKER_HOST": self.engine} if self.engine else dict(os.environ)

@@ -3,8 +3,6 @@
 GitHub Enterprise and Gitea answer to the same addresses; Gitea has no check runs.
 """
 
-import os
-import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -14,6 +12,7 @@ import httpx
 from pydantic import Field, SecretStr
 
 from blocks.part import Part
+from blocks.program import run
 from release.errors import Unreachable
 from release.gate.evidence import CheckResult, CommandResult, Issue
 
@@ -72,27 +71,15 @@ class Forge(Part):
         """
         command = [part.replace("{revision}", revision) for part in self.tests_command]
         try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
+            done = run(command, within, merged=True)
         except OSError as error:
             raise Unreachable(f"{command[0]} cannot be run: {error.strerror}") from None
-        try:
-            written, _ = process.communicate(timeout=within.total_seconds())
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
             raise Unreachable(
                 f"{command[0]} was not done within {within.total_seconds():.0f} s"
             ) from None
-        lines = written.strip().splitlines()
-        return CommandResult(command[0], process.returncode, lines[-1] if lines else "")
+        lines = done.stdout.decode(errors="replace").strip().splitlines()
+        return CommandResult(command[0], done.returncode, lines[-1] if lines else "")
 
     def _client(self) -> httpx.Client:
         headers = {"Accept": "application/vnd.github+json"}
@@ -143,7 +130,7 @@ def _statuses(found: Iterator[Mapping[str, Any]]) -> Iterator[CheckResult]:
 
 
 def _check_runs(found: Iterator[Mapping[str, Any]]) -> Iterator[CheckResult]:
-    for run in found:
-        done = run["status"] == "completed"
-        state = str(run["conclusion"]) if done else "pending"
-        yield CheckResult(str(run["name"]), state, str(run.get("html_url") or ""))
+    for check in found:
+        done = check["status"] == "completed"
+        state = str(check["conclusion"]) if done else "pending"
+        yield CheckResult(str(check["name"]), state, str(check.get("html_url") or ""))

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from blocks.program import run
 from release.errors import Unreachable
 from release.migration.files import MigrationFile
 from release.migration.lint.squawk import (
@@ -88,14 +89,7 @@ class _Run:
     def _say(self, folder: str, names: Sequence[str]) -> list[dict[str, Any]]:
         command = [_program(), *self.options, *names]
         try:
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                capture_output=True,
-                encoding="utf-8",
-                timeout=self.timeout.total_seconds(),
-                check=False,
-            )
+            done = run(command, self.timeout, cwd=Path(folder))
         except OSError as error:
             raise _silent(f"could not be started: {error.strerror}") from None
         except subprocess.TimeoutExpired:
@@ -135,8 +129,8 @@ def _finding(entry: Mapping[str, Any], texts: Mapping[str, str]) -> SquawkFindin
     )
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+def _last_line(text: bytes) -> str:
+    lines = [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else "without a word"
 
 

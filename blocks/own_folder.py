@@ -5,9 +5,7 @@ from pathlib import Path
 
 _IGNORE = ".gitignore"
 _ALL = "*\n"
-_OURS = frozenset(
-    {_IGNORE, "approvers.json", "approvers.json.new", "ledger-spool", "repository.git"}
-)
+_OURS = frozenset({_IGNORE, "approvers.json", "ledger-spool", "repository.git"})
 
 
 def own_folder(folder: Path) -> None:

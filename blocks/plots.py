@@ -17,6 +17,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
+from blocks.program import run
 from release.duration import say_duration
 from release.errors import Unreachable
 from release.watch.chart import Chart
@@ -43,13 +44,8 @@ def picture_of(chart: Chart, within: timedelta) -> str:
     Raises Unreachable if it could not be drawn in time, or is too big for a page.
     """
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "blocks.plots"],
-            input=json.dumps(asdict(chart)).encode(),
-            capture_output=True,
-            timeout=within.total_seconds(),
-            check=False,
-        )
+        command = [sys.executable, "-m", "blocks.plots"]
+        done = run(command, within, given=json.dumps(asdict(chart)).encode())
     except (OSError, subprocess.TimeoutExpired) as error:
         why = f"not within {say_duration(within)}"
         if not isinstance(error, subprocess.TimeoutExpired):

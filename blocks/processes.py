@@ -8,14 +8,15 @@ children inherit it.
 import os
 import signal
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
-
+from blocks.polling import poll
 from release.errors import Unreachable
 
 _VARIABLE = "PREFECT__FLOW_RUN_ID"
-_WITHIN = 10.0  # seconds that the kernel may take to end what was killed
+_WITHIN = timedelta(seconds=10)  # that the kernel may take to end what was killed
+_POLL = timedelta(milliseconds=50)
 _PROC = Path("/proc")
 
 
@@ -28,13 +29,7 @@ def end_run_processes(run_id: str) -> int:
     for pid in ours:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    waiting = Retrying(
-        retry=retry_if_result(bool),
-        stop=stop_after_delay(_WITHIN),
-        wait=wait_fixed(0.05),
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-    )
-    left = waiting(processes_of, run_id)
+    left = poll(lambda: processes_of(run_id), lambda left: not left, every=_POLL, within=_WITHIN)
     if left:
         raise Unreachable(
             f"process {left[0]} of run {run_id} does not end although it was killed",

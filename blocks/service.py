@@ -1,12 +1,7 @@
 """The deployed backend, as its users and the runbook's commands reach it."""
 
-import contextlib
 import os
-import queue
 import shutil
-import signal
-import subprocess
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
-from typing import IO, Any
+from typing import Any
 
 import httpx
 from pydantic import Field
@@ -22,6 +17,7 @@ from pydantic import Field
 from blocks.auth import AuthFlow, Session
 from blocks.http_client import ask, client, shown
 from blocks.part import Part
+from blocks.program import follow
 from release.configuration.deployed_with import DeployedWith
 from release.configuration.rules import WatchProbe
 from release.errors import BadConfiguration
@@ -33,7 +29,6 @@ from release.watch.probing import Asked
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "NPM_CONFIG_CACHE", "npm_config_cache")
 _KEPT_LINES = 500  # test runners print much after the line that names a failed test
 _NOT_FOUND = 127  # as a shell says it
-_LINGER = timedelta(seconds=2)  # between SIGTERM and SIGKILL, and for a last line of output
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,25 +171,12 @@ class Service(Part):
             output.append(shown)
             say(shown)
 
+        environment = self._smoke_environment(base_url or self.shown_url, expect_version)
+        exit_code: int | None = _NOT_FOUND
         try:
-            process = subprocess.Popen(
-                list(command),
-                cwd=tree,
-                env=self._smoke_environment(base_url or self.shown_url, expect_version),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
+            exit_code = follow(command, heard, within=timeout, heed=heed, cwd=tree, env=environment)
         except OSError as error:
             heard(f"{command[0]} cannot be run: {error.strerror}")
-            return SmokeRun(_NOT_FOUND, tuple(output), timedelta(seconds=monotonic() - began))
-        try:
-            exit_code = _follow(process, began + timeout.total_seconds(), heard, heed)
-        finally:
-            _stop_group(process)
         return SmokeRun(exit_code, tuple(output), timedelta(seconds=monotonic() - began))
 
     def _smoke_environment(self, base_url: str, version: str) -> Mapping[str, str]:
@@ -232,47 +214,3 @@ class Service(Part):
             **options,
         )
         return reply.probe, reply.body
-
-
-def _follow(
-    process: subprocess.Popen[str],
-    deadline: float,
-    heard: Callable[[str], None],
-    heed: Callable[[], None],
-) -> int | None:
-    """Pass the output on until the process ends; None if it does not end in time."""
-    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    assert process.stdout is not None  # it was opened as a pipe
-    threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()
-    quiet_until = None  # an ended process whose children hold the pipe open is not waited for
-    while monotonic() < deadline and (quiet_until is None or monotonic() < quiet_until):
-        heed()
-        try:
-            line = lines.get(timeout=0.05)
-        except queue.Empty:
-            if process.poll() is not None and quiet_until is None:
-                quiet_until = monotonic() + _LINGER.total_seconds()
-            continue
-        if line is None:
-            break
-        heard(line)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(timeout=max(0.0, deadline - monotonic()))
-    return None
-
-
-def _pump(stream: IO[str], lines: "queue.SimpleQueue[str | None]") -> None:
-    with stream:
-        for line in stream:
-            lines.put(line)
-    lines.put(None)
-
-
-def _stop_group(process: subprocess.Popen[str]) -> None:
-    """End the process and whatever it started and left behind."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_LINGER.total_seconds())
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

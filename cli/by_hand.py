@@ -1,13 +1,13 @@
 """A P0 without Prefect: a run that still listens is told; otherwise a person acts on the host."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 
 from blocks.http_client import shown
+from blocks.polling import poll
 from blocks.target import Target
 from release.configuration.layout import ServiceLayout
 from release.duration import say_duration
@@ -91,22 +91,22 @@ class Heard:
 
     def _begun(self, since: datetime) -> str:
         """The run that began a rollback since then; "" where none does in time."""
-        until = time.monotonic() + _HEARD_WITHIN.total_seconds()
-        while time.monotonic() < until:
+        ledger, there = self.target.ledger, self.target.environment
+
+        def look() -> str:
             with contextlib.suppress(DeployError):
-                begun = self.target.ledger.events(
-                    self.target.environment, kinds=[EventKind.ROLLBACK_STARTED]
-                )
+                begun = ledger.events(there, kinds=[EventKind.ROLLBACK_STARTED])
                 if begun and begun[-1].at >= since:
                     return begun[-1].run_id
-            time.sleep(_EVERY.total_seconds())  # the distance between two looks at the ledger
-        return ""
+            return ""
+
+        return poll(look, bool, every=_EVERY, within=_HEARD_WITHIN)
 
     def _ending(self, run_id: str, say: Say) -> str:
         """How a run ends, by the ledger; "" where it does not, or is heard of no more."""
         ledger, there = self.target.ledger, self.target.environment
-        until = time.monotonic() + _DONE_WITHIN.total_seconds()
-        while time.monotonic() < until:
+
+        def look() -> str | None:
             with contextlib.suppress(DeployError):  # asked again
                 ended = ledger.events(run_id=run_id, kinds=[EventKind.DEPLOYMENT_ENDED])
                 if ended:
@@ -119,8 +119,10 @@ class Heard:
                 if hold_of(lock, ledger.events_of_holder(lock)).doing is not Doing.RUNS:
                     say(f"[{short_run(run_id)}] is heard of no more")
                     return ""
-            time.sleep(_EVERY.total_seconds())
-        return ""
+            return None
+
+        ending = poll(look, lambda seen: seen is not None, every=_EVERY, within=_DONE_WITHIN)
+        return ending or ""
 
     # ---- the host's own hands
 
@@ -139,7 +141,7 @@ class Heard:
             yield f"which release to go back to is not known: {error.what}"
             yield from self._kept()
             return
-        version = release.version if release else NOTHING
+        version, typed = (release.version, release.typed) if release else (NOTHING, NOTHING)
         if serves == version:
             yield f"that is what {there} goes back to: look whether it is well"
         if release and (removed := self._removed(release)):
@@ -153,7 +155,7 @@ class Heard:
         yield f"  curl -fsS {shown(self.target.url)}{self.service.health_path}"
         yield f"users of {there} {by_hand.meanwhile}"
         yield (
-            f"when Prefect answers again: ignition rollback {there} --to {self.to or version} "
+            f"when Prefect answers again: ignition rollback {there} --to {self.to or typed} "
             "--reason …, which verifies it and writes it down"
         )
 

@@ -1,13 +1,9 @@
 """`ignition doctor`: tries everything that a run needs, side by side, before a run needs it."""
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from queue import Empty, SimpleQueue
-from time import monotonic
 from typing import Any
 
 import prefect as prefect_here
@@ -35,11 +31,12 @@ from release.notice import Notice
 from release.readiness.registered import judge_server
 from release.readiness.schedule import judge_schedule
 from release.readiness.serving import PortLook, judge_address, judge_port, judge_version
-from release.readiness.systems import Answer, with_way_out
+from release.readiness.systems import Readiness, with_way_out
 from release.readiness.workforce import judge_pool, judge_workers
 from release.runbook.conformance import conforming, problems_of
 from settings import Settings, config_path
 from tasks.notification import tell
+from tasks.side_by_side import ask_side_by_side
 from tasks.systems import ask, systems_of
 
 WITHIN = timedelta(seconds=25)
@@ -59,11 +56,11 @@ class Question:
 
     environment: str
     name: str
-    ask: Callable[[], Answer | Sequence[Answer]]
+    ask: Callable[[], Readiness | Sequence[Readiness]]
     of_prefect: bool = False  # moot where the server does not answer
 
 
-def examine(settings: Settings, notify: bool = False) -> list[tuple[str, Answer]]:
+def examine(settings: Settings, notify: bool = False) -> list[tuple[str, Readiness]]:
     """Try everything at once: Prefect, the runbook, and every system of every environment.
 
     Nothing is changed, but for a message to everybody whom ``notify`` says to tell. An answer that
@@ -78,40 +75,26 @@ def examine(settings: Settings, notify: bool = False) -> list[tuple[str, Answer]
     ]
 
 
-def answered(questions: Sequence[Question], within: timedelta) -> list[tuple[Question, Answer]]:
-    """Ask all questions side by side; the answers keep their order. Never raises, and leaves
-    behind what does not answer in time."""
-    answers: SimpleQueue[tuple[int, Sequence[Answer]]] = SimpleQueue()
-    for number, question in enumerate(questions):
-        # Which server is asked stands in the context.
-        work = (copy_context().run, _answer_into, number, question, answers)
-        threading.Thread(target=work[0], args=work[1:], daemon=True).start()
-    found: dict[int, Sequence[Answer]] = {}
-    end = monotonic() + within.total_seconds()
-    while len(found) < len(questions):
-        try:
-            number, said = answers.get(timeout=max(end - monotonic(), 0.001))
-        except Empty:
-            break
-        found[number] = said
+def answered(questions: Sequence[Question], within: timedelta) -> list[tuple[Question, Readiness]]:
+    """Ask all questions at once; the answers keep their order. Never raises."""
+    asked = {number: partial(_answers_to, question) for number, question in enumerate(questions)}
+    found = ask_side_by_side(asked, within)
     late = f"no answer within {say_duration(within)}"
     return [
         (question, answer)
         for number, question in enumerate(questions)
-        for answer in found.get(number, [Answer(question.name, late, _LATE)])
+        for answer in found.get(number, [Readiness(question.name, late, _LATE)])
     ]
 
 
-def _answer_into(
-    number: int, question: Question, answers: "SimpleQueue[tuple[int, Sequence[Answer]]]"
-) -> None:
+def _answers_to(question: Question) -> Sequence[Readiness]:
     try:
         said = question.ask()
     except DeployError as error:
-        said = Answer(question.name, error.what, error.hint)
+        said = Readiness(question.name, error.what, error.hint)
     except Exception as error:  # noqa: BLE001  # a check that breaks must not pass for a good answer
-        said = Answer(question.name, f"the check broke: {type(error).__name__}", _BROKEN)
-    answers.put((number, [said] if isinstance(said, Answer) else said))
+        said = Readiness(question.name, f"the check broke: {type(error).__name__}", _BROKEN)
+    return [said] if isinstance(said, Readiness) else said
 
 
 def _questions(settings: Settings, notify: bool) -> Iterator[Question]:
@@ -132,7 +115,7 @@ def _questions(settings: Settings, notify: bool) -> Iterator[Question]:
         try:
             target = build_target(settings, name)
         except DeployError as error:
-            refused = partial(Answer, "configuration", error.what, error.hint)
+            refused = partial(Readiness, "configuration", error.what, error.hint)
             yield Question(name, "configuration", refused)
             continue
         yield from _systems(target, settings.environments[name].rollout, asked)
@@ -153,7 +136,7 @@ def _systems(target: Target, rollout: RolloutRules, asked: set[str]) -> Iterator
 # ── Prefect ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _ask_server() -> Answer:
+def _ask_server() -> Readiness:
     with prefect() as client:
         version = client.api_version()
         services = client.request("GET", "/admin/settings").json()["server"]["services"]
@@ -162,92 +145,92 @@ def _ask_server() -> Answer:
     return judge_server(_SERVER, address, version, prefect_here.__version__, off)
 
 
-def _ask_pool() -> Answer:
+def _ask_pool() -> Readiness:
     with prefect() as client:
         return judge_pool(WORK_POOL, read_pool(client))
 
 
-def _ask_workers() -> Sequence[Answer]:
+def _ask_workers() -> Sequence[Readiness]:
     with prefect() as client:
         pool = read_pool(client, machines=True)
     return [judge_workers(pool, datetime.now(UTC))] if pool else []  # the pool's answer says it
 
 
-def _ask_deployments() -> Answer:
+def _ask_deployments() -> Readiness:
     with prefect() as client:
         return ask_deployments(client)
 
 
-def _ask_automations(settings: Settings) -> Answer:
+def _ask_automations(settings: Settings) -> Readiness:
     with prefect() as client:
         return ask_automations(client, settings)
 
 
-def _ask_schedules() -> Sequence[Answer]:
+def _ask_schedules() -> Sequence[Readiness]:
     with prefect() as client:
         found = read_schedules(client)
     return [judge_schedule(schedule, datetime.now(UTC)) for schedule in found]
 
 
-def _ask_notification(name: str, block: str, deliver: bool) -> Answer:
+def _ask_notification(name: str, block: str, deliver: bool) -> Readiness:
     """Whether a notification block is there and, where it is asked, takes a message."""
     with prefect():  # without an address, Block.load would start a server of its own
         pass
     try:
         loaded = Block.load(block)
     except ValueError:  # what Block.load says for a name that there is not, or is no name
-        return Answer(
+        return Readiness(
             name,
             f"there is no block {block}, so nobody is told by it",
             f"make it in the UI under Blocks, or edit notify in {config_path()}",
         )
     if not hasattr(loaded, "notify"):
         hint = f"edit notify in {config_path()}"
-        return Answer(name, f"{block} is a block that sends no messages", hint)
+        return Readiness(name, f"{block} is a block that sends no messages", hint)
     if not deliver:
-        return Answer(name, found="there; --notify sends a message")
+        return Readiness(name, found="there; --notify sends a message")
     failed = tell([block], _TRIAL)
     if failed:
-        return Answer(name, failed[0], "mend its address or token in the UI, under Blocks")
-    return Answer(name, found="took a message")
+        return Readiness(name, failed[0], "mend its address or token in the UI, under Blocks")
+    return Readiness(name, found="took a message")
 
 
 # ── What is read from files and from the main branch ─────────────────────────────────────────────
 
 
-def _ask_secrets(settings: Settings) -> Answer:
+def _ask_secrets(settings: Settings) -> Readiness:
     """Whether each secret is set without which something cannot work."""
     missing = tuple(settings.missing_secrets())
-    return Answer("secrets", *say_missing(missing)) if missing else Answer("secrets")
+    return Readiness("secrets", *say_missing(missing)) if missing else Readiness("secrets")
 
 
-def _ask_runbook(settings: Settings) -> Answer:
+def _ask_runbook(settings: Settings) -> Readiness:
     try:
         problems = problems_of(settings.located(settings.runbook).read_text(encoding="utf-8"))
     except (OSError, UnicodeError) as error:
-        return Answer("runbook", str(error), f"edit runbook in {config_path()}")
+        return Readiness("runbook", str(error), f"edit runbook in {config_path()}")
     said = "; ".join(map(str, problems))
-    return Answer("runbook", said, "ignition runbook check" if problems else "")
+    return Readiness("runbook", said, "ignition runbook check" if problems else "")
 
 
-def _ask_approvers(settings: Settings) -> Answer:
+def _ask_approvers(settings: Settings) -> Readiness:
     """Whether every checklist of people can be signed by enough of them."""
     try:
         text = settings.located(settings.runbook).read_text(encoding="utf-8")
         runbook = conforming(text)
     except (OSError, UnicodeError, DeployError):
-        return Answer("approvers", found="not looked at: the runbook cannot be read")
+        return Readiness("approvers", found="not looked at: the runbook cannot be read")
     for name, rules in settings.environments.items():
         if rules.gate.approval == "human":
             known = approvers_of(settings).known()
             problem = unsignable(runbook.gates(Step.CHECKLIST), known, Quorum(rules.gate.signers))
             if problem:
                 hint = "ignition approvers add NAME --role ROLE"
-                return Answer("approvers", f"{name} cannot be signed: {problem}", hint)
-    return Answer("approvers")
+                return Readiness("approvers", f"{name} cannot be signed: {problem}", hint)
+    return Readiness("approvers")
 
 
-def _ask_main(target: Target, settings: Settings) -> Sequence[Answer]:
+def _ask_main(target: Target, settings: Settings) -> Sequence[Readiness]:
     """Whether what a deployment of the main branch reads is in it: Dockerfile, smoke tests."""
     service, main = settings.service, settings.repository.main
     name, dockerfile = "main branch", build_file(service)
@@ -256,28 +239,28 @@ def _ask_main(target: Target, settings: Settings) -> Sequence[Answer]:
         try:
             refuse_unfit_source(service, revision, partial(copy.read, revision))
         except BadConfiguration as error:
-            return [Answer(name, f"{main}: {error.what}", error.hint)]
+            return [Readiness(name, f"{main}: {error.what}", error.hint)]
         built = copy.read(revision, dockerfile) or b""
     found = f"{main} ({revision[:7]}) has the Dockerfile and the smoke tests"
     bases = base_images(built.decode(errors="replace"), service.build_arguments)
     return [
-        Answer(name, found=found),
+        Readiness(name, found=found),
         _ask_bases(target, f"{dockerfile} of {main} ({revision[:7]})", bases),
     ]
 
 
-def _ask_bases(target: Target, dockerfile: str, names: Sequence[str]) -> Answer:
+def _ask_bases(target: Target, dockerfile: str, names: Sequence[str]) -> Readiness:
     for name in names:
         answer = ask("Dockerfile", partial(target.builder.check_base, name))
         if not answer.ok:
             return replace(answer, problem=f"{dockerfile}: {answer.problem}")
-    return Answer("Dockerfile", found=f"{dockerfile} builds on {', '.join(names) or 'nothing'}")
+    return Readiness("Dockerfile", found=f"{dockerfile} builds on {', '.join(names) or 'nothing'}")
 
 
 # ── What an environment answers ──────────────────────────────────────────────────────────────────
 
 
-def _ask_addresses(target: Target, settings: Settings) -> Sequence[Answer]:
+def _ask_addresses(target: Target, settings: Settings) -> Sequence[Readiness]:
     """The public address, the version it names, and the port of each instance that runs."""
     layout, service = settings.service, target.service
     instances = [one for one in _instances(target) if one.running and one.address]
@@ -313,7 +296,7 @@ def _ever_served(target: Target) -> bool:
 # ── How it is said ───────────────────────────────────────────────────────────────────────────────
 
 
-def answers_as_json(answers: Sequence[tuple[str, Answer]]) -> list[dict[str, Any]]:
+def answers_as_json(answers: Sequence[tuple[str, Readiness]]) -> list[dict[str, Any]]:
     """What :func:`examine` found, for programs."""
     return [
         {
@@ -328,7 +311,7 @@ def answers_as_json(answers: Sequence[tuple[str, Answer]]) -> list[dict[str, Any
     ]
 
 
-def answers_as_lines(answers: Sequence[tuple[str, Answer]]) -> list[str]:
+def answers_as_lines(answers: Sequence[tuple[str, Readiness]]) -> list[str]:
     """What :func:`examine` found, for people."""
     lines = []
     for environment, answer in answers:

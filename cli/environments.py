@@ -188,14 +188,15 @@ def _kept(target: Target, without_prefect: bool) -> str:
         kept = target.orchestrator.kept_releases()
     except DeployError:
         return ""
-    others = [release.version for release in kept if release.image not in serves]
+    others = [release for release in kept if release.image not in serves]
     if not others:
         return "no release to go back to is known, and the host has no other image"
     there = target.environment
-    known = f"which release served before is not known; the host has {', '.join(others)}"
+    names = ", ".join(release.version for release in others)
+    known = f"which release served before is not known; the host has {names}"
     if without_prefect:
-        return f"{known}: ignition p0 {there} --to {others[0]} --reason …"
-    return f"{known}: ignition rollback {there} --to {others[0]} --reason …"
+        return f"{known}: ignition p0 {there} --to {others[0].typed} --reason …"
+    return f"{known}: ignition rollback {there} --to {others[0].typed} --reason …"
 
 
 def _or_problem(read: Callable[[], object]) -> str:

@@ -1,14 +1,12 @@
 """What the `ignition` command reads: environments, locks, the log."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from blocks.approvers import Approvers
 from blocks.ledger.ledger import Ledger
-from blocks.target import Target
 from cli.environments import EnvironmentView, look_at
 from cli.install import build_target
 from cli.runs import RunView, read, unavailable, waiting
@@ -17,6 +15,7 @@ from release.errors import BadRequest, DeployError
 from release.ledger import EventKind, Lock, LogRow, short_run
 from settings import Settings
 from tasks.hand_over import has_ended
+from tasks.side_by_side import ask_side_by_side
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,10 @@ def look(settings: Settings, environment: str) -> StatusView:
     away = unavailable()
     ended = None if away else has_ended
 
-    def look(target: Target) -> EnvironmentView:
-        return look_at(target, settings.service, ended)
-
-    with ThreadPoolExecutor(len(targets)) as pool:  # the context says which server is Prefect's
-        looks = [pool.submit(copy_context().run, look, target) for target in targets]
-    views = tuple(found.result() for found in looks)
+    looks = {
+        target.environment: partial(look_at, target, settings.service, ended) for target in targets
+    }
+    views = tuple(ask_side_by_side(looks).values())
     if away:
         return StatusView(views, (), away=away)
     return StatusView(views, tuple(waiting()), tuple(schedule_lines(environment)))

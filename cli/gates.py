@@ -1,13 +1,13 @@
 """Gates, as the `ignition` command shows and answers them."""
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from blocks.ledger.ledger import Ledger
+from blocks.polling import poll
 from cli.runs import RunView
 from release.duration import say_duration
 from release.errors import BadRequest, Rejected
@@ -148,9 +148,11 @@ def judged(ledger: Ledger, run: RunView, gate: str, approver: str, within: timed
     Raises Rejected for that, and with the worker's sentence where nothing was signed; BadRequest
     when no worker has read it ``within`` that time.
     """
-    until, seen = time.monotonic() + within.total_seconds(), 0
+    seen = 0
     again = f"ignition approve {run.label} --as NAME"
-    while time.monotonic() < until:
+
+    def look() -> list[str]:
+        nonlocal seen
         events = ledger.events(run_id=run.id, kinds=_JUDGED)
         found = {_say_judged(e): e for e in events if e.key.partition("/")[0] == gate}
         last = next(reversed(found.values()), None)
@@ -165,7 +167,10 @@ def judged(ledger: Ledger, run: RunView, gate: str, approver: str, within: timed
         if found and len(found) == seen:  # the signatures of one answer are written one by one
             return list(found)
         seen = len(found)
-        time.sleep(_EVERY.total_seconds())  # the distance between two looks at the ledger
+        return []
+
+    if lines := poll(look, bool, every=_EVERY, within=within):
+        return lines
     raise BadRequest(
         f"the answer was sent, and no worker has read it within {within.total_seconds():.0f} s; "
         "a code that is read too late is asked for again",

@@ -24,7 +24,7 @@ from cli import automations
 from cli.runs import prefect
 from cli.schedule import registered
 from release.readiness.registered import differing, judge_registered
-from release.readiness.systems import Answer
+from release.readiness.systems import Readiness
 from settings import Settings
 
 HOME = Path(__file__).resolve().parents[1]
@@ -62,7 +62,7 @@ def template_variables() -> dict[str, str]:
     return {"IGNITION_HOME": str(HOME), "IGNITION_PYTHON": shlex.quote(sys.executable)}
 
 
-def ask_deployments(client: SyncPrefectClient) -> Answer:
+def ask_deployments(client: SyncPrefectClient) -> Readiness:
     """Whether the deployments are those of prefect.yaml, and may start."""
     found = registered(client)
     return judge_registered(
@@ -73,12 +73,12 @@ def ask_deployments(client: SyncPrefectClient) -> Answer:
     )
 
 
-def ask_automations(client: SyncPrefectClient, settings: Settings) -> Answer:
+def ask_automations(client: SyncPrefectClient, settings: Settings) -> Readiness:
     """Whether the automations are those that this version makes, and are on."""
     try:
         wanted = automations.wanted(client, settings)
     except ObjectNotFound:  # they start deployments
-        return Answer("automations", "the deployments that they start are not there", _SETUP)
+        return Readiness("automations", "the deployments that they start are not there", _SETUP)
     found = automations.registered(client)
     return judge_registered(
         "automations",
@@ -88,7 +88,7 @@ def ask_automations(client: SyncPrefectClient, settings: Settings) -> Answer:
     )
 
 
-def ask_blocks(target: Target) -> Answer:
+def ask_blocks(target: Target) -> Readiness:
     """Whether the saved blocks, which runs use, are what the configuration says now."""
     name = f"ignition-target/{target.environment}"
     with prefect():  # without an address, Block.load would start a server of its own
@@ -97,12 +97,12 @@ def ask_blocks(target: Target) -> Answer:
         saved: Any = Target.load(target.environment)
     except ValueError as error:
         if "Unable to find block document" in str(error):
-            return Answer("saved blocks", f"there is no {name}: no run can begin", _SETUP)
-        return Answer("saved blocks", f"{name} cannot be read by this version", _SETUP)
+            return Readiness("saved blocks", f"there is no {name}: no run can begin", _SETUP)
+        return Readiness("saved blocks", f"{name} cannot be read by this version", _SETUP)
     keys = sorted({setting_of(key, target.environment) for key in _differing_fields(target, saved)})
     if not keys:
-        return Answer("saved blocks", found=f"{name} is as configured")
-    return Answer(
+        return Readiness("saved blocks", found=f"{name} is as configured")
+    return Readiness(
         "saved blocks",
         f"runs use other values than the configuration has: {', '.join(keys)}",
         _SETUP,

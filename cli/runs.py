@@ -2,14 +2,10 @@
 
 import contextlib
 import json
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextvars import copy_context
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
 
@@ -25,12 +21,14 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
 from blocks.http_client import shown
+from blocks.polling import poll
 from cli.workforce import Stalls
 from release.duration import say_duration
 from release.errors import BadRequest, DeployError, Rejected, Unreachable
 from release.ledger import short_run
 from release.outcome import ending_in, sentence_in
 from release.readiness.prefect_address import EXAMPLE, hint_for, how_to_start
+from tasks.side_by_side import ask_side_by_side
 
 _EVERY = timedelta(seconds=1)
 _ANSWERS_WITHIN = timedelta(seconds=8)
@@ -120,27 +118,23 @@ def unavailable(within: timedelta = _ANSWERS_WITHIN) -> DeployError | None:
 
     The client tries a server that hangs again for minutes: nobody waits for that at 3 am.
     """
-    answers: SimpleQueue[DeployError | None] = SimpleQueue()
+    answer = ask_side_by_side({"prefect": _why_away}, within)
+    if answer:
+        return answer["prefect"]
+    address, length = get_current_settings().api.url or "", say_duration(within)
+    return Unreachable(
+        f"the Prefect server at {shown(address)} has not answered within {length}",
+        how_to_start(address),
+    )
 
-    def ask() -> None:
-        try:
-            with prefect() as client:
-                client.hello()
-        except DeployError as error:
-            answers.put(error)
-        else:
-            answers.put(None)
 
-    # Which server it is stands in the context.
-    threading.Thread(target=copy_context().run, args=(ask,), daemon=True).start()
+def _why_away() -> DeployError | None:
     try:
-        return answers.get(timeout=within.total_seconds())
-    except Empty:
-        address, length = get_current_settings().api.url or "", say_duration(within)
-        return Unreachable(
-            f"the Prefect server at {shown(address)} has not answered within {length}",
-            how_to_start(address),
-        )
+        with prefect() as client:
+            client.hello()
+    except DeployError as error:
+        return error
+    return None
 
 
 def require_server(instead: str) -> None:
@@ -243,19 +237,23 @@ def follow(
     ended ``within`` that time; None waits for ever.
     """
     told = ("", "")
-    until = time.monotonic() + within.total_seconds() if within else None
+
+    def look() -> RunView:
+        nonlocal told
+        found = client.read_flow_run(UUID(run.id))
+        seen = view(found)
+        if (seen.state, seen.message) != told:
+            told = (seen.state, seen.message)
+            say(seen)
+        if not seen.ended:
+            stalls.look(found, datetime.now(UTC))
+        return seen
+
     with prefect() as client:
         stalls = Stalls(client, complain)
-        while until is None or time.monotonic() < until:
-            found = client.read_flow_run(UUID(run.id))
-            run = view(found)
-            if (run.state, run.message) != told:
-                told = (run.state, run.message)
-                say(run)
-            if run.ended:
-                return run
-            stalls.look(found, datetime.now(UTC))
-            time.sleep(_EVERY.total_seconds())  # the distance between two looks at its state
+        run = poll(look, lambda seen: seen.ended, every=_EVERY, within=within)
+    if run.ended:
+        return run
     raise Unreachable(f"{run.label} has not ended, it is {run.state}", "ignition status")
 
 

@@ -221,7 +221,7 @@ class _Gate:
             run_id=self.run.id,
             section=self.items[0].section,
             key=f"{slug(self.items[0].section)}-{number}",
-            plan=self.subject.signed,
+            subject=self.subject.signed,
             about=self.subject.lines[0],
             waiting=open_items(self.items, signatures, self.quorum),
             evidence=evidence,

@@ -20,7 +20,7 @@ from release.rollback.window import Act, Mode, request_of
 from tasks.notification import notify, page_of
 from tasks.say import speaking
 from tasks.serving import what_serves
-from tasks.window import Situation, answer_of, look_at_window, look_once, watch_window
+from tasks.window import Situation, look_at_window, look_once, reaction_of, watch_window
 
 
 @flow(name="watch", flow_run_name=run_name)
@@ -45,12 +45,12 @@ def watch(environment: str = "staging") -> State[Any]:
         now = look_at_window(target, service, rules, key="after")
     except DeployError as error:
         return outcome.refused(error)
-    why, answer = report.decision.sentence, answer_of(report, before, now)
-    match answer.act:
+    why, reaction = report.decision.sentence, reaction_of(report, before, now)
+    match reaction.act:
         case Act.LEAVE:
-            return outcome.ended(run, Ending.NOTHING_TO_DO, f"{why}; {answer.sentence}")
+            return outcome.ended(run, Ending.NOTHING_TO_DO, f"{why}; {reaction.sentence}")
         case Act.ALERT:
-            return _alert(run, why, answer.sentence)
+            return _alert(run, why, reaction.sentence)
         case Act.ROLL_BACK:
             return _roll_back(run, why, now)
 

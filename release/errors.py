@@ -1,28 +1,32 @@
 """Every error that a person can meet, sorted by what the environment serves afterwards.
 
 DeployError
-├── NothingChanged            the environment is exactly as it was
+├── NothingChanged            what raised it changed nothing
 │   ├── BadRequest            a version, ref, name or environment that cannot be used
 │   ├── BadConfiguration      ignition.toml, RUNBOOK.md or a block says something impossible
 │   ├── EnvironmentLocked     another run holds the environment
-│   ├── Unreachable           a system did not answer
 │   ├── SourceRefused         the commit, branch or tag is not what was asked for
 │   ├── BuildFailed           no image, or not the one that was asked for
 │   ├── MigrationRefused      the migration files cannot be applied as they are
-│   ├── MigrationFailed       a file failed; what stays is said: the files before it
 │   ├── Rejected              a person said no at a gate
 │   ├── Unproven              an answer at a gate without a good one-time code
 │   ├── GateExpired           a gate's time passed without all its signatures
 │   └── SignaturesInvalid     what was signed does not hold, or was never signed
+├── HalfDone                  what raised it may have changed something: the run knows what
+│   ├── Unreachable           a system gave no answer; it may pass
+│   └── MigrationFailed       a file failed; what stays applied is said
 ├── ReleaseUnfit              the release must not stay: the baseline is restored
-│   ├── RolloutFailed         it did not come up, or not in time
+│   ├── RolloutFailed         it did not come up in time, or could not be rolled out
 │   ├── VerificationFailed    health, version or smoke said no
 │   └── TriggerFired          one of the runbook's rollback triggers fired
 └── StateUnknown              page someone
     └── RollbackFailed        the baseline could not be restored
+
+A run that fails before anything of it has reached users leaves what served in service, whichever
+of these ended it; after that the baseline is restored (release.outcome.after_failure).
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 
 class DeployError(Exception):
@@ -31,6 +35,9 @@ class DeployError(Exception):
     ``what`` says what, where, and measured against allowed. ``hint`` says what to type; it may be
     empty. What serves now is added where the error ends a run, because only the run knows.
     """
+
+    may_pass: ClassVar[bool] = False
+    """Whether the same call may succeed a moment later. Otherwise it is a decision: no retry."""
 
     def __init__(self, what: str, hint: str = "") -> None:
         # Both go to ``args``, so that the exception survives pickling in a persisted result.
@@ -46,7 +53,7 @@ class DeployError(Exception):
 
 
 class NothingChanged(DeployError):
-    """The environment serves what it served before."""
+    """What raised it changed nothing: the environment is as the run had made it until then."""
 
 
 class BadRequest(NothingChanged):
@@ -61,10 +68,6 @@ class EnvironmentLocked(NothingChanged):
     """Another run holds the environment."""
 
 
-class Unreachable(NothingChanged):
-    """A system that the deployment needs did not answer."""
-
-
 class SourceRefused(NothingChanged):
     """The commit, branch or tag is not what was asked for."""
 
@@ -75,11 +78,6 @@ class BuildFailed(NothingChanged):
 
 class MigrationRefused(NothingChanged):
     """The migration files cannot be applied as they are; none was."""
-
-
-class MigrationFailed(NothingChanged):
-    """A migration failed. Files before it stay applied. Nothing of itself remains, unless it runs
-    without a transaction: then its statements before the failing one stay, and are counted."""
 
 
 class Rejected(NothingChanged):
@@ -98,12 +96,27 @@ class SignaturesInvalid(NothingChanged):
     """The signatures do not hold, or are not those of this run and plan."""
 
 
+class HalfDone(DeployError):
+    """What raised it may have changed something: the run knows what, and says or undoes it."""
+
+
+class Unreachable(HalfDone):
+    """A system gave no answer, or none that says anything. What it was told, it may have done."""
+
+    may_pass = True
+
+
+class MigrationFailed(HalfDone):
+    """A migration failed. Files before it stay applied. Nothing of itself remains, unless it runs
+    without a transaction: then its statements before the failing one stay, and are counted."""
+
+
 class ReleaseUnfit(DeployError):
     """The release must not stay: the baseline is restored."""
 
 
 class RolloutFailed(ReleaseUnfit):
-    """The new instances did not come up, or not in time."""
+    """The new instances did not come up, or an engine or router refused what it was told."""
 
 
 class VerificationFailed(ReleaseUnfit):

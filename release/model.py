@@ -112,6 +112,13 @@ class Release:
     revision: str  # full git commit hash
     image: ImageRef | None = None
 
+    @property
+    def typed(self) -> str:
+        """What a command takes for it: the version, or the image with its whole digest where it has
+        no version and goes by the digest's first digits."""
+        by_digest = self.image is not None and self.version == self.image.short
+        return str(self.image) if by_digest else self.version
+
 
 def image_of(release: Release) -> ImageRef:
     """The image of a release that was built. Raises BadRequest where it was not."""
@@ -160,6 +167,11 @@ class Baseline:
     @property
     def version(self) -> str:
         return self.release.version if self.release else "nothing"
+
+    @property
+    def typed(self) -> str:
+        """What a command takes for it."""
+        return self.release.typed if self.release else self.version
 
     @property
     def image(self) -> ImageRef | None:

@@ -5,12 +5,12 @@ old ones out.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from release.duration import say_duration
-from release.errors import RolloutFailed
+from release.errors import DeployError, RolloutFailed
 from release.measure.slot import Slot
 from release.model import ImageRef, Instance
 
@@ -175,6 +175,14 @@ def did_not_come_up(why: str, health: str, log: str) -> str:
     said = f"last log line: {line}" if (line := telling_line(log)) else "it logged nothing"
     checked = f"health check: {line}" if (line := telling_line(health)) else ""
     return "; ".join(filter(None, (why, checked, said)))
+
+
+def or_why_not(read: Callable[[], str]) -> str:
+    """What ``read`` gives, or, in brackets, why it gives nothing: that hides nothing else."""
+    try:
+        return read()
+    except DeployError as error:
+        return f"({error.what})"
 
 
 def telling_line(text: str) -> str:

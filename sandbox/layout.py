@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from blocks.whole_file import replace_file
 from sandbox.errors import SandboxError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -94,22 +95,13 @@ class Secrets:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             made = {field.name: secrets.token_urlsafe(24) for field in fields(cls)}
-            write_private(path, json.dumps(made, indent=2) + "\n")
+            replace_file(path, (json.dumps(made, indent=2) + "\n").encode())
         return cls(**json.loads(path.read_text()))
 
 
 def by_name(url: str) -> str:
     """An address on this machine with its name, which has to be looked up, for its number."""
     return url.replace(f"{HOST}:", f"{NAME}:")
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace a file at once by one that only its owner can read."""
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    draft.write_text(text)
-    draft.replace(path)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class GateRound:
     run_id: str
     section: str
     key: str  # the section and the round's number
-    plan: str  # what is signed beside the item: the plan's fingerprint, and who started it
+    subject: str  # what is signed beside the item: the plan's fingerprint, and who started it
     about: str  # the plan's first line, for messages
     waiting: tuple[Item, ...]
     evidence: tuple[Evidence, ...]
@@ -188,7 +188,7 @@ def _signed(
                     item.text,
                     Decision.APPROVE,
                     approver.name,
-                    gate.plan,
+                    gate.subject,
                 ),
             ),
             text=item.text,
@@ -242,7 +242,7 @@ def confirm_signatures(
     target: Target,
     approvers: Approvers,
     run_id: str,
-    plan: str,
+    subject: str,
     items: tuple[Item, ...],
     quorum: Quorum,
     *,
@@ -262,7 +262,7 @@ def confirm_signatures(
             "ignition verify, then start the deployment again",
         )
     signing = [event for event in events if event.kind == EventKind.ITEM_SIGNED]
-    found = verify_signatures(run_id, plan, items, signing, quorum, approvers.seal)
+    found = verify_signatures(run_id, subject, items, signing, quorum, approvers.seal)
     people = sorted({one.approver for one in found})
     say(f"{len(found)} signatures of {', '.join(people)} verified")
     return len(found)

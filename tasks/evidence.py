@@ -1,11 +1,9 @@
 """Evidence for the checklist's items, asked from the systems that know."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from queue import Empty, SimpleQueue
 
 from blocks.on_call import OnCall
 from blocks.target import Target
@@ -35,6 +33,7 @@ from release.measure.traffic import ALL_RELEASES, busiest
 from release.plan import Plan
 from tasks.notification import page_of
 from tasks.say import say, this_run
+from tasks.side_by_side import ask_side_by_side
 from tasks.step import step
 from tasks.watch import seen_now
 
@@ -71,7 +70,7 @@ def collect_evidence(
     found: dict[str, Evidence] = {}
 
     def ask(names: Mapping[str, Question]) -> dict[str, Finding]:
-        answers = ask_side_by_side(names, WITHIN)
+        answers = findings_of(names, WITHIN)
         at = datetime.now(UTC)
         for item, one in answers.items():
             say(f"{item} {one.verdict}: {one.value}")
@@ -101,37 +100,22 @@ def ask_until_decided(
         findings |= ask({name: questions[name] for name in again})
 
 
-def ask_side_by_side(questions: Mapping[str, Question], within: timedelta) -> dict[str, Finding]:
-    """Ask all questions at once and return the answers in the questions' order.
-
-    One that fails or is not answered in time is unknown. Its thread is left behind, as a daemon:
-    a hung system can keep neither the answers of the others nor the end of the process waiting.
-    """
-    answers: SimpleQueue[tuple[str, Finding]] = SimpleQueue()
-    for name, question in questions.items():
-        threading.Thread(target=_ask, args=(name, question, answers), daemon=True).start()
-    found: dict[str, Finding] = {}
-    end = time.monotonic() + within.total_seconds()
-    while len(found) < len(questions):
-        try:
-            name, finding = answers.get(timeout=max(end - time.monotonic(), 0.001))
-        except Empty:
-            break
-        found[name] = finding
+def findings_of(questions: Mapping[str, Question], within: timedelta) -> dict[str, Finding]:
+    """Ask all sources at once. One that fails or does not answer in time is unknown."""
+    asked = {name: partial(_finding_of, question) for name, question in questions.items()}
+    found = ask_side_by_side(asked, within)
     late = no_answer(f"no answer within {say_duration(within)}", "no answer")
     return {name: found.get(name, late) for name in questions}
 
 
-def _ask(
-    name: str, question: Callable[[], Finding], answers: "SimpleQueue[tuple[str, Finding]]"
-) -> None:
+def _finding_of(question: Question) -> Finding:
     try:
-        answers.put((name, question()))
+        return question()
     except DeployError as error:
-        answers.put((name, no_answer(error.what, "no answer")))
+        return no_answer(error.what, "no answer")
     except Exception as error:  # noqa: BLE001  # whatever broke, the source does not answer
         # Only the kind of error: a driver's message may quote a connection string.
-        answers.put((name, no_answer(f"the source broke: {type(error).__name__}", "no answer")))
+        return no_answer(f"the source broke: {type(error).__name__}", "no answer")
 
 
 def _tests(target: Target, staging: Target | None, plan: Plan) -> Finding:

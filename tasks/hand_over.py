@@ -8,8 +8,8 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from blocks.polling import poll
 from blocks.target import Target
 from release.errors import DeployError, Rejected, Unreachable
 from release.ledger import EventKind, Lock, short_run
@@ -87,16 +87,16 @@ def refuse_after_p0(target: Target, since: datetime) -> None:
 def await_holder(target: Target, holder: Holder, key: str) -> str:
     """Wait until the holder has ended, or does something else about a rollback than before: it
     waits for people now, or users meet its release. Returns its ending; empty for none."""
-    waiting = Retrying(
-        retry=retry_if_result(lambda seen: seen is None),
-        stop=stop_after_delay(_WITHIN),
-        wait=wait_fixed(_EVERY),
-        retry_error_callback=lambda state: "",
+    ending = poll(
+        lambda: _ending_of(target, holder),
+        lambda ending: ending is not None,
+        every=_EVERY,
+        within=_WITHIN,
     )
-    return str(waiting(_ending_of, target, holder))
+    return ending or ""
 
 
-@step("Take the environment over", timeout=timedelta(minutes=1), retries=1)
+@step("Take over for the rollback", timeout=timedelta(minutes=1), retries=1)
 def take_over(target: Target, holder: Holder, by: str, reason: str) -> None:
     """Take the environment from a run that waits for people, or that has ended without giving it
     back. One that waits ends when it is answered."""

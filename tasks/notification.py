@@ -1,11 +1,9 @@
 """Tells people, through Prefect's notification blocks. A message that fails fails nothing else."""
 
-import threading
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from logging import WARNING
-from queue import Empty, SimpleQueue
-from time import monotonic
 
 from prefect.blocks import notifications as _known_blocks  # noqa: F401  # so that load finds them
 from prefect.blocks.core import Block
@@ -16,6 +14,7 @@ from release.duration import say_duration
 from release.ledger import EventKind
 from release.notice import Notice, Page
 from tasks.say import say
+from tasks.side_by_side import ask_side_by_side
 from tasks.step import step
 
 WITHIN = timedelta(seconds=10)
@@ -69,17 +68,7 @@ def tell(names: Sequence[str], notice: Notice, within: timedelta = WITHIN) -> tu
     Only the kind of an error is said: a message may quote the address of a webhook, which is a
     secret.
     """
-    answers: SimpleQueue[tuple[str, str]] = SimpleQueue()
-    for name in names:
-        threading.Thread(target=_tell, args=(name, notice, answers), daemon=True).start()
-    found: dict[str, str] = {}
-    end = monotonic() + within.total_seconds()
-    while len(found) < len(set(names)):
-        try:
-            name, problem = answers.get(timeout=max(end - monotonic(), 0.001))
-        except Empty:
-            break
-        found[name] = problem
+    found = ask_side_by_side({name: partial(_tell, name, notice) for name in names}, within)
     late = f"no answer within {say_duration(within)}"
     problems = {name: found.get(name, late) for name in names}
     return tuple(f"{name} was not told: {why}" for name, why in problems.items() if why)
@@ -90,14 +79,14 @@ def page_of(run_id: str) -> Page:
     return Page(run_id, get_current_settings().ui_url or "")
 
 
-def _tell(name: str, notice: Notice, answers: "SimpleQueue[tuple[str, str]]") -> None:
+def _tell(name: str, notice: Notice) -> str:
+    """Why a block did not take the notice; "" where it did."""
     try:
         block = Block.load(name)
         block.notify(notice.body, notice.subject)  # type: ignore[union-attr]
     except ValueError as error:  # what Block.load says for a name that there is not
         known = "Unable to find block document" in str(error)
-        answers.put((name, "there is no such block" if known else type(error).__name__))
+        return "there is no such block" if known else type(error).__name__
     except Exception as error:  # noqa: BLE001  # whatever broke, this one was not told
-        answers.put((name, type(error).__name__))
-    else:
-        answers.put((name, ""))
+        return type(error).__name__
+    return ""

@@ -13,7 +13,7 @@ from release.migration.change import SchemaChange
 from release.migration.rehearsal.outcome import Rehearsal, refuse_breaking
 from release.model import Baseline, Release, ReleaseKind
 from release.plan import Change, Plan, planned_version
-from release.readiness.systems import Answer, warnings
+from release.readiness.systems import Readiness, warnings
 from release.request import DeployRequest
 from release.watch.probing import measured_on
 from tasks.image import find_image
@@ -44,7 +44,7 @@ def make_plan(
     schema: SchemaChange,
     rehearsal: Rehearsal,
     service: ServiceLayout,
-    systems: tuple[Answer, ...],
+    systems: tuple[Readiness, ...],
     watch: WatchRules,
 ) -> Plan:
     """Say what will happen, and write the plan artifact. Refuses what breaks what serves."""

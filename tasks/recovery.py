@@ -49,7 +49,7 @@ def clear_away(target: Target) -> int:
     return removed
 
 
-@step("Take the environment over", timeout=timedelta(minutes=1), retries=_TRIES_MORE)
+@step("Take over for the recovery", timeout=timedelta(minutes=1), retries=_TRIES_MORE)
 def take_over(target: Target, from_runs: Sequence[str], by: str, reason: str) -> None:
     """Take the lock from a run that has ended. Raises EnvironmentLocked where another holds it."""
     target.ledger.take_over(target.environment, from_runs, by, "recover", reason)

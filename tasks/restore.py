@@ -384,5 +384,5 @@ class _WayBack:
             f"{self.baseline.version} is not back on {there}: {why}{glue}"
             f"done so far: {'; '.join(self.done) or 'nothing'}{begun}; there is: {self._left()}",
             "when the cause is mended: "
-            f"ignition rollback {there} --to {self.baseline.version} --reason …",
+            f"ignition rollback {there} --to {self.baseline.typed} --reason …",
         )

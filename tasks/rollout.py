@@ -1,25 +1,19 @@
 """Step 4 of the runbook: new instances beside the old, and cutover."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
 
 from prefect.artifacts import create_markdown_artifact
-from tenacity import (
-    Retrying,
-    retry_if_exception_type,
-    retry_if_result,
-    stop_after_delay,
-    wait_fixed,
-)
 
 from blocks.orchestrator import Orchestrator
+from blocks.polling import poll
 from blocks.router import Router
 from release.configuration.rules import RolloutRules
 from release.duration import say_duration
-from release.errors import BadConfiguration, DeployError, RolloutFailed, Unreachable
+from release.errors import BadConfiguration, RolloutFailed, Unreachable
 from release.measure.slot import FULL_WEIGHT, Slot
 from release.model import Baseline, ImageRef, Instance
 from release.rollout import (
@@ -28,6 +22,7 @@ from release.rollout import (
     Drained,
     Seen,
     missing_instances,
+    or_why_not,
     rollout_report,
     which_to_retire,
 )
@@ -45,7 +40,7 @@ from tasks.say import say
 from tasks.step import step, write_report
 
 _LOOK_EVERY = 0.2  # seconds, during the bake
-_ROUTER_BACK_WITHIN = 15.0  # seconds; a restart takes one or two, or ten of grace before them
+_ROUTER_BACK_WITHIN = timedelta(seconds=15)  # a restart takes 1 or 2 s, or 10 of grace before
 _LONGEST = timedelta(hours=1)  # the rules bound these steps; this bounds a hanging system
 
 
@@ -182,14 +177,13 @@ def _slots_again(router: Router, cutover: Cutover) -> tuple[Slot, ...]:
         heed()
         return router.slots()
 
-    looking = Retrying(
-        retry=retry_if_exception_type(Unreachable)
-        | retry_if_result(lambda slots: bool(out_of_service(cutover.slots, slots))),
-        stop=stop_after_delay(_ROUTER_BACK_WITHIN),
-        wait=wait_fixed(_LOOK_EVERY),
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else (),
+    return poll(
+        look,
+        lambda slots: not out_of_service(cutover.slots, slots),
+        every=timedelta(seconds=_LOOK_EVERY),
+        within=_ROUTER_BACK_WITHIN,
+        forgiving=Unreachable,
     )
-    return looking(look)
 
 
 @step("Pin release", timeout=timedelta(minutes=1), retries=1)
@@ -322,12 +316,6 @@ def _stop(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRu
 def see(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRules) -> list[Seen]:
     """What there is to see of instances: state, health output, last log lines."""
     orchestrator = target.orchestrator
-
-    def or_why_not(read: Callable[[], str]) -> str:
-        try:
-            return read()
-        except DeployError as error:  # one that cannot be read hides nothing of the others
-            return f"({error.what})"
 
     return [
         Seen(

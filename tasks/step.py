@@ -32,7 +32,7 @@ def step(
 
     The result has to be picklable and free of secrets: it is written to the result storage.
     ``retries`` is for steps that are safe to repeat; a DeployError is a decision, not a hiccup,
-    and is never retried unless it is Unreachable. ``timeout`` bounds one try. A task that is
+    and is never retried unless it ``may_pass``. ``timeout`` bounds one try. A task that is
     called more than once in a run takes a ``key`` argument that tells the calls apart.
     """
     return task(
@@ -54,7 +54,7 @@ def _once_per_run(context: TaskRunContext, arguments: dict[str, Any]) -> str:
 
 def _worth_repeating(task: Task[Any, Any], task_run: Any, state: Any) -> bool:
     error = state.result(raise_on_failure=False)
-    return not isinstance(error, DeployError) or type(error).__name__ == "Unreachable"
+    return not isinstance(error, DeployError) or error.may_pass
 
 
 _PUT_OFF: ContextVar[list[Callable[[], object]] | None] = ContextVar("put_off", default=None)

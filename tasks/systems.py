@@ -1,17 +1,22 @@
 """Whether every system that a run needs answers, asked before anything is changed."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from logging import WARNING
 
 from blocks.target import Target
 from release.configuration.key import variable_of
 from release.configuration.rules import RolloutRules
+from release.duration import say_duration
 from release.errors import BadConfiguration, DeployError, Unreachable
-from release.readiness.systems import Answer, blocking, summary, warnings
+from release.readiness.systems import Readiness, blocking, summary, warnings
 from tasks.say import say
+from tasks.side_by_side import ask_side_by_side
 from tasks.step import step
+
+WITHIN = timedelta(seconds=100)
+"""How long all systems together may take: longer than each of them has for itself."""
 
 _DOCTOR = "ignition doctor"
 _WITHOUT = frozenset({"prometheus", "auth flow"})  # a deployment goes on with a warning
@@ -71,28 +76,34 @@ def _serves(target: Target) -> bool:
     return target.service.health().ok
 
 
-def ask_systems(target: Target, rollout: RolloutRules) -> tuple[Answer, ...]:
-    """Ask all systems side by side; the answers keep the order of :func:`systems_of`."""
+def ask_systems(
+    target: Target, rollout: RolloutRules, within: timedelta = WITHIN
+) -> tuple[Readiness, ...]:
+    """Ask all systems at once; the answers keep the order of :func:`systems_of`."""
     systems = systems_of(target, rollout)
-    with ThreadPoolExecutor(len(systems)) as pool:
-        return tuple(pool.map(ask, systems, systems.values()))
+    found = ask_side_by_side({n: partial(ask, n, check) for n, check in systems.items()}, within)
+    return tuple(found.get(name) or _late(name, within) for name in systems)
 
 
-def ask(name: str, check: Callable[[], None]) -> Answer:
+def _late(name: str, within: timedelta) -> Readiness:
+    return Readiness(name, f"no answer within {say_duration(within)}", needed=name not in _WITHOUT)
+
+
+def ask(name: str, check: Callable[[], None]) -> Readiness:
     """One system's answer. Never raises."""
     needed = name not in _WITHOUT
     try:
         check()
     except DeployError as error:
         wrong = isinstance(error, BadConfiguration)
-        return Answer(name, error.what, error.hint, wrong, needed=needed or wrong)
+        return Readiness(name, error.what, error.hint, wrong, needed=needed or wrong)
     except Exception as error:  # noqa: BLE001  # a check that breaks is no answer either
-        return Answer(name, f"{type(error).__name__}: {error}", needed=needed)
-    return Answer(name)
+        return Readiness(name, f"{type(error).__name__}: {error}", needed=needed)
+    return Readiness(name)
 
 
 @step("Check systems", timeout=timedelta(minutes=2), retries=3)
-def check_systems(target: Target, rollout: RolloutRules) -> tuple[Answer, ...]:
+def check_systems(target: Target, rollout: RolloutRules) -> tuple[Readiness, ...]:
     """Reach every system, and see whether it can do what is going to be asked of it.
 
     Raises BadConfiguration or Unreachable naming all that fail.

@@ -11,9 +11,9 @@ from time import monotonic
 from typing import Protocol, TypeVar
 
 from prefect.artifacts import create_markdown_artifact
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from blocks.orchestrator import Orchestrator
+from blocks.polling import poll
 from blocks.service import Service
 from release.configuration.layout import ServiceLayout
 from release.configuration.rules import VerifyRules
@@ -217,14 +217,7 @@ def _insist(ask: Callable[[], T], good: Callable[[T], bool], rules: VerifyRules)
         heed()
         return ask()
 
-    asking = Retrying(
-        retry=retry_if_result(lambda answer: not good(answer)),
-        stop=stop_after_delay(rules.health_within),
-        wait=wait_fixed(_AGAIN_AFTER),
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-    )
-    answer: T = asking(ask_unless_p0)
-    return answer
+    return poll(ask_unless_p0, good, every=_AGAIN_AFTER, within=rules.health_within)
 
 
 def _tried_since(began: float, check: Check) -> Check:

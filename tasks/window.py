@@ -10,7 +10,7 @@ from release.errors import BadRequest, DeployError
 from release.measure.traffic import ALL_RELEASES, busiest
 from release.model import Baseline, Release
 from release.rollback.baseline import NOTHING, serving_release
-from release.rollback.window import Answer, Facts, Window, answer_to, glance, window_of
+from release.rollback.window import Facts, Reaction, Window, glance, reaction_to, window_of
 from release.watch.report import WatchReport
 from tasks.baseline import meant_to_serve
 from tasks.restore import previous
@@ -97,10 +97,10 @@ def watch_window(target: Target, situation: Situation, rules: WatchRules) -> Wat
     return report
 
 
-def answer_of(report: WatchReport, watched: Situation, now: Situation) -> Answer:
+def reaction_of(report: WatchReport, watched: Situation, now: Situation) -> Reaction:
     """What follows on a watch that did not pass."""
     fired = {str(verdict.trigger) for verdict in report.verdicts if verdict.fires}
-    return answer_to(
+    return reaction_to(
         watched.facts.serving,
         now.facts,
         now.window,

@@ -32,13 +32,14 @@ from blocks.compose.fitness import (
 from blocks.compose.project import PROBE, ComposeProject
 from blocks.engine import client_of, name_of
 from blocks.orchestrator import ByHand, Orchestrator
+from blocks.polling import poll
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed, Unreachable
 from release.masking import secrets_of, without_secrets
 from release.model import ImageRef, Instance, Release
 from release.rollback.baseline import release_of_image
-from release.rollout import did_not_come_up, is_ready, unfit_instance
+from release.rollout import did_not_come_up, is_ready, or_why_not, unfit_instance
 
-_POLL = 0.2  # seconds
+_POLL = timedelta(milliseconds=200)
 _LAST_LINES = 10
 _VERSION = "org.opencontainers.image.version"
 _REVISION = "org.opencontainers.image.revision"
@@ -144,7 +145,7 @@ class ComposeOrchestrator(Orchestrator):
         if self.registry_username:
             password = self.registry_password.get_secret_value()
             login = {"username": self.registry_username, "password": password}
-        with self._asking(f"cannot pull {image}") as engine:
+        with self._asking(f"cannot pull {image}", RolloutFailed) as engine:
             try:
                 engine.images.pull(str(image), auth_config=login)
             except docker.errors.NotFound as error:
@@ -191,9 +192,7 @@ class ComposeOrchestrator(Orchestrator):
                 return True
             return answers is not None and instance.running and answers(instance)
 
-        network = self._network_name()
-        began = time.monotonic()
-        while True:
+        def look() -> tuple[Instance, ...]:
             waited = timedelta(seconds=time.monotonic() - began)
             found = [self._container(id) for id in ids]
             instances = tuple(self._instance(container, network) for container in found)
@@ -208,9 +207,11 @@ class ComposeOrchestrator(Orchestrator):
                     why = f"{instance.name} does not listen on port {self.port}"
                 if why:
                     raise self._did_not_come_up(container, why)
-            if all(ready(instance) for instance in instances):
-                return instances
-            time.sleep(_POLL)
+            return instances
+
+        network = self._network_name()
+        began = time.monotonic()
+        return poll(look, lambda instances: all(map(ready, instances)), every=_POLL)
 
     def start(self, ids: Sequence[str]) -> None:
         """Start stopped containers; one that runs is left alone."""
@@ -325,8 +326,14 @@ class ComposeOrchestrator(Orchestrator):
     # ---- the engine
 
     @contextmanager
-    def _asking(self, trouble: str) -> Iterator[docker.DockerClient]:
-        """A client of the engine, whose errors become ours."""
+    def _asking(
+        self, trouble: str, refused: type[DeployError] = Unreachable
+    ) -> Iterator[docker.DockerClient]:
+        """A client of the engine, whose errors become ours.
+
+        ``refused`` is for what the engine refuses to do: RolloutFailed where it was told to change
+        something. A question that it does not answer says nothing about the release.
+        """
         name = name_of(self.engine)
         try:
             client = client_of(self.engine)
@@ -336,7 +343,7 @@ class ComposeOrchestrator(Orchestrator):
                 client.close()
         except docker.errors.APIError as error:
             text = self._mask(str(error.explanation or error))
-            kind = RolloutFailed if error.is_client_error() else Unreachable
+            kind = refused if error.is_client_error() else Unreachable
             raise kind(f"container engine {name} {trouble}: {text}", "docker ps --all") from None
         except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
             raise Unreachable(
@@ -355,7 +362,8 @@ class ComposeOrchestrator(Orchestrator):
         return sorted(found, key=lambda container: str(container.attrs["Created"]))
 
     def _container(self, id: str) -> Any:
-        with self._asking(f"has no container {id[:12]}") as engine:
+        """A container that has to be there. Raises RolloutFailed where it is not."""
+        with self._asking(f"has no container {id[:12]}", RolloutFailed) as engine:
             return engine.containers.get(id)
 
     def _each(
@@ -364,7 +372,7 @@ class ComposeOrchestrator(Orchestrator):
         """Do something to each container, all at once; ``gone`` forgives a missing one."""
 
         def one(id: str) -> None:
-            with self._asking(f"{trouble} {id[:12]}") as engine:
+            with self._asking(f"{trouble} {id[:12]}", RolloutFailed) as engine:
                 try:
                     act(engine.containers.get(id))
                 except docker.errors.NotFound:
@@ -384,7 +392,8 @@ class ComposeOrchestrator(Orchestrator):
         return [name for name, at in made.items() if datetime.now(UTC) - at >= least]
 
     def _remove_apart(self, name: str) -> None:
-        with self._asking(f"cannot remove {name}") as engine, suppress(docker.errors.NotFound):
+        removing = self._asking(f"cannot remove {name}", RolloutFailed)
+        with removing as engine, suppress(docker.errors.NotFound):
             engine.containers.get(name).remove(v=True, force=True)
 
     def _instance(self, container: Any, network: str) -> Instance:
@@ -450,12 +459,12 @@ class ComposeOrchestrator(Orchestrator):
             return False
 
     def _did_not_come_up(self, container: Any, why: str) -> RolloutFailed:
-        """What is known of it, in the error itself: it is stopped and removed a moment later."""
-        said = self._health_output(container)
-        try:
-            log = self.logs(container.id, _LAST_LINES)
-        except DeployError as error:
-            log = f"({error.what})"
+        """What is known of it, in the error itself: it is stopped and removed a moment later.
+
+        What cannot be read of it does not hide why it failed.
+        """
+        said = or_why_not(lambda: self._health_output(container))
+        log = or_why_not(lambda: self.logs(container.id, _LAST_LINES))
         return RolloutFailed(did_not_come_up(why, said, log))
 
     def _health_output(self, container: Any) -> str:

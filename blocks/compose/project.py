@@ -8,14 +8,17 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
 
+from blocks import program
 from blocks.compose.by_hand import Host
 from blocks.compose.fitness import Problem, in_a_profile, read_otherwise
+from blocks.whole_file import replace_file
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed
 from release.masking import secrets_in_lines, secrets_of, secrets_of_file, without_secrets
 from release.model import ImageRef
@@ -24,8 +27,8 @@ PROBE = "probe.invalid/image@sha256:" + 64 * "0"
 """The image while nothing is deployed: it shows where the variable is used."""
 
 _LAST_LINES = 10
-_ASK_WITHIN = 60.0  # seconds for a compose command that only reads
-_ACT_WITHIN = 300.0  # seconds for one that changes something
+_ASK_WITHIN = timedelta(minutes=1)  # for a compose command that only reads
+_ACT_WITHIN = timedelta(minutes=5)  # for one that changes something
 _LARGEST_SECRET = 64 * 1024  # bytes of a file that is mounted as a secret
 _CONFIGURES = re.compile(r"\.ya?ml$|env", re.IGNORECASE)  # names of the files that Compose reads
 # The project's .env decides, never what the worker happens to have in its environment.
@@ -100,27 +103,12 @@ class ComposeProject:
         reads = failure is not RolloutFailed
         value = str(image) if image else (PROBE if reads else "")
         try:
-            done = subprocess.run(
+            done = program.run(
                 command,
+                _ASK_WITHIN if reads else _ACT_WITHIN,
                 cwd=self.directory,
                 env={**self._environment(value), **(variables or {})},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_ASK_WITHIN if reads else _ACT_WITHIN,
-                check=True,
             )
-        except subprocess.CalledProcessError as error:
-            if "config" not in arguments:
-                self.try_to_read()
-            hidden = self.secrets() | secrets_of(variables or {})
-            tail = _tail(without_secrets(error.stderr or error.stdout, hidden))
-            # One that changes something is not to be typed: by then something else serves.
-            hint = f"cd {self.directory} && {shlex.join(command)}" if reads else ""
-            raise failure(
-                f"exit code {error.returncode} from `{shlex.join(command)}`:\n{tail}", hint
-            ) from None
         except subprocess.TimeoutExpired as error:
             raise failure(
                 f"no end of `{shlex.join(command)}` after {error.timeout:.0f} s"
@@ -129,7 +117,18 @@ class ComposeProject:
             raise failure(
                 f"cannot run `{shlex.join(command)}` in {self.directory}: {error.strerror}"
             ) from None
-        return done.stdout
+        if done.returncode:
+            if "config" not in arguments:
+                self.try_to_read()
+            hidden = self.secrets() | secrets_of(variables or {})
+            said = (done.stderr or done.stdout).decode(errors="replace")
+            tail = _tail(without_secrets(said, hidden))
+            # One that changes something is not to be typed: by then something else serves.
+            hint = f"cd {self.directory} && {shlex.join(command)}" if reads else ""
+            raise failure(
+                f"exit code {done.returncode} from `{shlex.join(command)}`:\n{tail}", hint
+            )
+        return done.stdout.decode(errors="replace")
 
     def _sources(self) -> tuple[Any, ...]:
         """What the configuration is read from, and when that was changed last."""
@@ -177,7 +176,7 @@ class ComposeProject:
         old = self._env_text()
         new = re.sub(rf"(?m){self._assignment().pattern}(?:\r?\n)?", "", old)
         if new != old:
-            _replace_file(self._env_file(), new)
+            self._write_env(new)
 
     def pinned(self) -> ImageRef | None:
         """What the directory's .env names; None where it is nothing, or no digest."""
@@ -211,7 +210,7 @@ class ComposeProject:
         if not count:
             new = old + ("\n" if old and not old.endswith("\n") else "") + line + "\n"
         if new != old:
-            _replace_file(self._env_file(), new)
+            self._write_env(new)
 
     def _env_file(self) -> Path:
         return (self.directory / ".env").resolve()
@@ -220,6 +219,9 @@ class ComposeProject:
         """The file's text; from its bytes, so that whatever ends its lines stays."""
         path = self._env_file()
         return path.read_bytes().decode(errors="surrogateescape") if path.exists() else ""
+
+    def _write_env(self, text: str) -> None:
+        replace_file(self._env_file(), text.encode(errors="surrogateescape"))
 
     def _assignment(self) -> re.Pattern[str]:
         name = re.escape(self.image_variable)
@@ -250,22 +252,6 @@ def _text_of(path: Path) -> str:
             return file.read(_LARGEST_SECRET).decode(errors="replace")
     except OSError:
         return ""
-
-
-def _replace_file(path: Path, text: str) -> None:
-    """Replace a file at once, with its owner and mode; a new one is its owner's alone."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    if path.exists():
-        status = path.stat()
-        os.chown(draft, status.st_uid, status.st_gid)
-        draft.chmod(status.st_mode & 0o777)
-    with draft.open("wb") as file:
-        file.write(text.encode(errors="surrogateescape"))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def _tail(text: str) -> str:

@@ -2,18 +2,20 @@
 
 import csv
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import Field
 
 from blocks.haproxy.file import instances_in_file, render_backend, slot_names
 from blocks.haproxy.socket import ask
+from blocks.polling import poll
 from blocks.router import Router
+from blocks.whole_file import replace_file
 from release.duration import say_duration
 from release.errors import BadConfiguration, RolloutFailed
 from release.measure.slot import FULL_WEIGHT, Admin, Slot
@@ -21,9 +23,11 @@ from release.measure.tally import Tally
 from release.model import Instance
 from release.rollout import choose_slots
 
+T = TypeVar("T")
+
 _SETTLE_WITHIN = timedelta(seconds=30)  # from a name to an address, and from there to a check
 _END_WITHIN = timedelta(seconds=30)  # for requests to an instance that is gone; as draining has
-_POLL = 0.05  # seconds
+_POLL = timedelta(milliseconds=50)
 # srv_admin_state is a sum of these (HAProxy's management guide, "show servers state").
 _MAINT_BITS = 0x01 | 0x02
 _DRAIN_BITS = 0x08 | 0x10
@@ -102,9 +106,10 @@ class HaproxyRouter(Router):
                 self._introduce(name, instance)
             self._set_weight(name, weight)
             self._set_state(name, Admin.READY)
-            admitted = self._until(
-                name, lambda slot: slot.serving, f"{instance.name} is not UP in {name}"
-            )
+            admitted = self._settled(lambda: self._slot(name), lambda slot: slot.serving)
+            if not admitted.serving:
+                after = say_duration(_SETTLE_WITHIN)
+                raise RolloutFailed(f"{instance.name} is not UP in {name} after {after}")
         self._write()
         return admitted
 
@@ -117,13 +122,12 @@ class HaproxyRouter(Router):
 
     def await_idle(self, name: str, within: timedelta) -> int:
         """Wait until no request is under way at the instance; returns how many still are."""
-        until = time.monotonic() + within.total_seconds()
-        while True:
+
+        def under_way() -> int:
             slot = self._slot_of(name)
-            left = slot.sessions if slot else 0
-            if not left or time.monotonic() >= until:
-                return left
-            time.sleep(_POLL)
+            return slot.sessions if slot else 0
+
+        return poll(under_way, _is_none, every=_POLL, within=within)
 
     def retire(self, name: str) -> None:
         """Free the instance's slot; one that has none is no error."""
@@ -155,16 +159,14 @@ class HaproxyRouter(Router):
         self._until_address(name, instance)
         self._disconnect(name, instance)
         self._set_state(name, Admin.DRAIN)
-        until = time.monotonic() + _SETTLE_WITHIN.total_seconds()
-        while not _freshly_checked(row := self._counters()[name]):
-            if time.monotonic() > until:
-                raise RolloutFailed(
-                    f"{instance.name} is healthy, but HAProxy's own check of it says "
-                    f"{row['check_status'] or 'nothing'} {row['last_chk']} after "
-                    f"{say_duration(_SETTLE_WITHIN)}".replace("  ", " "),
-                    "is the proxy on the same network as the service?",
-                )
-            time.sleep(_POLL)
+        row = self._settled(lambda: self._counters()[name], _freshly_checked)
+        if not _freshly_checked(row):
+            raise RolloutFailed(
+                f"{instance.name} is healthy, but HAProxy's own check of it says "
+                f"{row['check_status'] or 'nothing'} {row['last_chk']} after "
+                f"{say_duration(_SETTLE_WITHIN)}".replace("  ", " "),
+                "is the proxy on the same network as the service?",
+            )
 
     def _disconnect(self, name: str, instance: Instance) -> None:
         """Close every connection to the instance that the slot had before.
@@ -175,38 +177,26 @@ class HaproxyRouter(Router):
         that left long ago, and its connection would be kept. Raises RolloutFailed if HAProxy does
         not take an address.
         """
-        until = time.monotonic() + _END_WITHIN.total_seconds()
-        while self._slot(name).sessions:
-            if time.monotonic() > until:
-                self._tell(f"shutdown sessions server {self.backend}/{name}")
-                break
-            time.sleep(_POLL)
+        if poll(lambda: self._slot(name).sessions, _is_none, every=_POLL, within=_END_WITHIN):
+            self._tell(f"shutdown sessions server {self.backend}/{name}")
         for address in (_FREE_ADDRESS, instance.address):
             self._set_address(name, address)
 
     def _until_address(self, name: str, instance: Instance) -> None:
-        until = time.monotonic() + _SETTLE_WITHIN.total_seconds()
-        while True:
-            found = self._rows("show servers state " + self.backend)[name]["srv_addr"]
-            if found == instance.address:
-                return
-            if time.monotonic() > until:
-                raise RolloutFailed(
-                    f"HAProxy finds {found} for {instance.name}, which is at {instance.address}, "
-                    f"after {say_duration(_SETTLE_WITHIN)}",
-                    "does HAProxy's resolvers section ask the engine's name server?",
-                )
-            time.sleep(_POLL)
+        found = self._settled(
+            lambda: self._rows("show servers state " + self.backend)[name]["srv_addr"],
+            lambda found: found == instance.address,
+        )
+        if found != instance.address:
+            raise RolloutFailed(
+                f"HAProxy finds {found} for {instance.name}, which is at {instance.address}, "
+                f"after {say_duration(_SETTLE_WITHIN)}",
+                "does HAProxy's resolvers section ask the engine's name server?",
+            )
 
-    def _until(self, name: str, condition: Callable[[Slot], bool], otherwise: str) -> Slot:
-        until = time.monotonic() + _SETTLE_WITHIN.total_seconds()
-        while True:
-            slot = self._slot(name)
-            if condition(slot):
-                return slot
-            if time.monotonic() > until:
-                raise RolloutFailed(f"{otherwise} after {say_duration(_SETTLE_WITHIN)}")
-            time.sleep(_POLL)
+    def _settled(self, look: Callable[[], T], good: Callable[[T], bool]) -> T:
+        """What was seen last, once it is good or HAProxy has had the time to settle."""
+        return poll(look, good, every=_POLL, within=_SETTLE_WITHIN)
 
     @contextmanager
     def _free_on_failure(self, name: str) -> Iterator[None]:
@@ -281,14 +271,8 @@ class HaproxyRouter(Router):
         text = render_backend(slots, self.backend, self.port, old, self.health_path)
         if text == old:
             return
-        draft = self.backend_file.with_name(f".{self.backend_file.name}.new")
-        with draft.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
         # HAProxy may run as somebody else than the deployer.
-        draft.chmod(self.backend_file.stat().st_mode & 0o777 if old else 0o644)
-        draft.replace(self.backend_file)
+        replace_file(self.backend_file, text.encode(), new_mode=0o644)
 
 
 def _slot(
@@ -342,6 +326,10 @@ def _freshly_checked(counters: Mapping[str, str]) -> bool:
     # "* " before the word: the next check is under way.
     passed = counters["check_status"].removeprefix("* ") == "L7OK"
     return passed and _number(counters["check_health"]) >= top
+
+
+def _is_none(count: int) -> bool:
+    return count == 0
 
 
 def _number(text: str) -> int:

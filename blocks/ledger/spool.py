@@ -5,18 +5,16 @@ otherwise keep the recovery of its own run from working, and every run after it.
 """
 
 import json
-import os
 import re
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
+from blocks.ledger.events import Entry
 from blocks.own_folder import own_folder
-
-Entry = dict[str, Any]  # an event before it has a number
+from blocks.whole_file import replace_file
 
 
 @dataclass(frozen=True)
@@ -54,17 +52,7 @@ class Spool:
         # The clock may have been set back: what is kept later still comes later.
         number = max([time.time_ns(), *(_number(file) + 1 for file in self._files())])
         name = f"{number:020d}-{uuid4().hex[:8]}"
-        half = self.folder / f"{name}.new"  # of a crash; it was never acknowledged
-        with half.open("w") as file:
-            json.dump(entry, file)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(self.folder / f"{name}.json")
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(self.folder / f"{name}.json", json.dumps(entry).encode(), new_mode=0o644)
 
     def kept(self) -> list[Kept]:
         """What is kept, oldest first; what cannot be read is left out."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from blocks.polling import poll
 from blocks.postgres.connection import (
     Connection,
     ScriptFailed,
@@ -33,7 +34,7 @@ from release.errors import MigrationFailed, MigrationRefused, Unreachable
 from release.migration.files import AppliedMigration, MigrationFile, what_helps
 from release.migration.sql.text import failing_line, pieces
 
-_LOCK_POLL = 0.25  # seconds between two tries to get the runner's lock
+_LOCK_POLL = timedelta(milliseconds=250)  # between two tries to get the runner's lock
 _SAY_EVERY = 5.0  # seconds between two lines about the same wait
 _RECONNECTS = 3  # how often one run survives the loss of its connection
 _PIECE = 1024 * 1024  # characters that are sent at once: client and server hold a copy of each
@@ -87,18 +88,18 @@ class Runner:
 
     def _open(self) -> Connection:
         """Connect; once the run has begun, wait for a server that restarts."""
-        deadline = time.monotonic() + self.limits.budget.total_seconds()
-        while True:
-            try:
-                return self._connect()
-            except Unreachable as error:
-                if self.recorded_before is None:
-                    raise
-                if time.monotonic() > deadline:
-                    raise Unreachable(
-                        f"{error.what}; {self.progress.so_far()}", error.hint
-                    ) from None
-            time.sleep(_LOCK_POLL)
+        if self.recorded_before is None:
+            return self._connect()
+        try:
+            return poll(
+                self._connect,
+                lambda connection: True,
+                every=_LOCK_POLL,
+                within=self.limits.budget,
+                forgiving=Unreachable,
+            )
+        except Unreachable as error:
+            raise Unreachable(f"{error.what}; {self.progress.so_far()}", error.hint) from None
 
     def _apply_with(
         self, connection: Connection, files: Sequence[MigrationFile], watch: SessionWatch
@@ -230,20 +231,27 @@ def take_turn(
     """
     started = time.monotonic()
     said = started - _SAY_EVERY
-    while not one_row(connection, f"SELECT pg_try_advisory_lock({RUNNER_KEY}) AS mine")["mine"]:
+
+    def in_the_way() -> str:
+        """The runner that holds the lock; "" once it is this one."""
+        nonlocal said
+        if one_row(connection, f"SELECT pg_try_advisory_lock({RUNNER_KEY}) AS mine")["mine"]:
+            return ""
         holder = connection.execute(RUNNER.encode()).fetchone()
         who = say_session(holder) if holder else "a runner that is just ending"
-        waited = timedelta(seconds=time.monotonic() - started)
-        if waited > budget:
-            raise MigrationFailed(
-                f"{place}: another migration runner, {who}, went on for {say_duration(waited)}; "
-                f"{so_far()}",
-                "wait for it to end, then start the deployment again",
-            )
         if time.monotonic() - said >= _SAY_EVERY:
             said = time.monotonic()
             say(f"waiting for another migration runner: {who}")
-        time.sleep(_LOCK_POLL)
+        return who
+
+    who = poll(in_the_way, lambda who: not who, every=_LOCK_POLL, within=budget)
+    if who:
+        waited = timedelta(seconds=time.monotonic() - started)
+        raise MigrationFailed(
+            f"{place}: another migration runner, {who}, went on for {say_duration(waited)}; "
+            f"{so_far()}",
+            "wait for it to end, then start the deployment again",
+        )
 
 
 def line_of(text: str, begins: int, error: psycopg.Error, statement: int) -> int:

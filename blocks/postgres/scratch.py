@@ -30,6 +30,7 @@ from blocks.postgres.connection import (
     where,
 )
 from blocks.postgres.session_watch import Say
+from blocks.program import run
 from release.errors import BadConfiguration, DeployError, Unreachable
 from release.migration.sql.text import split_statements
 
@@ -179,9 +180,7 @@ def server_words(error: psycopg.Error) -> str:
 def _require_dump(origin: Origin) -> None:
     install = f"install postgresql-client-{origin.major} where the worker runs"
     try:
-        said = subprocess.run(
-            ["pg_dump", "--version"], capture_output=True, text=True, timeout=30, check=False
-        ).stdout
+        said = run(["pg_dump", "--version"], timedelta(seconds=30)).stdout.decode()
     except (OSError, subprocess.TimeoutExpired):
         raise BadConfiguration("pg_dump cannot be run, which copies the schema", install) from None
     found = re.search(r"\(PostgreSQL\) ([0-9]+)", said)
@@ -195,19 +194,13 @@ def _require_dump(origin: Origin) -> None:
 
 def _dump(origin: Origin, deadline: float) -> str:
     """The origin's schema as SQL. The connection is described by the environment alone."""
-    within = max(1.0, deadline - time.monotonic())
+    within = timedelta(seconds=max(1.0, deadline - time.monotonic()))
     place = where(origin.dsn)
     try:
-        done = subprocess.run(
-            _DUMP,
-            env=_environment(origin.dsn),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=within,
-            check=False,
-        )
+        done = run(_DUMP, within, env=_environment(origin.dsn))
     except subprocess.TimeoutExpired:
-        raise Unreachable(f"pg_dump of {place} took longer than {within:.0f} s") from None
+        limit = f"{within.total_seconds():.0f} s"
+        raise Unreachable(f"pg_dump of {place} took longer than {limit}") from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         raise BadConfiguration(f"pg_dump cannot read {place}: {lines[0] if lines else 'no reason'}")

@@ -38,10 +38,11 @@ def not_enrolled(name: str, names: Collection[str]) -> str:
 
 
 def sealed_text(
-    run: str, gate: str, item: str, text: str, decision: str, approver: str, plan: str
+    run: str, gate: str, item: str, text: str, decision: str, approver: str, subject: str
 ) -> str:
     """What a signature's seal is over: one line of JSON, so that no two texts can be confused.
 
-    ``text`` are the item's words in the runbook when it was signed.
+    ``text`` are the item's words in the runbook when it was signed; ``subject`` is what is signed
+    beside them: the plan's fingerprint, and who started the run.
     """
-    return json.dumps([run, gate, item, text, decision, approver, plan], ensure_ascii=False)
+    return json.dumps([run, gate, item, text, decision, approver, subject], ensure_ascii=False)

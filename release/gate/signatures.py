@@ -37,7 +37,7 @@ def signature_of(event: Event) -> Signature:
 
 def verify_signatures(
     run: str,
-    plan: str,
+    subject: str,
     items: Sequence[Item],
     events: Sequence[Event],
     quorum: Quorum,
@@ -45,14 +45,14 @@ def verify_signatures(
 ) -> tuple[Signature, ...]:
     """The proven signatures of a checklist, read from the run's signing events.
 
-    ``plan`` is the fingerprint of the plan that is about to be carried out. ``seal`` makes the
-    seal of an approver over a text, and raises BadConfiguration for who is not enrolled.
+    ``subject`` is what is about to be carried out, and for whom: see :func:`sealed_text`. ``seal``
+    makes the seal of an approver over a text, and raises BadConfiguration for who is not enrolled.
     Raises SignaturesInvalid for a signature that does not hold, and where too few are left.
     """
     texts = {item.id: item.text for item in items}
     given = [one for one in map(signature_of, events) if one.item in texts]
     for one in given:
-        if not _holds(run, plan, one, seal):
+        if not _holds(run, subject, one, seal):
             raise SignaturesInvalid(
                 f"the signature of {one.approver} on {one.item} does not hold: it was changed "
                 "after it was given, or given for another run or another plan",
@@ -71,8 +71,8 @@ def verify_signatures(
     return tuple(given)
 
 
-def _holds(run: str, plan: str, one: Signature, seal: Callable[[str, str], str]) -> bool:
-    text = sealed_text(run, one.gate, one.item, one.text, one.decision, one.approver, plan)
+def _holds(run: str, subject: str, one: Signature, seal: Callable[[str, str], str]) -> bool:
+    text = sealed_text(run, one.gate, one.item, one.text, one.decision, one.approver, subject)
     try:
         return bool(one.seal) and seal(one.approver, text) == one.seal
     except BadConfiguration:

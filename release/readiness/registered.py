@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from release.readiness.systems import Answer
+from release.readiness.systems import Readiness
 from release.wording import count_of
 
 _SAID = 3  # things that are named; of more, how many there are
@@ -28,7 +28,7 @@ def judge_registered(
     there: Mapping[str, Mapping[str, Any]],
     off: Mapping[str, str] | None = None,
     strays: bool = True,
-) -> Answer:
+) -> Readiness:
     """Whether everything that is wanted is there, is the same, and is on.
 
     ``off`` has a sentence for each that is there and switched off; ``strays``: what is there and
@@ -44,8 +44,8 @@ def judge_registered(
     if strays and (unknown := sorted(there.keys() - wanted.keys())):
         problems.append(f"{_few(unknown)} is there, and nothing here asks for it")
     if problems:
-        return Answer(name, "; ".join(problems), "ignition setup")
-    return Answer(name, found=f"{len(wanted)} as this version writes them")
+        return Readiness(name, "; ".join(problems), "ignition setup")
+    return Readiness(name, found=f"{len(wanted)} as this version writes them")
 
 
 def _missing(names: list[str], of: int) -> str:
@@ -70,7 +70,9 @@ _NEEDED_SERVICES = {
 }
 
 
-def judge_server(name: str, address: str, version: str, ours: str, off: Collection[str]) -> Answer:
+def judge_server(
+    name: str, address: str, version: str, ours: str, off: Collection[str]
+) -> Readiness:
     """Whether the server is one that this version can work with, and its services are on.
 
     ``off``: its services that are switched off. A newer server is well, as Prefect says of it.
@@ -78,18 +80,18 @@ def judge_server(name: str, address: str, version: str, ours: str, off: Collecti
     for service, means in _NEEDED_SERVICES.items():
         if service in off:
             variable = f"PREFECT_SERVER_SERVICES_{service.upper()}_ENABLED"
-            return Answer(
+            return Readiness(
                 name,
                 f"its service {service} is switched off: {means}",
                 f"unset {variable} where the server is, then: prefect server start",
             )
     if _numbers(version) < _numbers(ours)[:2]:
-        return Answer(
+        return Readiness(
             name,
             f"{address} is {version}, older than Prefect {ours} here",
             f"install prefect=={ours} where the server is, then: prefect server start",
         )
-    return Answer(name, found=f"{version} at {address}")
+    return Readiness(name, found=f"{version} at {address}")
 
 
 def _numbers(version: str) -> list[int]:

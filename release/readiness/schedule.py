@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from release.duration import say_duration
-from release.readiness.systems import Answer
+from release.readiness.systems import Readiness
 
 _PLANNED_WITHIN = timedelta(seconds=90)  # the server's scheduler looks once a minute
 _LATE_AFTER = timedelta(minutes=1)  # a worker asks every 10 s, and needs some more to begin
@@ -28,30 +28,34 @@ class Schedule:
         return f"schedule {self.deployment}"
 
 
-def judge_schedule(schedule: Schedule, now: datetime) -> Answer:
+def judge_schedule(schedule: Schedule, now: datetime) -> Readiness:
     """Whether the schedule brings a run, and when. Absence of one is a fault, never silence."""
     name, there = schedule.name, schedule.deployment
     if schedule.is_paused:
-        return Answer(name, f"its deployment {there} is paused, so no run comes", "ignition setup")
+        return Readiness(
+            name, f"its deployment {there} is paused, so no run comes", "ignition setup"
+        )
     if not schedule.is_active:
         resume = f"prefect deployment schedule resume {there} {schedule.id}"
-        return Answer(name, f"{there} is switched off, so no run comes", resume)
+        return Readiness(name, f"{there} is switched off, so no run comes", resume)
     if schedule.due is not None and now - schedule.due > _LATE_AFTER:
-        return Answer(
+        return Readiness(
             name,
             f"the run that was due {_say(schedule.due, now)} has not begun: nobody took it",
             "see worker and work pool here, and the run: prefect flow-run ls --state Late",
         )
     if schedule.next is None:
         if now - schedule.changed < _PLANNED_WITHIN:
-            return Answer(name, found="set up just now; the server plans its runs within a minute")
-        return Answer(
+            return Readiness(
+                name, found="set up just now; the server plans its runs within a minute"
+            )
+        return Readiness(
             name,
             "active, but no run is scheduled: the Prefect server's scheduler does nothing",
             "look for errors in the log of prefect server start, and start it again, "
             "without --no-services",
         )
-    return Answer(name, found=f"next {_say(schedule.next, now)}")
+    return Readiness(name, found=f"next {_say(schedule.next, now)}")
 
 
 def schedule_line(schedule: Schedule, now: datetime) -> str:

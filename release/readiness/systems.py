@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Readiness:
     """One system's answer; ``problem`` is empty where all is well."""
 
     name: str
@@ -37,7 +37,7 @@ _VARIABLES = {
 _CIRCULAR = "ignition doctor"
 
 
-def with_way_out(answer: Answer, environment: str, configuration: str) -> Answer:
+def with_way_out(answer: Readiness, environment: str, configuration: str) -> Readiness:
     """The answer as doctor gives it: its hint is never to ask doctor, but what to edit or set."""
     if answer.ok or (answer.hint and _CIRCULAR not in answer.hint):
         if answer.hint.startswith("edit service."):
@@ -52,16 +52,16 @@ def with_way_out(answer: Answer, environment: str, configuration: str) -> Answer
     return replace(answer, hint=f"edit {setting} in {configuration}, then: ignition setup")
 
 
-def blocking(answers: Sequence[Answer]) -> list[Answer]:
+def blocking(answers: Sequence[Readiness]) -> list[Readiness]:
     """The answers with a problem that no deployment goes on with."""
     return [answer for answer in answers if not answer.ok and answer.needed]
 
 
-def warnings(answers: Sequence[Answer]) -> tuple[str, ...]:
+def warnings(answers: Sequence[Readiness]) -> tuple[str, ...]:
     """What a deployment goes on without, a sentence each."""
     return tuple(f"{a.name}: {a.problem}" for a in answers if not a.ok and not a.needed)
 
 
-def summary(answers: Sequence[Answer]) -> str:
+def summary(answers: Sequence[Readiness]) -> str:
     """All problems in one sentence, each with the system's name."""
     return "; ".join(f"{a.name}: {a.problem}" for a in answers if not a.ok)

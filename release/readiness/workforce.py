@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from release.duration import say_duration
-from release.readiness.systems import Answer
+from release.readiness.systems import Readiness
 
 PATIENCE = timedelta(seconds=40)
 """How long nobody may have taken a run before a person is told why: a worker asks every 10 s."""
@@ -110,32 +110,34 @@ class Stall:
     sentence: str
 
 
-def judge_pool(name: str, pool: WorkPool | None) -> Answer:
+def judge_pool(name: str, pool: WorkPool | None) -> Readiness:
     """Whether the work pool delivers runs. A full one is well: its runs wait for their turn."""
     if pool is None:
-        return Answer("work pool", f"the Prefect server has no work pool {name}", "ignition setup")
+        return Readiness(
+            "work pool", f"the Prefect server has no work pool {name}", "ignition setup"
+        )
     if pool.is_paused:
-        return Answer(
+        return Readiness(
             "work pool",
             f"{name} is paused, so no run is started, and no schedule either",
             pool.resume_command,
         )
     for queue in pool.paused_queues:
-        return Answer(
+        return Readiness(
             "work pool",
             f"queue {queue} of {name} is paused, so no run of it is started",
             pool.resume_queue_command(queue),
         )
     limit = f", {pool.busy} of {pool.limit} runs at a time" if pool.limit is not None else ""
-    return Answer("work pool", found=f"{name}, {pool.kind}{limit}")
+    return Readiness("work pool", found=f"{name}, {pool.kind}{limit}")
 
 
-def judge_workers(pool: WorkPool, now: datetime) -> Answer:
+def judge_workers(pool: WorkPool, now: datetime) -> Readiness:
     """Whether a worker lives. One that was heard within three heartbeats and asks for runs does."""
     online = pool.online(now)
     if not online:
-        return Answer("worker", _nobody_works(pool, now), pool.start_command)
-    return Answer("worker", found="; ".join(_say_worker(worker, now) for worker in online))
+        return Readiness("worker", _nobody_works(pool, now), pool.start_command)
+    return Readiness("worker", found="; ".join(_say_worker(worker, now) for worker in online))
 
 
 def why_not_taken(

@@ -127,16 +127,16 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reaction:
     """What follows on a watch that did not pass, and, where it is no rollback, why."""
 
     act: Act
     sentence: str = ""
 
 
-def answer_to(
+def reaction_to(
     watched: Release | None, facts: Facts, window: Window, *, fired: bool, declared: bool
-) -> Answer:
+) -> Reaction:
     """Decide what follows on a watch of ``watched`` that did not pass.
 
     ``facts`` and ``window`` are taken after the watch: what was true at its beginning may have
@@ -144,16 +144,16 @@ def answer_to(
     to roll back. ``declared``: all that fired is a P0; a person is about it, and needs no alert.
     """
     if declared and window.mode is not Mode.WATCH:
-        return Answer(Act.LEAVE, f"left to whoever declared it: {window.sentence}")
+        return Reaction(Act.LEAVE, f"left to whoever declared it: {window.sentence}")
     if _image(facts.serving) != _image(watched):
         serves = facts.serving.version if facts.serving else "nothing"
         was = watched.version if watched else "nothing"
-        return Answer(Act.ALERT, f"it serves {serves} now, {was} was watched")
+        return Reaction(Act.ALERT, f"it serves {serves} now, {was} was watched")
     if window.mode is not Mode.WATCH:
-        return Answer(Act.ALERT, window.sentence)
+        return Reaction(Act.ALERT, window.sentence)
     if not fired:
-        return Answer(Act.ALERT, "no trigger is certain")
-    return Answer(Act.ROLL_BACK)
+        return Reaction(Act.ALERT, "no trigger is certain")
+    return Reaction(Act.ROLL_BACK)
 
 
 def request_of(why: str, facts: Facts) -> RollbackRequest:

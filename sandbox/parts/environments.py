@@ -11,8 +11,9 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from blocks.whole_file import replace_file
 from sandbox.commands import run, wait_until
-from sandbox.layout import BASELINE_VERSION, Environment, Sandbox, write_private
+from sandbox.layout import BASELINE_VERSION, Environment, Sandbox
 from sandbox.parts import origin
 from sandbox.parts.images import PROXY
 from sandbox.parts.postgres import runs
@@ -54,7 +55,7 @@ def prepare_host(sandbox: Sandbox, environment: Environment, image: str) -> None
     folder = environment.host_folder
     source = f"deploy/{environment.name}"
     origin.export(sandbox.origin, f"{BASELINE_VERSION}:{source}", folder)
-    write_private(folder / ".env", host_variables(sandbox, environment, image))
+    replace_file(folder / ".env", host_variables(sandbox, environment, image).encode())
 
 
 def host_variables(sandbox: Sandbox, environment: Environment, image: str) -> str:

@@ -11,9 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from blocks.whole_file import replace_file
 from sandbox.commands import run
 from sandbox.errors import SandboxError
-from sandbox.layout import BASELINE_VERSION, Environment, Sandbox, write_private
+from sandbox.layout import BASELINE_VERSION, Environment, Sandbox
 from sandbox.parts import (
     approvers,
     configuration,
@@ -176,7 +177,7 @@ def write_shell_variables(sandbox: Sandbox) -> None:
     variables = sandbox.variables() | configuration.secrets(sandbox)
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     lines.append(f'export PATH={shlex.quote(str(sandbox.programs))}:"$PATH"')
-    write_private(sandbox.folder / "env", "\n".join(lines) + "\n")
+    replace_file(sandbox.folder / "env", ("\n".join(lines) + "\n").encode())
 
 
 def down(sandbox: Sandbox, *, keep: bool = False) -> None:

@@ -28,7 +28,7 @@ from cli.schedule import read_schedules, schedule_lines
 from cli.workforce import WORK_POOL, Stalls, read_pool
 from release.errors import Unreachable
 from release.readiness.schedule import judge_schedule
-from release.readiness.systems import Answer
+from release.readiness.systems import Readiness
 from release.readiness.workforce import judge_pool, judge_workers
 from settings import Settings, load_settings
 
@@ -127,7 +127,7 @@ def make_origin(folder: Path) -> Path:
     return folder
 
 
-def found(answers: list[tuple[str, Answer]], system: str, environment: str = "all") -> Answer:
+def found(answers: list[tuple[str, Readiness]], system: str, environment: str = "all") -> Readiness:
     return next(
         answer for where, answer in answers if (where, answer.name) == (environment, system)
     )
@@ -140,7 +140,7 @@ def test_what_setup_writes_is_what_doctor_expects(
     saved: Settings, client: SyncPrefectClient
 ) -> None:
     """Were the comparison of anything else, doctor would be red for ever, or always green."""
-    assert ask_deployments(client) == Answer(
+    assert ask_deployments(client) == Readiness(
         "deployments", found=f"{len(declared())} as this version writes them"
     )
     assert ask_automations(client, saved).ok
@@ -382,7 +382,9 @@ def test_a_notification_block_is_tried_only_where_that_is_asked(
 
     assert doctor._ask_notification("n", block, deliver=False).ok
     assert httpserver.log == []
-    assert doctor._ask_notification("n", block, deliver=True) == Answer("n", found="took a message")
+    assert doctor._ask_notification("n", block, deliver=True) == Readiness(
+        "n", found="took a message"
+    )
     assert len(httpserver.log) == 1
 
 
@@ -515,14 +517,14 @@ def test_an_environment_without_its_secret_hides_no_other(
 
 
 def test_a_system_that_hangs_holds_nobody_up() -> None:
-    def hang() -> Answer:
+    def hang() -> Readiness:
         never.wait()
-        return Answer("slow")
+        return Readiness("slow")
 
-    def break_down() -> Answer:
+    def break_down() -> Readiness:
         raise ZeroDivisionError(SECRET)
 
-    def refuse() -> Answer:
+    def refuse() -> Readiness:
         raise Unreachable("it is away", "start it")
 
     never = threading.Event()
@@ -531,7 +533,7 @@ def test_a_system_that_hangs_holds_nobody_up() -> None:
         Question("all", "slow", hang),
         Question("all", "broken", break_down),
         Question("all", "away", refuse),
-        Question("all", "several", lambda: [Answer("a"), Answer("b")]),
+        Question("all", "several", lambda: [Readiness("a"), Readiness("b")]),
     ]
 
     answers = [answer for _, answer in answered(questions, timedelta(seconds=0.3))]
@@ -539,9 +541,9 @@ def test_a_system_that_hangs_holds_nobody_up() -> None:
 
     assert time.monotonic() - began < 5
     assert answers == [
-        Answer("slow", "no answer within 300 ms", doctor._LATE),
-        Answer("broken", "the check broke: ZeroDivisionError", doctor._BROKEN),
-        Answer("away", "it is away", "start it"),
-        Answer("a"),
-        Answer("b"),
+        Readiness("slow", "no answer within 300 ms", doctor._LATE),
+        Readiness("broken", "the check broke: ZeroDivisionError", doctor._BROKEN),
+        Readiness("away", "it is away", "start it"),
+        Readiness("a"),
+        Readiness("b"),
     ]

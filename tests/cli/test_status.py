@@ -242,6 +242,22 @@ def test_without_the_ledger_too_it_is_said_what_the_environment_itself_shows(
     assert "secret" not in str(view.as_json())
 
 
+def test_a_release_without_a_version_is_typed_as_its_whole_digest(
+    production: Environment, status: Status, tmp_path: Path
+) -> None:
+    """`ignition p0 --to` takes no half of one."""
+    production.ledger = Ledger(dsn=SecretStr(NO_LEDGER), spool=tmp_path / "other")
+    image = production.images["v1.0.0"]
+    _, behaviour = production.orchestrator.host.registry[image]
+    production.orchestrator.host.registry[image] = ("", behaviour)
+    production.orchestrator.pull(image)
+
+    assert status().lines()[2] == (
+        f"  which release served before is not known; the host has {image.short}: "
+        f"ignition p0 production --to {image} --reason …"
+    )
+
+
 def test_an_engine_that_is_away_hides_neither_the_address_nor_the_holder(
     production: Environment, status: Status
 ) -> None:

@@ -12,6 +12,7 @@ from blocks.compose.by_hand import Host, commands, meanwhile, stopping
 from blocks.orchestrator import ByHand, Orchestrator
 from release.errors import RolloutFailed, Unreachable
 from release.model import ImageRef, Instance, Release
+from release.rollback.baseline import release_of_image
 from release.rollout import did_not_come_up, unfit_instance
 
 
@@ -171,7 +172,9 @@ class FakeOrchestrator(Orchestrator):
     def kept_releases(self) -> tuple[Release, ...]:
         self._ask()
         known = [image for image in self._host.registry if image in self._host.pulled]
-        return tuple(Release(self._host.registry[image][0], "", image) for image in reversed(known))
+        return tuple(
+            release_of_image(image, self._host.registry[image][0], "") for image in reversed(known)
+        )
 
     def pin_text(self) -> str:
         return str(self._host.pinned or self._host.named)

@@ -1,13 +1,22 @@
 """The tree of errors: what each says, and that it survives a persisted result."""
 
 import pickle
+import re
 from collections.abc import Iterator
 
 import cloudpickle
 import pytest
 
 from release import errors
-from release.errors import DeployError, NothingChanged, ReleaseUnfit, StateUnknown
+from release.errors import (
+    DeployError,
+    HalfDone,
+    MigrationFailed,
+    NothingChanged,
+    ReleaseUnfit,
+    StateUnknown,
+    Unreachable,
+)
 
 
 def descendants(kind: type[DeployError]) -> Iterator[type[DeployError]]:
@@ -36,11 +45,33 @@ def test_an_error_without_a_hint_is_one_sentence() -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_error_says_what_serves_afterwards(kind: type[DeployError]) -> None:
-    """Nothing changed, the baseline is restored, or page someone: there is no fourth."""
-    assert kind is DeployError or issubclass(kind, NothingChanged | ReleaseUnfit | StateUnknown)
+    """Nothing changed, something may have, the baseline is restored, or page someone."""
+    assert kind is DeployError or issubclass(
+        kind, NothingChanged | HalfDone | ReleaseUnfit | StateUnknown
+    )
+
+
+@pytest.mark.parametrize("kind", [Unreachable, MigrationFailed])
+def test_what_may_have_changed_something_does_not_say_that_nothing_changed(
+    kind: type[DeployError],
+) -> None:
+    """A connection is lost after the command was sent, too; files before a failed one stay."""
+    assert not issubclass(kind, NothingChanged)
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_error_stands_in_the_tree_at_the_top_of_its_module(kind: type[DeployError]) -> None:
-    assert errors.__doc__ is not None
-    assert kind.__name__ in errors.__doc__.replace("─", " ").split()
+def test_only_a_system_that_gives_no_answer_is_worth_another_try(kind: type[DeployError]) -> None:
+    assert kind.may_pass == issubclass(kind, Unreachable)
+
+
+def test_the_tree_at_the_top_of_the_module_is_the_tree_of_its_classes() -> None:
+    drawn, above = {}, ["DeployError"]
+    for line in (errors.__doc__ or "").splitlines():
+        if branch := re.match(r"([│├└─ ]{4,8})(\w+)", line):
+            depth = len(branch[1]) // 4
+            above[depth:] = [branch[2]]
+            drawn[branch[2]] = above[depth - 1]
+
+    assert drawn == {
+        kind.__name__: parent.__name__ for kind in ALL[1:] for parent in kind.__bases__
+    }

@@ -9,6 +9,22 @@ DIGEST = "sha256:" + "9f3c" * 16
 
 
 @pytest.mark.parametrize(
+    ("version", "typed"),
+    [
+        ("v1.0.0", "v1.0.0"),
+        ("main-9f3c2ab", "main-9f3c2ab"),
+        (DIGEST[:14] + "…", f"localhost:5000/api@{DIGEST}"),
+    ],
+)
+def test_a_release_without_a_version_is_typed_as_its_whole_digest(version: str, typed: str) -> None:
+    assert Release(version, "", ImageRef("localhost:5000/api", DIGEST)).typed == typed
+
+
+def test_a_release_that_is_not_built_yet_is_typed_as_its_version() -> None:
+    assert Release("v1.0.0", "").typed == "v1.0.0"
+
+
+@pytest.mark.parametrize(
     "text",
     ["v1.2.3", "v0.0.0", "v10.20.30", "v1.2.3-rc.1", "v1.2.3-alpha", "v1.2.3-0a", "v1.2.3-x-y.7"],
 )

@@ -30,7 +30,7 @@ from release.migration.header import Header, Phase
 from release.migration.rehearsal.compatibility import RollbackVerdict
 from release.model import Baseline, ImageRef, Probe, Release
 from release.watch.probing import Asked
-from tasks.evidence import SOURCES, ask_side_by_side, ask_until_decided
+from tasks.evidence import SOURCES, ask_until_decided, findings_of
 from tasks.say import speaking
 
 AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
@@ -293,7 +293,7 @@ def test_answers_keep_the_order_of_the_questions() -> None:
         time.sleep(0.05)
         return PASSED
 
-    assert list(ask_side_by_side({"a": late, "b": lambda: PASSED}, timedelta(seconds=5))) == [
+    assert list(findings_of({"a": late, "b": lambda: PASSED}, timedelta(seconds=5))) == [
         "a",
         "b",
     ]
@@ -305,7 +305,7 @@ def test_a_source_that_does_not_answer_in_time_is_unknown_and_delays_no_other() 
         return PASSED
 
     began = time.monotonic()
-    found = ask_side_by_side({"a": hangs, "b": lambda: PASSED}, timedelta(milliseconds=200))
+    found = findings_of({"a": hangs, "b": lambda: PASSED}, timedelta(milliseconds=200))
 
     assert time.monotonic() - began < 2
     assert found == {"a": no_answer("no answer within 200 ms", "no answer"), "b": PASSED}
@@ -318,7 +318,7 @@ def test_a_source_that_breaks_is_unknown_and_never_quotes_a_secret() -> None:
     def breaks() -> Finding:
         raise ValueError("postgresql://user:hunter2@db")
 
-    found = ask_side_by_side({"a": refuses, "b": breaks}, timedelta(seconds=5))
+    found = findings_of({"a": refuses, "b": breaks}, timedelta(seconds=5))
 
     assert found["a"].value == "the database of staging refuses connections"
     assert found["b"].value == "the source broke: ValueError"

@@ -18,7 +18,7 @@ from blocks.compose.orchestrator import ComposeOrchestrator
 from release.configuration.layout import ServiceLayout
 from release.configuration.rules import RolloutRules
 from release.errors import BadConfiguration, RollbackFailed, RolloutFailed, Unreachable
-from release.model import Baseline, Instance
+from release.model import Baseline, Instance, Release
 from release.rollback.restore import Restored
 from release.rollout import Cutover
 from release.watch.verdict import Outcome
@@ -470,6 +470,23 @@ def test_a_baseline_that_cannot_come_back_is_an_error_that_says_what_was_done() 
     assert "done so far: start beside 1 × sha256:0000000…; begun: admit app-" in caught.value.what
     assert "there is: app-api-2 v1.1.0 running, app-api-3 v1.0.0 running" in caught.value.what
     assert "when the cause is mended: ignition rollback production --to v1.0.0" in caught.value.hint
+    assert project.serving() == {"v1.1.0"}
+
+
+def test_a_baseline_that_has_no_version_is_named_by_what_can_be_typed() -> None:
+    """A rollback takes no half of a digest; the new release goes on serving."""
+    project = FakeProject()
+    image = project.images["v1.0.0"]
+    base = replace(project.reset(), release=Release(image.short, "", image))
+    new = start(project, "v1.1.0", AT_ONCE, base)
+    cut_over(project, new, AT_ONCE)
+    removed(project, new)
+    project.orchestrator.host.registry[image] = ("", "never-healthy")
+
+    with pytest.raises(RollbackFailed) as caught:
+        restore(project, base)
+
+    assert f"ignition rollback production --to {image} --reason …" in caught.value.hint
     assert project.serving() == {"v1.1.0"}
 
 

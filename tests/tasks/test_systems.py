@@ -1,7 +1,9 @@
 """What the plan asks, what it refuses, and what it goes on without."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from blocks.service import Service
 from release.configuration.prometheus import PrometheusSettings
 from release.configuration.rules import RolloutRules
 from release.errors import BadConfiguration, Unreachable
-from release.readiness.systems import Answer, blocking, warnings
+from release.readiness.systems import Readiness, blocking, warnings
 from tasks.systems import ask_systems, check_systems
 
 ROLLOUT = RolloutRules(replicas=2)
@@ -76,7 +78,7 @@ def finding(server: HTTPServer, *values: int) -> str:
     return server.url_for("/prometheus")
 
 
-def asked(target: Any, name: str) -> Answer:
+def asked(target: Any, name: str) -> Readiness:
     return next(answer for answer in ask_systems(target, ROLLOUT) if answer.name == name)
 
 
@@ -94,6 +96,18 @@ def test_a_system_that_does_not_answer_refuses_the_deployment(target: Any) -> No
 
     assert answer.name == "registry"
     assert warnings(ask_systems(target, ROLLOUT)) == ()
+
+
+def test_a_system_that_hangs_is_named_while_the_others_are_well(
+    target: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(target.registry, "check", over.wait)
+
+    (answer,) = blocking(ask_systems(target, ROLLOUT, timedelta(seconds=2)))
+
+    assert (answer.name, answer.problem) == ("registry", "no answer within 2 s")
+    over.set()
 
 
 def test_the_orchestrator_is_asked_whether_it_can_do_the_rollout(target: Any) -> None:
@@ -211,15 +225,15 @@ class TestAuthFlow:
 
 class TestTheStep:
     @pytest.fixture
-    def check(self, prefect_server: None) -> Callable[[Any], tuple[Answer, ...]]:
+    def check(self, prefect_server: None) -> Callable[[Any], tuple[Readiness, ...]]:
         @flow
-        def plan(target: Any) -> tuple[Answer, ...]:
+        def plan(target: Any) -> tuple[Readiness, ...]:
             return check_systems.with_options(retries=0)(target, ROLLOUT)
 
         return lambda target: plan.with_options(validate_parameters=False)(target)
 
     def test_goes_on_with_a_warning(
-        self, target: Any, check: Callable[[Any], tuple[Answer, ...]]
+        self, target: Any, check: Callable[[Any], tuple[Readiness, ...]]
     ) -> None:
         target.metrics = Metrics(prometheus=prometheus("http://127.0.0.1:9"))
 
@@ -229,7 +243,7 @@ class TestTheStep:
         self,
         target: Any,
         httpserver: HTTPServer,
-        check: Callable[[Any], tuple[Answer, ...]],
+        check: Callable[[Any], tuple[Readiness, ...]],
     ) -> None:
         target.metrics = Metrics(prometheus=prometheus(finding(httpserver)))
 

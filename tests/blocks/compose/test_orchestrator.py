@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from blocks.compose.orchestrator import ComposeOrchestrator
 from blocks.compose.project import ComposeProject
@@ -299,19 +302,20 @@ def test_whatever_a_container_got_is_in_no_log(real_project: RealProject, tmp_pa
 
 
 @pytest.mark.engine
-def test_a_log_that_cannot_be_read_does_not_hide_why_a_container_failed(
-    real_project: RealProject, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("part", ["logs", "_health_output"])
+def test_what_cannot_be_read_of_a_container_does_not_hide_why_it_failed(
+    real_project: RealProject, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     real_project.reset()
 
-    def logs(self: object, id: str, tail: int) -> str:
-        raise Unreachable("the log cannot be read")
+    def unreadable(self: object, *of: object) -> str:
+        raise Unreachable("it cannot be read")
 
-    monkeypatch.setattr(ComposeOrchestrator, "logs", logs)
+    monkeypatch.setattr(ComposeOrchestrator, part, unreadable)
     with pytest.raises(RolloutFailed, match="is unhealthy after") as caught:
         real_project.put_in_service("v1.2.0-never-healthy")
 
-    assert "(the log cannot be read)" in caught.value.what
+    assert "(it cannot be read)" in caught.value.what
     assert real_project.serving() == {"v1.0.0"}
 
 
@@ -323,6 +327,39 @@ def test_an_engine_that_does_not_answer_is_unreachable(tmp_path: Path) -> None:
 
     with pytest.raises(Unreachable, match="does not answer"):
         orchestrator.check(replicas=1, routed=True)
+
+
+@pytest.fixture
+def refusing(tmp_path: Path, httpserver: HTTPServer) -> ComposeOrchestrator:
+    """One whose engine refuses whatever it is asked, but for its version."""
+    httpserver.expect_request("/version").respond_with_json({"ApiVersion": "1.44"})
+    httpserver.expect_request(re.compile(".*")).respond_with_json(
+        {"message": "authorization denied by plugin"}, status=403
+    )
+    engine = f"tcp://{httpserver.host}:{httpserver.port}"
+    return ComposeOrchestrator(directory=tmp_path, engine=engine)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda orchestrator: orchestrator.has_image(IMAGE),
+        lambda orchestrator: orchestrator.logs("abc", 10),
+        lambda orchestrator: orchestrator.health_output("abc"),
+    ],
+)
+def test_a_question_that_the_engine_refuses_says_nothing_about_the_release(
+    refusing: ComposeOrchestrator, read: Callable[[ComposeOrchestrator], object]
+) -> None:
+    with pytest.raises(Unreachable, match="authorization denied by plugin"):
+        read(refusing)
+
+
+def test_a_container_that_the_engine_refuses_to_start_is_a_failed_rollout(
+    refusing: ComposeOrchestrator,
+) -> None:
+    with pytest.raises(RolloutFailed, match="cannot start abc: authorization denied by plugin"):
+        refusing.start(["abc"])
 
 
 @pytest.mark.engine

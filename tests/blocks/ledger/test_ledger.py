@@ -221,7 +221,7 @@ HANGS = """
 import os, signal, sys
 from pathlib import Path
 from pydantic import SecretStr
-import blocks.ledger
+import blocks.ledger.ledger
 from release.ledger import EventKind
 
 def hanging(does):
@@ -232,7 +232,7 @@ def hanging(does):
     return hang
 
 {where} = hanging({where})
-made = blocks.ledger.Ledger(dsn=SecretStr(sys.argv[1]), spool=Path(sys.argv[2]))
+made = blocks.ledger.ledger.Ledger(dsn=SecretStr(sys.argv[1]), spool=Path(sys.argv[2]))
 made.record("staging", "r1", EventKind.PLAN_MADE)
 """
 
@@ -240,9 +240,9 @@ made.record("staging", "r1", EventKind.PLAN_MADE)
 @pytest.mark.parametrize(
     "where",
     [
-        "blocks.ledger.ledger.Spool.keep",
-        "blocks.ledger.ledger._insert",
-        "blocks.ledger.ledger._write_entry",
+        "blocks.ledger.recorder.Spool.keep",
+        "blocks.ledger.recorder.insert_event",
+        "blocks.ledger.recorder._write_entry",
     ],
 )
 def test_a_process_that_hangs_while_it_records_keeps_nobody_from_going_on(ledger, where):

@@ -15,6 +15,7 @@ from release.ledger import Event, EventKind
 AT = datetime(2026, 11, 3, 14, 0, tzinfo=UTC)
 TESTS, PAGER = Item("tests", "Tests", "Pre"), Item("pager", "Pager", "Pre", role="on-call")
 ITEMS = (TESTS, PAGER)
+SUBJECT = "the plan's fingerprint, and who started the run"
 
 
 def seal(name: str, text: str) -> str:
@@ -28,13 +29,13 @@ def signed(of: str = "tests", by: str = "Ann", /, **changed: Any) -> Event:
     """An event as the worker writes it, with some of its fields changed afterwards."""
     text = next(item.text for item in ITEMS if item.id == of)
     given = {"item": of, "text": text, "approver": by, "decision": "approve", "gate": "pre-1"}
-    made = seal(by, sealed_text("run", "pre-1", of, text, "approve", by, "plan"))
+    made = seal(by, sealed_text("run", "pre-1", of, text, "approve", by, SUBJECT))
     payload = {**given, "seal": made, **changed}
     return Event(1, AT, "production", "run", EventKind.ITEM_SIGNED, "Pre", payload)
 
 
-def verify(*events: Event, run: str = "run", plan: str = "plan", signers: int = 2) -> list[str]:
-    found = verify_signatures(run, plan, ITEMS, events, Quorum(signers), seal)
+def verify(*events: Event, run: str = "run", subject: str = SUBJECT, signers: int = 2) -> list[str]:
+    found = verify_signatures(run, subject, ITEMS, events, Quorum(signers), seal)
     return [one.approver for one in found]
 
 
@@ -60,7 +61,7 @@ def test_a_field_that_was_changed_afterwards_breaks_the_seal(changed: dict[str, 
         verify(signed("tests", **changed), signed("pager", "Bob"))
 
 
-@pytest.mark.parametrize("other", [{"run": "another"}, {"plan": "another"}])
+@pytest.mark.parametrize("other", [{"run": "another"}, {"subject": "another"}])
 def test_a_signature_says_nothing_about_another_run_or_plan(other: dict[str, str]) -> None:
     with pytest.raises(SignaturesInvalid, match="given for another run or another plan"):
         verify(signed("tests"), signed("pager", "Bob"), **other)
@@ -85,7 +86,7 @@ def test_a_signature_that_the_ledger_does_not_have_was_not_given(
 def test_who_signed_before_the_runbook_was_edited_has_signed_another_item() -> None:
     reworded = (replace(TESTS, text="Tests of all teams"), PAGER)
     with pytest.raises(SignaturesInvalid, match="tests not signed"):
-        verify_signatures("run", "plan", reworded, [signed(), signed("pager")], Quorum(), seal)
+        verify_signatures("run", SUBJECT, reworded, [signed(), signed("pager")], Quorum(), seal)
 
 
 def test_what_evidence_signed_proves_nothing_at_a_gate_of_people() -> None:

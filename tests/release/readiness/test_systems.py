@@ -2,7 +2,7 @@
 
 import pytest
 
-from release.readiness.systems import Answer, with_way_out
+from release.readiness.systems import Readiness, with_way_out
 
 FILE = "ignition.toml"
 
@@ -25,16 +25,16 @@ FILE = "ignition.toml"
 )
 @pytest.mark.parametrize("given", ["", "ignition doctor"])
 def test_doctor_never_sends_a_person_to_doctor(system: str, hint: str, given: str) -> None:
-    answer = with_way_out(Answer(system, "it does not answer", given), "eu-west", FILE)
+    answer = with_way_out(Readiness(system, "it does not answer", given), "eu-west", FILE)
 
     assert (answer.problem, answer.hint) == ("it does not answer", hint)
 
 
 def test_a_hint_that_says_more_stays() -> None:
-    said = Answer("registry", "refused", "docker login registry.example.com")
+    said = Readiness("registry", "refused", "docker login registry.example.com")
 
     assert with_way_out(said, "eu-west", FILE) == said
 
 
 def test_a_good_answer_needs_no_way_out() -> None:
-    assert with_way_out(Answer("registry"), "eu-west", FILE) == Answer("registry")
+    assert with_way_out(Readiness("registry"), "eu-west", FILE) == Readiness("registry")

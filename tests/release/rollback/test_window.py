@@ -15,8 +15,8 @@ from release.rollback.window import (
     Facts,
     Mode,
     Window,
-    answer_to,
     glance,
+    reaction_to,
     request_of,
     window_of,
 )
@@ -164,10 +164,10 @@ ANSWERS: dict[str, tuple[Facts, Window, dict[str, bool], Act, str]] = {
 def test_what_follows_on_a_breach(
     facts: Facts, window: Window, found: dict[str, Any], act: Act, sentence: str
 ) -> None:
-    answer = answer_to(NEW, facts, window, **{"declared": False, **found})
+    reaction = reaction_to(NEW, facts, window, **{"declared": False, **found})
 
-    assert answer.act is act
-    assert sentence in answer.sentence
+    assert reaction.act is act
+    assert sentence in reaction.sentence
 
 
 def test_the_rollback_names_the_release_that_was_found_and_can_be_acted_upon() -> None:

@@ -1,0 +1,49 @@
+"""Files that are replaced whole: whoever reads one finds the old text or the new, never half."""
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+
+def replace_file(path: Path, data: bytes, new_mode: int = 0o600) -> None:
+    """Put a file in the place of ``path`` in one rename, so that it outlives a power cut.
+
+    The mode of the file that is there is kept, and its owner as far as this user may; a new one
+    gets ``new_mode``. Nobody else reads the draft beside it. Of two that replace the file at once,
+    the later one's stays. Raises OSError; then the file is as it was.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            _keep_access(handle, path, new_mode)
+            os.fsync(handle)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _keep_access(handle: int, path: Path, new_mode: int) -> None:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        os.fchmod(handle, new_mode)
+        return
+    for owner in ((-1, there.st_gid), (there.st_uid, -1)):
+        with suppress(PermissionError):
+            os.fchown(handle, *owner)
+    os.fchmod(handle, there.st_mode & 0o777)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The rename itself stands in the folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
