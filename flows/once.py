@@ -18,7 +18,7 @@ from prefect.runtime import flow_run
 
 from blocks.ledger.ledger import Ledger
 from flows.logs import say_decisions_in_a_line
-from release.ledger import EventKind
+from release.ledger import EventKind, short_run
 from release.outcome import Ending, ended_before, ending_in, message_of
 from release.request import start_again
 from tasks.page import show_ending
@@ -44,7 +44,8 @@ def once(body: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
     @functools.wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> State[Any]:
         say_decisions_in_a_line()
-        with speaking():
+        nested = flow_run.parent_flow_run_id is not None  # it speaks in its parent's name
+        with speaking(run="" if nested else short_run(str(flow_run.id))):
             try:
                 state = body(*args, **kwargs)
             except HasEnded as before:

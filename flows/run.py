@@ -24,7 +24,7 @@ from release.runbook.document import Runbook
 from release.steps import needs_environment
 from settings import EnvironmentSettings, Settings, load_settings
 from tasks.alive import alive
-from tasks.say import say, speak_for, speaking
+from tasks.say import say, speaking
 
 _SOON = 0.5  # seconds
 
@@ -131,7 +131,6 @@ def begin(environment: str) -> Run:
     rules = settings.environment(checked_name(environment, "environment name"))
     # A subflow works in its parent's name: same lock, same ledger entries, same label.
     run_id = str(flow_run.root_flow_run_id or flow_run.id)
-    speak_for(short_run(run_id))
     target = load_target(environment)
     refuse_ended(ends, target.ledger, run_id)
     return Run(

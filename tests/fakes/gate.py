@@ -114,7 +114,7 @@ class Gate:
         def deploy() -> None:
             self.bodies += 1
             self.id = UUID(flow_run.id)
-            speak_for(self.label)  # as `begin` does
+            speak_for(self.label)  # as `once` does
             run: Any = SimpleNamespace(
                 id=self.run_id,
                 environment=self.environment,
