@@ -4,12 +4,14 @@ from abc import ABC, abstractmethod
 from datetime import timedelta
 
 from blocks.part import Part
+from release.configuration.kinds import RouterSettings
+from release.configuration.layout import ServiceInterface
 from release.measure.counters import Counted, RouterLook
 from release.measure.slot import FULL_WEIGHT, Slot
 from release.model import Instance
 
 
-class Router(Part, ABC):
+class Router(ServiceInterface, RouterSettings, Part, ABC):
     """Sends users' requests to admitted instances. Every method is safe to repeat."""
 
     @abstractmethod

@@ -10,9 +10,9 @@ from blocks.approvers import Approvers
 from blocks.ledger.ledger import Ledger
 from blocks.target import Target
 from cli.environments import EnvironmentView, look_at
-from cli.install import build_target
 from cli.runs import RunView, read, unavailable, waiting
 from cli.schedule import schedule_lines
+from cli.target import build_target
 from release.errors import BadRequest, DeployError
 from release.ledger import EventKind, Lock, LogRow, short_run
 from settings import Settings

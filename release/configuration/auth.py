@@ -1,16 +1,18 @@
 """How one logs in to the backend, and what has to work, or not to work, afterwards."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import SecretStr
 
 from release.configuration.address import NeededPath, WebPath
-from release.configuration.rules import Rules
+from release.configuration.rules import Need, Rules
 
 
 class AuthSettings(Rules):
     """The auth flow that is checked during the watch: log in, be known, refresh, log out, and be
     refused without a session and with a wrong one."""
+
+    needs: ClassVar[tuple[Need, ...]] = (Need("password", asked_by="username"),)
 
     username: str = ""
     """An account made for this check alone; empty: the auth flow is not checked."""

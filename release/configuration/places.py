@@ -5,12 +5,11 @@ They are tables of ``ignition.toml``; a docstring below a field is what docs/set
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, SecretStr
 
 from release.configuration.address import (
-    ApiAddress,
     BlockName,
     EngineAddress,
     GitRemote,
@@ -18,7 +17,7 @@ from release.configuration.address import (
     RegistryAddress,
     VariableName,
 )
-from release.configuration.rules import Rules
+from release.configuration.rules import Need, Rules
 from release.duration import Duration
 from release.git_ref import BranchName
 
@@ -42,6 +41,8 @@ class RepositorySettings(Rules):
 class RegistrySettings(Rules):
     """Where images are pushed."""
 
+    needs: ClassVar[tuple[Need, ...]] = (Need("password", asked_by="username"),)
+
     address: RegistryAddress
     """Host and port, without scheme: `registry.example.com`."""
 
@@ -54,9 +55,14 @@ class RegistrySettings(Rules):
     insecure: bool = False
     """True: plain HTTP. Only for a registry on this machine."""
 
+    engine: EngineAddress = ""
+    """DOCKER_HOST of the engine that builds images and pushes them; empty: the worker's own."""
+
 
 class LedgerSettings(Rules):
     """The durable record of deployments."""
+
+    needs: ClassVar[tuple[Need, ...]] = (Need("dsn"),)
 
     dsn: PostgresDsn = None
     """PostgreSQL connection string, from IGNITION_LEDGER__DSN."""
@@ -64,6 +70,8 @@ class LedgerSettings(Rules):
 
 class DatabaseSettings(Rules):
     """The environment's own database, for step 3."""
+
+    needs: ClassVar[tuple[Need, ...]] = (Need("dsn"),)
 
     dsn: PostgresDsn = None
     """A direct connection (no transaction pooler), from
@@ -112,52 +120,6 @@ class RehearsalSettings(Rules):
     """Statements of the running release (pg_stat_statements) that are checked, by calls."""
 
 
-class ComposeSettings(Rules):
-    """The Compose project that runs the service on its host."""
-
-    directory: Path
-    """Where the host's own `docker compose up` runs (runbook, step 4: `cd deploy/production`)."""
-
-    file: str = "docker-compose.yml"
-    """In that directory."""
-
-    image_variable: VariableName = "API_IMAGE"
-    """The variable of the directory's `.env` file that names the service's image by digest."""
-
-    engine: EngineAddress = ""
-    """DOCKER_HOST of the engine; empty: the worker's own."""
-
-
-class RouterSettings(Rules):
-    """HAProxy before the service. Leave the whole table out where there is none."""
-
-    socket: Path
-    """The admin socket."""
-
-    backend_file: Path
-    """The file that a restarted HAProxy reads its servers from."""
-
-    backend: str = "api"
-    """The backend's name."""
-
-    slots: int = Field(default=6, ge=2, le=20)
-    """Server slots of the backend, named <backend>1 to <backend>N."""
-
-    network: str = ""
-    """The network on which HAProxy finds the service's containers, by its name in the Compose file.
-    Empty: the only one that the service is on."""
-
-
-class TicketSettings(Rules):
-    """The ticket system, in the shape of GitHub's issue API (Gitea and others answer to it)."""
-
-    url: ApiAddress = ""
-    """`https://api.github.com/repos/OWNER/NAME`; empty: tickets are only named in the log."""
-
-    token: SecretStr = SecretStr("")
-    """From IGNITION_TICKET__TOKEN."""
-
-
 class ApproverSettings(Rules):
     """Who may sign at a gate."""
 
@@ -169,37 +131,6 @@ class ApproverSettings(Rules):
     enrolled: SecretStr = SecretStr("")
     """The content of that file, from IGNITION_APPROVERS__ENROLLED, for a worker without files of
     its own. Where it is set, the file is not read."""
-
-
-class ForgeSettings(Rules):
-    """Where commits have check runs and issues have labels, in the shape of GitHub's API (GitHub
-    Enterprise and Gitea answer to it): evidence for "tests passing" and "no critical issues"."""
-
-    url: ApiAddress = ""
-    """`https://api.github.com/repos/OWNER/NAME`; empty: no forge is asked."""
-
-    token: SecretStr = SecretStr("")
-    """From IGNITION_FORGE__TOKEN. It needs to read commit statuses, checks and issues."""
-
-    critical_label: str = "critical"
-    """An open issue with this label is a critical issue."""
-
-    tests_command: tuple[str, ...] = ()
-    """Asked instead of the forge whether the tests pass: a program and its arguments, with
-    `{revision}` for the commit. Exit code 0 says that they pass. Run on the worker."""
-
-
-class OnCallSettings(Rules):
-    """Who is on call, in the shape of PagerDuty's API: evidence for "on-call aware"."""
-
-    url: ApiAddress = "https://api.pagerduty.com"
-    """The API's address."""
-
-    schedule: str = ""
-    """The schedule's id; empty: nobody is asked."""
-
-    token: SecretStr = SecretStr("")
-    """From IGNITION_ON_CALL__TOKEN: a read-only API key."""
 
 
 class NotifySettings(Rules):

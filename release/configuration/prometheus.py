@@ -3,12 +3,13 @@
 import re
 from datetime import timedelta
 from string import Template
-from typing import Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
 from release.configuration.address import ApiAddress
-from release.configuration.rules import Rules
+from release.configuration.kinds import MetricsSettings
+from release.configuration.rules import Need
 from release.duration import Duration
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`')
@@ -20,9 +21,14 @@ _ZERO = re.compile(r"\s+or\s+(on\s*\(\s*\)\s*)?vector\s*\(\s*0\s*\)\s*$")
 _RATE = re.compile(r"\b(rate|irate|increase|delta|idelta|deriv)\s*\(")
 
 
-class PrometheusSettings(Rules):
+class PrometheusSettings(MetricsSettings):
     """Where the backend's own counters are, in the shape of Prometheus's API (Thanos, Mimir and
     VictoriaMetrics answer to it)."""
+
+    needs: ClassVar[tuple[Need, ...]] = (Need("password", asked_by="username"),)
+
+    kind: Literal["prometheus"] = "prometheus"
+    """What keeps the backend's own counters."""
 
     url: ApiAddress = ""
     """The address below which `/api/v1/query` is; empty: it is not asked."""
@@ -52,6 +58,11 @@ class PrometheusSettings(Rules):
 
     timeout: Duration = Field(default=timedelta(seconds=5), gt=timedelta())
     """How long one look at its counters may take."""
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is anything to ask."""
+        return bool(self.url)
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:

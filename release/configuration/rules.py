@@ -4,8 +4,9 @@ They are read from ``ignition.toml`` by :mod:`settings`; the pure functions besi
 them as arguments. Defaults come from the runbook where it names a number.
 """
 
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -23,10 +24,20 @@ def _one_or_several(value: object) -> object:
     return (value,) if isinstance(value, int) else value
 
 
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A secret of a table without which what the key beside it asks for certainly fails."""
+
+    secret: str
+    asked_by: str = ""  # "": it is always needed
+
+
 class Rules(BaseModel):
     """Base of all rule groups: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    needs: ClassVar[tuple[Need, ...]] = ()
 
 
 class RolloutRules(Rules):

@@ -21,10 +21,10 @@ from pytest_httpserver import HTTPServer
 from blocks.target import Target
 from cli import automations, doctor, install
 from cli.doctor import Question, answered, examine
-from cli.install import build_target
 from cli.registered import ask_automations, ask_blocks, ask_deployments, declared, setting_of
 from cli.runs import prefect
 from cli.schedule import read_schedules, schedule_lines
+from cli.target import build_target
 from cli.workforce import WORK_POOL, Stalls, read_pool
 from release.errors import Unreachable
 from release.readiness.schedule import judge_schedule

@@ -11,7 +11,7 @@ from blocks.ledger.ledger import Ledger
 from blocks.prometheus import Prometheus
 from blocks.target import Target
 from cli import install
-from cli.install import build_target
+from cli.target import build_target
 from release.errors import BadConfiguration, BadRequest
 from settings import Settings, load_settings
 

@@ -13,7 +13,6 @@ from blocks.auth import AuthFlow
 from blocks.metrics import Metrics
 from blocks.prometheus import Prometheus
 from blocks.service import Service
-from release.configuration.prometheus import PrometheusSettings
 from release.configuration.rules import RolloutRules
 from release.errors import BadConfiguration, Unreachable
 from release.readiness.systems import Answer, blocking, warnings
@@ -60,10 +59,7 @@ def target(httpserver: HTTPServer) -> Any:
 
 
 def prometheus(url: str) -> Prometheus:
-    queries = PrometheusSettings()
-    return Prometheus(
-        environment="production", url=url, requests=queries.requests, errors=queries.errors
-    )
+    return Prometheus(environment="production", url=url, durations="")
 
 
 def finding(server: HTTPServer, *values: int) -> str:
