@@ -29,7 +29,10 @@ class Part(Block):
     """
 
     model_config = ConfigDict(
-        frozen=False, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
+        frozen=False,
+        extra="forbid",
+        hide_input_in_errors=True,  # it may be a secret
+        use_attribute_docstrings=True,
     )
 
     @model_validator(mode="before")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from blocks import kinds
 from blocks.builder import Builder
@@ -57,3 +57,11 @@ class Target(Part):
     ticketing: Ticketing
     forge: Forge
     on_call: OnCall
+
+
+def say_unreadable(error: RuntimeError) -> str:
+    """Why a saved target cannot be loaded, as Prefect raises it: the fields, and never a value."""
+    problems = error.__cause__.errors() if isinstance(error.__cause__, ValidationError) else []
+    fields = sorted({".".join(map(str, problem["loc"])) for problem in problems})
+    named = f": {', '.join(fields)}" if fields else ""
+    return f"was saved by another version, and this one cannot read it{named}"
