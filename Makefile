@@ -3,7 +3,7 @@ BIN := .venv/bin
 PYTHON := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-gates bench bench-migrations bench-stalls bench-rollback bench-gates up down demo trials chaos docs
+.PHONY: help setup lint check test test-gates bench bench-migrations bench-stalls bench-rollback bench-gates up down demo trials chaos docs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ lint: setup ## style, types, and the one-way import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint ## the loop of a change: style, types, every test that needs no real part
+	$(BIN)/pytest -n 2 -m "not real"
 
 test: setup ## every test, those on real parts included, two at a time
 	$(BIN)/pytest -n 2 --durations=25

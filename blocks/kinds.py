@@ -93,7 +93,7 @@ class Kinds(Generic[P]):
         What its settings have themselves is not overwritten by what is given.
         """
         block = next(kind.block for kind in self if kind.name == settings.kind)
-        made: P = block(**(given | dict(settings)))
+        made: P = block(**(given | settings.model_dump(by_alias=True)))
         return made
 
 

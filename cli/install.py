@@ -5,9 +5,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+from uuid import UUID
 
 import yaml
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.blocks.core import Block
+from prefect.client.schemas.actions import BlockDocumentUpdate, WorkPoolCreate
 from prefect.context import SyncClientContext
 from prefect.exceptions import ObjectNotFound
 
@@ -95,10 +98,34 @@ def _save(target: Target) -> None:
     )
     with SyncClientContext.get_or_create():  # each save makes three clients of its own without it
         for block in shared:
-            block.save(_SHARED, overwrite=True)
+            _save_whole(block, _SHARED)
         for part in filter(None, own):
-            part.save(target.environment, overwrite=True)
-        target.save(target.environment, overwrite=True)
+            _save_whole(part, target.environment)
+        _save_whole(target, target.environment)
+
+
+def _save_whole(block: Block, name: str) -> None:
+    """Save a block, and leave out what another version saved there: Prefect merges the two."""
+    id = cast(UUID, block.save(name, overwrite=True))
+    with prefect() as client:
+        there = client.read_block_document(id)
+        known = type(block).model_json_schema()["properties"].keys()
+        if there.data.keys() <= known:
+            return
+        # A secret reads as stars, which the server takes for the one that it has.
+        data = {key: value for key, value in there.data.items() if key in known}
+        parts = there.block_document_references
+        data |= {
+            key: {"$ref": {"block_document_id": part["block_document"]["id"]}}
+            for key, part in parts.items()
+            if key in known
+        }
+        client.update_block_document(
+            id,
+            BlockDocumentUpdate(
+                block_schema_id=there.block_schema_id, data=data, merge_existing_data=False
+            ),
+        )
 
 
 def _ensure_work_pool() -> str:

@@ -17,6 +17,7 @@ from release.notice import Asked, gate_waits
 from release.outcome import Ending
 from release.rollback.recovery import open_gate_of, run_of
 from tasks.notification import notify, page_of
+from tasks.say import speak_for
 from tasks.serving import what_serves
 
 
@@ -56,7 +57,8 @@ def deadline(
         gate.signed,
     )
     notice = gate_waits(asked, passed, page_of(waiting))
-    failed = notify(run.target, names, notice, waiting, short_run(waiting), key=kind)
+    speak_for(short_run(waiting))
+    failed = notify(run.target, names, notice, waiting, key=kind)
     told = f"{len(names) - len(failed)} of {len(names)} told of {short_run(waiting)}"
     ending = Ending.FAILED if failed else Ending.REMINDED
     return outcome.ended(run, ending, "; ".join((told, *failed)))

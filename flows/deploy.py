@@ -65,6 +65,7 @@ from tasks.rollout import (
     start_new_instances,
     stop_baseline,
 )
+from tasks.say import speaking
 from tasks.step import putting_off
 from tasks.systems import check_systems
 from tasks.ticket import close_ticket
@@ -120,17 +121,17 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
     """Plan: reach every system, take the lock, record the baseline, say what will happen."""
     target, service = run.target, run.settings.service
     with run.step(Step.PLAN):
-        answers = check_systems(target, run.rules.rollout, run.label)
+        answers = check_systems(target, run.rules.rollout)
         who, why, wait = request.started_by, request.notes, run.rules.wait_for_others
         hold = hold_environment.with_options(timeout_seconds=patient(wait))
-        hold(target, run.id, who, why, run.label, wait)
+        hold(target, run.id, who, why, wait)
         baseline = baseline_of(run)
-        revision = resolve_release(target, request, service, run.label)
-        schema = plan_schema(target, revision, baseline, service, run.label)
+        revision = resolve_release(target, request, service)
+        schema = plan_schema(target, revision, baseline, service)
         rehearsal = rehearse(run, schema.expand, baseline)
         found = (revision, baseline, schema, rehearsal)
         rules = run.rules.watch
-        plan = make_plan(target, request, *found, service, run.label, answers, rules)
+        plan = make_plan(target, request, *found, service, answers, rules)
         where = {
             "baseline": baseline_address(baseline),
             "to": baseline.version,
@@ -148,21 +149,19 @@ def baseline_of(run: Run) -> Baseline:
     A run that goes on after it has changed what serves, and whose results are lost, would measure
     its own release: then what its first plan wrote down counts.
     """
-    baseline = record_baseline(run.target, run.rules.watch, run.label)
+    baseline = record_baseline(run.target, run.rules.watch)
     planned = planned_baseline(run.target.ledger.run_events(run.id, EventKind.PLAN_MADE))
     if planned in ("", baseline_address(baseline)):
         return baseline
     service, rules = run.settings.service, run.rules.rollout
-    return find_baseline(run.target, planned, service, rules, run.label, as_planned=True)
+    return find_baseline(run.target, planned, service, rules, as_planned=True)
 
 
 def rehearse(run: Run, files: Sequence[MigrationFile], baseline: Baseline) -> Rehearsal:
     """What the expand migrations do to a copy of the schema, and to the release that serves."""
     rules, service = run.rules, run.settings.service
     within = rules.rollout.healthy_within
-    return rehearse_migrations(
-        run.target, files, baseline, service, rules.verify, within, run.label
-    )
+    return rehearse_migrations(run.target, files, baseline, service, rules.verify, within)
 
 
 def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:
@@ -179,7 +178,6 @@ def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:
             staging,
             plan,
             items,
-            run.label,
             key=f"round-{round}",
             valid_for=gate.evidence_valid_for,
             patience=patience,
@@ -201,7 +199,7 @@ def telling(run: Run, plan: Plan) -> Opened:
         evidence = say_evidence(gate.evidence)
         asked = Asked(run.environment, gate.about, gate.open, serves, evidence, until)
         notice = gate_answered(asked, said, where) if said else gate_opened(asked, where)
-        return notify(run.target, names, notice, run.id, run.label, key=gate.key)
+        return notify(run.target, names, notice, run.id, key=gate.key)
 
     return tell
 
@@ -213,36 +211,36 @@ def subject(plan: Plan, request: DeployRequest) -> Subject:
 
 def make_release(run: Run, plan: Plan) -> Release:
     """Steps 1 to 3: the tag, the image, the schema. The old release serves all the while."""
-    target, label = run.target, run.label
+    target = run.target
     with run.step(Step.PREPARE):
-        release = prepare_release(target, plan, label)
+        release = prepare_release(target, plan)
     with run.step(Step.BUILD):
-        release = build_image(target, release, run.settings.service, label)
+        release = build_image(target, release, run.settings.service)
     with run.step(Step.MIGRATE):
-        apply_migrations(target, plan.expand, release, run.id, label, key="expand")
+        apply_migrations(target, plan.expand, release, run.id, key="expand")
     run.confirm_hold()
-    refuse_after_p0(target, plan.baseline.taken_at, label)
+    refuse_after_p0(target, plan.baseline.taken_at)
     return release
 
 
 def go_live(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...], WatchReport]:
     """Steps 4 and 5 and the watch: until it has passed, the baseline is one command away."""
-    target, rules, label = run.target, run.rules, run.label
+    target, rules = run.target, run.rules
     with listening(target.ledger, run.environment, plan.baseline.taken_at):
         with run.step(Step.DEPLOY):
             run.confirm_hold()
-            pull_image(target, image_of(release), label)
+            pull_image(target, image_of(release))
             baseline = measured_until_now(run, plan)
             replace = roll_out if target.router else restart
             new, cutover = replace(run, plan, release)
             # What is written about the instances decides nothing, so it may fail.
-            record_instances(target, new, rules.rollout, label, return_state=True)
+            record_instances(target, new, rules.rollout, return_state=True)
         with run.step(Step.VERIFY):
-            verify_public(target, release, run.settings.service, rules.verify, label)
+            verify_public(target, release, run.settings.service, rules.verify)
             run.confirm_hold()
-            stop_baseline(target, new, rules.rollout, label)
+            stop_baseline(target, new, rules.rollout)
     with run.step(Step.POST):
-        watched = watch_release(target, release, baseline, rules.watch, label, cutover)
+        watched = watch_release(target, release, baseline, rules.watch, cutover)
     return new, watched
 
 
@@ -252,8 +250,8 @@ def measured_until_now(run: Run, plan: Plan) -> Baseline:
     Before anything of the new release runs: where it starts on the same machine, it slows what
     serves.
     """
-    rules, label = run.rules.watch, run.label
-    found = measure_baseline(run.target, plan.baseline, rules, label, return_state=True)
+    rules = run.rules.watch
+    found = measure_baseline(run.target, plan.baseline, rules, return_state=True)
     baseline = found.result(raise_on_failure=False)
     return baseline if isinstance(baseline, Baseline) else plan.baseline
 
@@ -265,22 +263,22 @@ def roll_out(
 
     Returns the new instances, and when users met them first.
     """
-    target, rules, label, image = run.target, run.rules, run.label, image_of(release)
-    started = start_new_instances(target, image, plan.baseline, rules.rollout, label)
-    new = await_healthy(target, started, rules.rollout, label)
-    verify_instances(target, new, release, run.settings.service, rules.verify, label)
+    target, rules, image = run.target, run.rules, image_of(release)
+    started = start_new_instances(target, image, plan.baseline, rules.rollout)
+    new = await_healthy(target, started, rules.rollout)
+    verify_instances(target, new, release, run.settings.service, rules.verify)
     run.confirm_hold()
-    cutover = admit_instances(target, new, rules.rollout, label)
-    bake(target, cutover, rules.rollout, label, rules.watch.error_rate_ceiling)
+    cutover = admit_instances(target, new, rules.rollout)
+    bake(target, cutover, rules.rollout, rules.watch.error_rate_ceiling)
     run.confirm_hold()
-    pin_release(target, image, label)
-    drain_baseline(target, new, rules.rollout, label)
+    pin_release(target, image)
+    drain_baseline(target, new, rules.rollout)
     return new, cutover.at
 
 
 def restart(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...], datetime | None]:
     """The runbook's plain restart, where no router stands before the service."""
-    return restart_in_place(run.target, image_of(release), run.rules.rollout, run.label), None
+    return restart_in_place(run.target, image_of(release), run.rules.rollout), None
 
 
 def finish(
@@ -292,18 +290,20 @@ def finish(
     watched: WatchReport,
 ) -> State[Any]:
     """After the watch: what had to wait for it, the ticket, the log. Nothing is rolled back."""
-    target, label = run.target, run.label
+    target = run.target
     try:
         run.confirm_hold()  # nobody has rolled it back in the last moment
-        remove_baseline(target, new, run.rules.rollout, label)
+        with speaking(heading=Step.POST.short):
+            remove_baseline(target, new, run.rules.rollout)
         if plan.contract:
             remove_old_schema(run, plan, release)
         later = run.runbook.gates(Step.POST)  # items that the pipeline does not do itself
         rules, tell = run.rules.gate, telling(run, plan)
         sign_off(run, subject(plan, request), later, rules, lambda round: (), tell)
-        close_ticket(target, request.ticket, f"{release.version} is deployed ({label})", label)
+        with speaking(heading=Step.POST.short):
+            close_ticket(target, request.ticket, f"{release.version} is deployed ({run.label})")
     except Exception as error:  # the release stays: it has passed its watch
-        say_unexpected(run.label, error)
+        say_unexpected(error)
         sentence = f"{release.version} passed its watch, then: {explain(error)}"
         return end(run, request, Ending.FAILED, sentence, release, hint_of(error))
     sentence = "; ".join((f"{release.version} replaced {plan.baseline.version}", *watched.notes))
@@ -312,15 +312,15 @@ def finish(
 
 def remove_old_schema(run: Run, plan: Plan, release: Release) -> None:
     """Contract migrations: the release that a rollback would bring back does without it."""
-    target, label = run.target, run.label
-    refuse_older_releases(target, plan.contract, release, label)
     least = least_release(plan.baseline.release, release)
-    apply_migrations(target, plan.contract, release, run.id, label, key="contract", min_app=least)
+    with speaking(heading=Step.MIGRATE.short):
+        refuse_older_releases(run.target, plan.contract, release)
+        apply_migrations(run.target, plan.contract, release, run.id, key="contract", min_app=least)
 
 
 def give_up(run: Run, request: DeployRequest, error: Exception) -> State[Any]:
     """End a run that failed before users could meet the new release."""
-    say_unexpected(run.label, error)
+    say_unexpected(error)
     ending = ending_of_failure(error, after_failure(run.steps_begun()))
     asked_for = Release(request.version or request.ref, revision="")
     return end(run, request, ending, explain(error), asked_for, hint_of(error))
@@ -336,26 +336,23 @@ def serve_again(run: Run, plan: Plan, error: Exception) -> None:
     run.record_soon(
         (EventKind.STEP_BEGUN, Step.ROLLBACK, {}), (EventKind.ROLLBACK_STARTED, "", payload)
     )
-    serves = serve_baseline(
-        run.target,
-        plan.baseline,
-        run.settings.service,
-        run.rules.rollout,
-        run.label,
-        key=address,
-        return_state=True,
-    ).is_completed()
-    # The rollback removes the instances, and is a run of its own. Nobody waits for what is known of
-    # them while the baseline does not serve; in place they are gone by now, and it was kept before.
-    if serves and run.target.router:
-        keep_evidence(run.target, plan.baseline, run.rules.rollout, run.label, return_state=True)
+    target, baseline, rules = run.target, plan.baseline, run.rules.rollout
+    with speaking(heading=Step.ROLLBACK.short):
+        serving = serve_baseline(
+            target, baseline, run.settings.service, rules, key=address, return_state=True
+        )
+        # The rollback removes the instances, and is a run of its own. Nobody waits for what is
+        # known of them while the baseline does not serve; in place they are gone by now, and it was
+        # kept before.
+        if serving.is_completed() and target.router:
+            keep_evidence(target, baseline, rules, return_state=True)
 
 
 def roll_back(
     run: Run, request: DeployRequest, plan: Plan, release: Release, error: Exception
 ) -> State[Any]:
     """Restore the baseline by the rollback subflow, and end accordingly."""
-    say_unexpected(run.label, error)
+    say_unexpected(error)
     why = explain(error)
     wanted = RollbackRequest(
         reason=one_line(why), to=baseline_address(plan.baseline), started_by="pipeline"

@@ -42,6 +42,7 @@ from release.gate.checklist import (
 from release.gate.evidence import Evidence
 from release.gate.signatures import unsignable
 from release.gate.text import gate_text, record
+from release.model import Step
 from release.runbook.document import slug
 from tasks.checklist import (
     GateRound,
@@ -55,6 +56,7 @@ from tasks.checklist import (
     say_said,
     show_checklist,
 )
+from tasks.say import speaking
 
 # How often an in-process pause looks for its answer. Runs of a deployment never wait like that.
 _POLL_SECONDS = 2
@@ -69,8 +71,6 @@ class SigningRun(Protocol):
 
     @property
     def id(self) -> str: ...
-    @property
-    def label(self) -> str: ...
     @property
     def environment(self) -> str: ...
     @property
@@ -131,6 +131,7 @@ class ChecklistForm(RunInput):
     )
 
 
+@speaking(heading=Step.CHECKLIST.short)
 def sign_off(
     run: SigningRun,
     subject: Subject,
@@ -218,7 +219,6 @@ class _Gate:
         signatures, fallen = standing(signatures, evidence)
         round = GateRound(
             run_id=self.run.id,
-            label=self.run.label,
             section=self.items[0].section,
             key=f"{slug(self.items[0].section)}-{number}",
             plan=self.subject.signed,
@@ -269,7 +269,6 @@ class _Gate:
             self.subject.signed,
             self.items,
             self.quorum,
-            self.run.label,
             key=slug(self.items[0].section),
         )
 
@@ -295,7 +294,6 @@ def _by_evidence(
         run.id,
         items[0].section,
         signed_by_evidence(items, evidence, run.environment),
-        run.label,
         key=key,
     )
     artifact = record(run.environment, items, evidence, signatures, Quorum())

@@ -8,6 +8,7 @@ from prefect.exceptions import FailedRun
 
 from release.errors import DeployError
 from release.outcome import ending_in
+from tasks.say import this_run
 
 _LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine", "prefect.flow_engine")
 
@@ -51,7 +52,9 @@ def say_decisions_in_a_line() -> None:
             logger.addFilter(DecisionsWithoutTraceback())
 
 
-def say_unexpected(label: str, error: Exception) -> None:
+def say_unexpected(error: Exception) -> None:
     """Log an error that nobody foresaw with its traceback; our own errors speak for themselves."""
     if not isinstance(error, DeployError):
-        get_run_logger().error("[%s] unexpected %s", label, type(error).__name__, exc_info=error)
+        get_run_logger().error(
+            "[%s] unexpected %s", this_run(), type(error).__name__, exc_info=error
+        )

@@ -37,7 +37,7 @@ def nightly(environment: str = "staging") -> State[Any]:
     run = None
     try:
         run = begin(environment)
-        reason = reason_to_skip(run.target, run.label)
+        reason = reason_to_skip(run.target)
     except DeployError as error:
         tell_refused(environment, run, error.what, error.hint)
         return outcome.refused(error)
@@ -65,12 +65,12 @@ def tell_refused(environment: str, run: Run | None, why: str, hint: str) -> None
     page = page_of(str(flow_run.id))
     if run is None:
         notice = run_refused(environment, "nightly", BY, why, hint, "", page)
-        warn(_whom(), notice, page.label, return_state=True)
+        warn(_whom(), notice, return_state=True)
         return
     branch, serves = run.target.repository.main, what_serves(run.target)
     notice = run_refused(environment, branch, BY, why, hint, serves, page)
     names = run.settings.notify.blocks
-    notify(run.target, names, notice, run.id, run.label, key="refused", return_state=True)
+    notify(run.target, names, notice, run.id, key="refused", return_state=True)
 
 
 def _whom() -> tuple[str, ...]:

@@ -6,11 +6,11 @@ another's by now: it says so, stays what it was, and touches nothing.
 
 import functools
 from collections.abc import Callable
+from logging import ERROR
 from typing import Any, ParamSpec
 from uuid import UUID
 
 import httpx
-from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import PrefectException
@@ -18,10 +18,11 @@ from prefect.runtime import flow_run
 
 from blocks.ledger.ledger import Ledger
 from flows.logs import say_decisions_in_a_line
-from release.ledger import EventKind, short_run
+from release.ledger import EventKind
 from release.outcome import Ending, ended_before, ending_in, message_of
 from release.request import start_again
 from tasks.page import show_ending
+from tasks.say import say, speaking
 
 P = ParamSpec("P")
 
@@ -43,11 +44,12 @@ def once(body: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
     @functools.wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> State[Any]:
         say_decisions_in_a_line()
-        try:
-            state = body(*args, **kwargs)
-        except HasEnded as before:
-            get_run_logger().error("[%s] %s", short_run(str(flow_run.id)), _last(before.state))
-            state = before.state
+        with speaking():
+            try:
+                state = body(*args, **kwargs)
+            except HasEnded as before:
+                say(_last(before.state), ERROR)
+                state = before.state
         if ending := ending_in(state.message):
             show_ending(ending)
         return state

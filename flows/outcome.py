@@ -91,11 +91,11 @@ def close(
     # Neither may change the ending: what they could not do is in their own task's state.
     write_ending(run.target, run.id, report, payload, return_state=True)
     if ending is not Ending.ROLLBACK_FAILED:  # nobody deploys onto a state that nobody knows
-        release_environment(run.target, run.id, run.label, return_state=True)
+        release_environment(run.target, run.id, return_state=True)
     _tell(run, ending, report, release, payload["deployer"], page=bool(gone))
     say_ending(report)
     if not run.target.ledger.flush() and held:  # nobody else can have it until the ledger has this
-        catch_up(run.target, run.label, return_state=True)
+        catch_up(run.target, return_state=True)
         say_ending(report)  # the last line of the log, after those of the tries
     glue = "\n" if "\n" in sentence else "; "  # below the log lines that a sentence may end with
     return state(ending, f"{sentence}{glue}{run.environment} serves {serves}", hint)
@@ -112,7 +112,7 @@ def _tell(
         names += run.settings.notify.escalation
     version = release.version if release else "no release"
     notice = run_ended(report, version, by, page_of(run.id))
-    notify(run.target, names, notice, run.id, run.label, key="ending", return_state=True)
+    notify(run.target, names, notice, run.id, key="ending", return_state=True)
 
 
 def state(ending: Ending, sentence: str, hint: str = "") -> State[Any]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run
@@ -36,6 +36,7 @@ from tasks.events import CLOSED, tell_server
 from tasks.notification import notify, page_of
 from tasks.page import show_ending
 from tasks.recovery import clear_away, end_processes, read_events, take_over
+from tasks.say import say, speak_for, speaking
 from tasks.serving import what_serves
 
 MOST_TRIES = 3  # recoveries of one run, should each of them be interrupted
@@ -89,27 +90,29 @@ def call_crashed(run: Run, run_id: str) -> State[Any] | None:
     return outcome.ended(run, Ending.SETTLED, f"{label}: {message}, so it is called crashed")
 
 
+@speaking(heading="Recover")
 def bring_to_an_end(run: Run, run_id: str) -> State[Any]:
     """Do what is left of a run that has ended."""
     try:
         ended, holders = _read(run_id)
         # Of this environment alone: anybody can start this flow with the run of another one.
-        events = read_events(run.target, str(ended.id), run.label)
+        events = read_events(run.target, str(ended.id))
         found = recovery_of(
             events, ended.state.type.value if ended.state else "", ended.run_count or 0
         )
         dead = replace(run, id=str(ended.id), label=short_run(str(ended.id)))
-        get_run_logger().info("[%s] Recover   %s", dead.label, found.sentence)
+        speak_for(dead.label)
+        say(found.sentence)
         tell_server(OVER, dead.environment, dead.id, RUN)  # nobody has to miss it any more
         if found.action is Action.NOTHING:
             return _nothing(run, ended, holders, found)
         if found.action is Action.TELL or len(holders) > MOST_TRIES:
             return _tell(run, dead, found)
-        end_processes(dead.id, dead.label)
-        clear_away(run.target, dead.label)
+        end_processes(dead.id)
+        clear_away(run.target)
         if found.action is Action.RESUME:
             return _resume(run, dead, ended, found)
-        take_over(run.target, holders, run.id, found.sentence, dead.label)
+        take_over(run.target, holders, run.id, found.sentence)
     except DeployError as error:
         return outcome.refused(error)
     if found.action is Action.ROLL_BACK:
@@ -121,7 +124,7 @@ def _nothing(run: Run, ended: FlowRun, holders: Sequence[str], found: Recovery) 
     """All is written. What was killed right after that has not given back its lock."""
     if not found.keeps_lock:
         for holder in holders:
-            release_environment(run.target, holder, run.label, key=holder)
+            release_environment(run.target, holder, key=holder)
     says_so = ended.state and outcome.ending_of(ended.state)
     if found.written and not says_so:  # killed right then, or forced to another end
         says = found.written.payload
@@ -170,7 +173,7 @@ def _settle(run: Run, dead: Run, ended: FlowRun, ending: Ending, found: Recovery
         hint=what_to_do(ending, dead.environment, ""),
     )
     if ending is not Ending.ROLLBACK_FAILED:
-        release_environment(run.target, run.id, run.label, key="recovery", return_state=True)
+        release_environment(run.target, run.id, key="recovery", return_state=True)
     _say_on_run(ended, ending, closed)
     good = ending is not Ending.ROLLBACK_FAILED
     return outcome.ended(
@@ -196,7 +199,7 @@ def _tell(run: Run, dead: Run, found: Recovery) -> State[Any]:
     page = page_of(dead.id)
     notice = left_locked(dead.environment, found.sentence, serves, hint, page)
     names = dead.settings.notify.blocks + dead.settings.notify.escalation
-    notify(dead.target, names, notice, dead.id, dead.label, key="recover")
+    notify(dead.target, names, notice, dead.id, key="recover")
     return outcome.ended(
         run,
         Ending.NEEDS_A_PERSON,

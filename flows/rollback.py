@@ -3,9 +3,10 @@
 A P0 bug is: run this, with a reason (runbook, "Rollback Trigger Conditions").
 """
 
+from logging import WARNING
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows import outcome
@@ -28,6 +29,7 @@ from tasks.hand_over import Holder, await_holder, declare_p0, look_for_holder, t
 from tasks.migration import check_schema
 from tasks.page import show_restored
 from tasks.restore import find_baseline, restore_baseline, serve_baseline
+from tasks.say import say, speaking
 from tasks.serving import what_serves
 from tasks.verification import verify_baseline
 from tasks.watch import watch_restored
@@ -63,6 +65,7 @@ def roll_back(run: Run, request: RollbackRequest) -> State[Any]:
         return _end(run, request, *_try(run, request))
 
 
+@speaking(heading=Step.ROLLBACK.short)
 def _try(run: Run, request: RollbackRequest) -> tuple[Ending, str, Baseline | None, str]:
     """Restore a release and watch it; the ending, its sentence, what was restored, what to type."""
     try:
@@ -70,7 +73,7 @@ def _try(run: Run, request: RollbackRequest) -> tuple[Ending, str, Baseline | No
     except BadRequest as error:  # there is no such release to go back to: nothing was touched
         return Ending.REFUSED, explain(error), None, hint_of(error)
     except Exception as error:  # whatever it was, a person has to look at the environment now
-        say_unexpected(run.label, error)
+        say_unexpected(error)
         why = "" if run.nested else f"; it was to be rolled back because: {request.reason}"
         return Ending.ROLLBACK_FAILED, explain(error) + why, None, hint_of(error)
     seen = _watched(run, baseline)
@@ -88,9 +91,9 @@ def _try(run: Run, request: RollbackRequest) -> tuple[Ending, str, Baseline | No
 def _watched(run: Run, baseline: Baseline) -> AfterRollback | None:
     """How what was restored does. It serves already: that nobody can say so is no failure."""
     length, rules = run.rules.rollback.watch, run.rules.watch
-    watched = watch_restored(
-        run.target, baseline, length, rules, run.label, return_state=True
-    ).result(raise_on_failure=False)
+    watched = watch_restored(run.target, baseline, length, rules, return_state=True).result(
+        raise_on_failure=False
+    )
     if isinstance(watched, Exception):
         watched = AfterRollback(Outcome.INCONCLUSIVE, f"it was not watched: {explain(watched)}")
     if watched is not None:  # for the report of the run that this is a part of
@@ -99,6 +102,7 @@ def _watched(run: Run, baseline: Baseline) -> AfterRollback | None:
     return watched
 
 
+@speaking(heading=Step.ROLLBACK.short)
 def clear_the_way(run: Run, request: RollbackRequest) -> State[Any] | None:
     """See to whoever holds the environment; the ending, where a deployment rolls itself back."""
     for attempt in ("1", "2", "3", "4"):
@@ -107,10 +111,10 @@ def clear_the_way(run: Run, request: RollbackRequest) -> State[Any] | None:
             return None
         by, why = request.started_by, request.reason
         if holder.way is Way.TAKE:
-            take_over(run.target, holder, by, why, run.label)
+            take_over(run.target, holder, by, why)
             return None
-        declare_p0(run.target, holder.run_id, why, by, run.label, key=attempt)
-        ended = await_holder(run.target, holder, run.label, key=attempt)
+        declare_p0(run.target, holder.run_id, why, by, key=attempt)
+        ended = await_holder(run.target, holder, key=attempt)
         told = holder.way is Way.TELL and ended == Ending.ROLLBACK_FAILED
         if told or ended == Ending.ROLLED_BACK:  # by a deployment, never by another rollback
             return _handed_over(run, holder, ended)
@@ -122,32 +126,26 @@ def _holder(run: Run, attempt: str) -> Holder:
     try:
         return look_for_holder(run.target, key=attempt)
     except DeployError as error:
-        get_run_logger().warning("[%s] Rollback  %s", run.label, error.what)
+        say(error.what, WARNING)
         return Holder(Way.GO)
 
 
+@speaking(heading=Step.ROLLBACK.short)
 def _hold(run: Run, request: RollbackRequest) -> None:
     """Take the lock. A ledger that does not answer keeps nobody from going back at 3 am."""
     try:
-        hold_environment(run.target, run.id, request.started_by, request.reason, run.label)
+        hold_environment(run.target, run.id, request.started_by, request.reason)
     except Unreachable as error:
-        get_run_logger().warning(
-            "[%s] Rollback  goes on without the lock of %s: %s",
-            run.label,
-            run.environment,
-            error.what,
-        )
+        say(f"goes on without the lock of {run.environment}: {error.what}", WARNING)
 
 
 def _bring_back(run: Run, request: RollbackRequest) -> Baseline:
     target, rules, service = run.target, run.rules, run.settings.service
     with run.step(Step.ROLLBACK):
         # A deployment is undone to what its plan found; a person goes back to a release.
-        baseline = find_baseline(
-            target, request.to, service, rules.rollout, run.label, as_planned=run.nested
-        )
+        baseline = find_baseline(target, request.to, service, rules.rollout, as_planned=run.nested)
         if not run.nested:  # what a deployment goes back to was serving on this schema just now
-            check_schema(target, baseline, run.label)
+            check_schema(target, baseline)
         key = baseline_address(baseline)
         payload = {
             "reason": request.reason,
@@ -158,10 +156,10 @@ def _bring_back(run: Run, request: RollbackRequest) -> Baseline:
             "from": "" if run.nested else what_is_left(target),
         }
         run.record(EventKind.ROLLBACK_STARTED, payload=payload)
-        serve_baseline(target, baseline, service, rules.rollout, run.label, key=key)
+        serve_baseline(target, baseline, service, rules.rollout, key=key)
         show_restored(run.environment, baseline.version)  # not before: users were waiting
-        restore_baseline(target, baseline, service, rules.rollout, run.label, key=key)
-        verify_baseline(target, baseline, service, rules.verify, run.label)
+        restore_baseline(target, baseline, service, rules.rollout, key=key)
+        verify_baseline(target, baseline, service, rules.verify)
     return baseline
 
 

@@ -5,9 +5,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from logging import WARNING
 from typing import Any, cast
 
-from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.runtime import deployment, flow_run
 
@@ -24,6 +24,7 @@ from release.runbook.document import Runbook
 from release.steps import needs_environment
 from settings import EnvironmentSettings, Settings, load_settings
 from tasks.alive import alive
+from tasks.say import say, speak_for, speaking
 
 _SOON = 0.5  # seconds
 
@@ -63,9 +64,10 @@ class Run:
 
         A step that began may have changed something, so the rollback is planned from what began.
         """
-        get_run_logger().info("[%s] %s", self.label, step)
+        say(step)
         self.record(EventKind.STEP_BEGUN, step=step)
-        yield
+        with speaking(heading=step.short):
+            yield
         self.record(EventKind.STEP_DONE, step=step)
 
     def record(
@@ -110,7 +112,7 @@ class Run:
                 return
             holder = ledger.holder(self.environment)
         except DeployError as error:
-            get_run_logger().warning("[%s] the lock was not confirmed: %s", self.label, error.what)
+            say(f"the lock was not confirmed: {error.what}", WARNING)
             return
         taker = f"is held by {holder.owner}" if holder else "is free"
         raise EnvironmentLocked(
@@ -129,6 +131,7 @@ def begin(environment: str) -> Run:
     rules = settings.environment(checked_name(environment, "environment name"))
     # A subflow works in its parent's name: same lock, same ledger entries, same label.
     run_id = str(flow_run.root_flow_run_id or flow_run.id)
+    speak_for(short_run(run_id))
     target = load_target(environment)
     refuse_ended(ends, target.ledger, run_id)
     return Run(

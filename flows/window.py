@@ -18,12 +18,14 @@ from release.notice import breach_alert
 from release.outcome import Ending, sentence_in
 from release.rollback.window import Act, Mode, request_of
 from tasks.notification import notify, page_of
+from tasks.say import speaking
 from tasks.serving import what_serves
 from tasks.window import Situation, answer_of, look_at_window, look_once, watch_window
 
 
 @flow(name="watch", flow_run_name=run_name)
 @once
+@speaking(heading="Window")
 def watch(environment: str = "staging") -> State[Any]:
     """Watch what an environment serves, as long as it may still be rolled back by itself.
 
@@ -34,13 +36,13 @@ def watch(environment: str = "staging") -> State[Any]:
         run = begin(environment)
         target, service, rules = run.target, run.settings.service, run.rules.watch
         due = flow_run.scheduled_start_time
-        before = look_at_window(target, service, rules, run.label, key="before", due=due)
+        before = look_at_window(target, service, rules, key="before", due=due)
         if _nothing_to_watch(run, before):
             return outcome.ended(run, Ending.NOTHING_TO_DO, before.window.sentence)
-        report = watch_window(target, before, rules, run.label)
+        report = watch_window(target, before, rules)
         if report.passed:
             return outcome.ended(run, Ending.WATCHED, report.decision.sentence)
-        now = look_at_window(target, service, rules, run.label, key="after")
+        now = look_at_window(target, service, rules, key="after")
     except DeployError as error:
         return outcome.refused(error)
     why, answer = report.decision.sentence, answer_of(report, before, now)
@@ -57,7 +59,7 @@ def _nothing_to_watch(run: Run, situation: Situation) -> bool:
     """Whether the run ends at once: most runs do, within a second or two."""
     mode = situation.window.mode
     if mode is Mode.GLANCE:
-        return not look_once(run.target, run.rules.watch, run.label)
+        return not look_once(run.target, run.rules.watch)
     return mode is Mode.SKIP
 
 
@@ -77,6 +79,6 @@ def _alert(run: Run, why: str, not_rolled_back: str) -> State[Any]:
     there, serves = run.environment, what_serves(run.target)
     notice = breach_alert(there, why, not_rolled_back, serves, page_of(run.id))
     names = run.settings.notify.blocks + run.settings.notify.escalation
-    notify(run.target, names, notice, run.id, run.label, key="alert")
+    notify(run.target, names, notice, run.id, key="alert")
     sentence = f"{why}; it was not rolled back: {not_rolled_back}; {there} serves {serves}"
     return outcome.ended(run, Ending.NEEDS_A_PERSON, sentence, f"ignition status {there}")

@@ -39,6 +39,21 @@ class Step(StrEnum):
     POST = "Post-Deployment"
     ROLLBACK = "Rollback"
 
+    @property
+    def short(self) -> str:
+        """The heading in a log line: ``4. Deploy``."""
+        return _SHORT.get(self, self.value)
+
+
+_SHORT = {
+    Step.CHECKLIST: "Checklist",
+    Step.PREPARE: "1. Prepare",
+    Step.BUILD: "2. Build",
+    Step.MIGRATE: "3. Migrate",
+    Step.DEPLOY: "4. Deploy",
+    Step.VERIFY: "5. Verify",
+}
+
 
 def parse_version(text: str) -> str:
     """Return ``text`` if it is a version: ``vMAJOR.MINOR.PATCH`` with an optional pre-release.

@@ -19,6 +19,7 @@ from release.measure.traffic import busiest
 from release.model import Baseline, Instance, Release
 from release.outcome import Ending
 from release.rollback.baseline import measured, serving_instances, serving_release
+from tasks.say import say
 from tasks.step import step
 from tasks.watch import as_deployed, seen_since
 
@@ -89,7 +90,7 @@ def _read_record(target: Target, release: Release) -> DeployedWith | None:
 
 
 @step("Record baseline", timeout=timedelta(minutes=2), retries=3)
-def record_baseline(target: Target, rules: WatchRules, run: str) -> Baseline:
+def record_baseline(target: Target, rules: WatchRules) -> Baseline:
     """Record digests, schema version, error rate and answer times: the target of a rollback."""
     instances = serving(target)
     release = serving_release(target.environment, instances)
@@ -107,12 +108,12 @@ def record_baseline(target: Target, rules: WatchRules, run: str) -> Baseline:
     seen = _seen(target, served, rules)
     baseline = measured(served, *seen) if seen else served
     image = baseline.image.short if baseline.image else "nothing"
-    get_run_logger().info("[%s] Plan      baseline %s %s", run, baseline.version, image)
+    say(f"baseline {baseline.version} {image}")
     return baseline
 
 
 @step("Measure baseline", timeout=timedelta(minutes=2))
-def measure_baseline(target: Target, baseline: Baseline, rules: WatchRules, run: str) -> Baseline:
+def measure_baseline(target: Target, baseline: Baseline, rules: WatchRules) -> Baseline:
     """Measure the baseline once more, at the last moment before another release is started.
 
     The plan has seen it for a second only; the counters now tell of the whole time since.
@@ -125,9 +126,7 @@ def measure_baseline(target: Target, baseline: Baseline, rules: WatchRules, run:
     counted = busiest(found.traffic, found.version)
     errors = f"{counted.errors:,} errors of {counted.requests:,}" if counted else "nothing counted"
     p95 = say_duration(found.p95) if found.p95 else "unknown"
-    get_run_logger().info(
-        "[%s] 4. Deploy   baseline %s: %s, p95 %s", run, found.version, errors, p95
-    )
+    say(f"baseline {found.version}: {errors}, p95 {p95}")
     return replace(found, looks=None)
 
 

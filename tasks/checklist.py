@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from logging import WARNING
 from typing import Any
 
-from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from blocks.approvers import Approvers
@@ -28,6 +28,7 @@ from release.gate.signatures import LOCKOUT, locked_until, verify_signatures
 from release.ledger import EventKind
 from tasks.events import CLOSED, OPENED, tell_server
 from tasks.page import WAITING_TAG, change_run
+from tasks.say import say
 from tasks.step import step
 
 _EVENTS = {
@@ -42,7 +43,6 @@ class GateRound:
     """One opening of a gate: what was known and signed when the form was shown."""
 
     run_id: str
-    label: str
     section: str
     key: str  # the section and the round's number
     plan: str  # what is signed beside the item: the plan's fingerprint, and who started it
@@ -104,19 +104,14 @@ def open_gate(target: Target, gate: GateRound, until: datetime | None, *, key: s
     change_run(tags=lambda tags: tags | {WAITING_TAG})
     if key.endswith("-1"):  # its reminders are counted from the first opening
         tell_server(OPENED, target.environment, gate.run_id)
-    get_run_logger().info(
-        "[%s] Checklist %s open%s: %s",
-        gate.label,
-        len(items),
-        f" until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "",
-        ", ".join(items),
-    )
+    until_when = f" until {until:%Y-%m-%d %H:%M:%S} UTC" if until else ""
+    say(f"{len(items)} open{until_when}: {', '.join(items)}")
 
 
 @step("Say what an answer came to", timeout=timedelta(seconds=30))
 def say_said(gate: GateRound, said: str, *, key: str) -> None:
     """The last line of a run's log before it is suspended again. ``key`` names the round."""
-    get_run_logger().info("[%s] Checklist %s", gate.label, said)
+    say(said)
 
 
 @step("Close gate", timeout=timedelta(seconds=30), retries=2)
@@ -142,7 +137,6 @@ def check_answer(
     Every name and code is checked here, on the worker: the server can prove neither. ``key`` names
     the round. Never raises for what a person typed.
     """
-    log = get_run_logger()
     try:
         given = checked_answer(answer)
         if given.decision == Decision.REJECT:
@@ -152,7 +146,7 @@ def check_answer(
     except DeployError as error:
         said_by = answer.approver if answer else ""
         unproven = isinstance(error, Unproven)
-        log.warning("[%s] Checklist an answer signs nothing: %s", gate.label, error.what)
+        say(f"an answer signs nothing: {error.what}", WARNING)
         target.ledger.record(
             target.environment,
             gate.run_id,
@@ -162,7 +156,7 @@ def check_answer(
             payload={"approver": said_by, "why": error.what, "unproven": unproven},
         )
         return Judged(refusal=error.what, unproven=unproven)
-    return Judged(_record(target, gate.run_id, gate.section, signatures, gate.label, key))
+    return Judged(_record(target, gate.run_id, gate.section, signatures, key))
 
 
 def _signed(
@@ -236,12 +230,11 @@ def record_signatures(
     run_id: str,
     section: str,
     signatures: tuple[Signature, ...],
-    run: str,
     *,
     key: str,
 ) -> tuple[Signature, ...]:
     """Write what evidence signed to the ledger. ``key`` names the round."""
-    return _record(target, run_id, section, signatures, run, key)
+    return _record(target, run_id, section, signatures, key)
 
 
 @step("Verify signatures", timeout=timedelta(minutes=2), retries=2)
@@ -252,7 +245,6 @@ def confirm_signatures(
     plan: str,
     items: tuple[Item, ...],
     quorum: Quorum,
-    run: str,
     *,
     key: str,
 ) -> int:
@@ -272,9 +264,7 @@ def confirm_signatures(
     signing = [event for event in events if event.kind == EventKind.ITEM_SIGNED]
     found = verify_signatures(run_id, plan, items, signing, quorum, approvers.seal)
     people = sorted({one.approver for one in found})
-    get_run_logger().info(
-        "[%s] Checklist %s signatures of %s verified", run, len(found), ", ".join(people)
-    )
+    say(f"{len(found)} signatures of {', '.join(people)} verified")
     return len(found)
 
 
@@ -283,7 +273,6 @@ def _record(
     run_id: str,
     section: str,
     signatures: Sequence[Signature],
-    run: str,
     key: str,
 ) -> tuple[Signature, ...]:
     at = datetime.now(UTC)
@@ -297,14 +286,8 @@ def _record(
             key=f"{key}/{signature.item}",
             payload=_payload(signature),
         )
-        get_run_logger().info(
-            "[%s] Checklist %s: %s by %s%s",
-            run,
-            signature.item,
-            signature.decision,
-            signature.approver,
-            f": {signature.comment}" if signature.comment else "",
-        )
+        comment = f": {signature.comment}" if signature.comment else ""
+        say(f"{signature.item}: {signature.decision} by {signature.approver}{comment}")
     change_run(tags=lambda tags: tags - {WAITING_TAG})
     return recorded
 

@@ -1,6 +1,7 @@
 """The deployment log (runbook, "Deployment Log"): a view of the ledger, kept as an artifact."""
 
 from datetime import UTC, datetime, timedelta
+from logging import WARNING
 from typing import Any
 
 from prefect import get_run_logger
@@ -10,6 +11,7 @@ from blocks.target import Target
 from release.errors import Unreachable
 from release.ledger import EventKind, deployment_log
 from release.outcome import Report, last_line
+from tasks.say import say, this_run
 from tasks.step import step
 
 
@@ -28,9 +30,7 @@ def write_ending(target: Target, run_id: str, report: Report, payload: dict[str,
         description=f"{report.ending}: {report.environment} serves {report.serves}",
     )
     if not written:
-        get_run_logger().warning(
-            "[%s] the ledger does not answer; the ending is kept for later", report.run
-        )
+        say("the ledger does not answer; the ending is kept for later", WARNING)
         return
     create_markdown_artifact(
         key="deployment-log",
@@ -40,18 +40,18 @@ def write_ending(target: Target, run_id: str, report: Report, payload: dict[str,
 
 
 @step("Catch up with the ledger", timeout=timedelta(seconds=30), retries=4)
-def catch_up(target: Target, run: str) -> None:
+def catch_up(target: Target) -> None:
     """Write what the ledger could not take when the run ended: its ending, and its lock given back.
 
     Raises Unreachable where it still cannot: the next run on this worker that needs it does.
     """
     if not target.ledger.flush():
         raise Unreachable(
-            f"the ledger does not answer: the ending of {run} is kept on the worker, and "
+            f"the ledger does not answer: the ending of {this_run()} is kept on the worker, and "
             f"{target.environment} is held at least until the ledger has it",
             "ignition doctor",
         )
-    get_run_logger().info("[%s] the ledger has what was kept for it", run)
+    say("the ledger has what was kept for it")
 
 
 def say_ending(report: Report) -> None:

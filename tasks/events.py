@@ -1,9 +1,10 @@
 """Events of our own, for automations: a gate at which no process waits, a run that is alive."""
 
-from prefect import get_run_logger
+from logging import WARNING
+
 from prefect.events import emit_event
 
-from release.ledger import short_run
+from tasks.say import say
 
 OPENED = "ignition.gate.opened"
 CLOSED = "ignition.gate.closed"
@@ -19,6 +20,4 @@ def tell_server(event: str, environment: str, run_id: str, about: str = GATE) ->
     try:
         emit_event(event, resource=resource)
     except Exception as error:  # noqa: BLE001  # without it nobody is told, and all else works
-        get_run_logger().warning(
-            "[%s] the server was not told of %s: %s", short_run(run_id), event, error
-        )
+        say(f"the server was not told of {event}: {error}", WARNING)

@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from queue import Empty, SimpleQueue
 
-from prefect import get_run_logger
-
 from blocks.on_call import OnCall
 from blocks.target import Target
 from release.configuration.rules import WatchRules
@@ -36,6 +34,7 @@ from release.ledger import EventKind
 from release.measure.traffic import ALL_RELEASES, busiest
 from release.plan import Plan
 from tasks.notification import page_of
+from tasks.say import say, this_run
 from tasks.step import step
 from tasks.watch import seen_now
 
@@ -54,7 +53,6 @@ def collect_evidence(
     staging: Target | None,
     plan: Plan,
     items: tuple[Item, ...],
-    run: str,
     *,
     key: str,
     valid_for: timedelta = timedelta(minutes=15),
@@ -66,7 +64,7 @@ def collect_evidence(
     source that has not decided is asked again.
     """
     questions: dict[str, Question] = {
-        item.id: partial(SOURCES[item.evidence], target, staging, plan, run)
+        item.id: partial(SOURCES[item.evidence], target, staging, plan)
         for item in items
         if item.evidence
     }
@@ -76,7 +74,7 @@ def collect_evidence(
         answers = ask_side_by_side(names, WITHIN)
         at = datetime.now(UTC)
         for item, one in answers.items():
-            get_run_logger().info("[%s] Checklist %s %s: %s", run, item, one.verdict, one.value)
+            say(f"{item} {one.verdict}: {one.value}")
             found[item] = Evidence(
                 item, one.verdict, one.value, one.source, at, one.link, at + valid_for
             )
@@ -136,7 +134,7 @@ def _ask(
         answers.put((name, no_answer(f"the source broke: {type(error).__name__}", "no answer")))
 
 
-def _tests(target: Target, staging: Target | None, plan: Plan, run: str) -> Finding:
+def _tests(target: Target, staging: Target | None, plan: Plan) -> Finding:
     forge = target.forge
     if forge.tests_command:
         return judge_tests_command(forge.run_tests_command(plan.revision, WITHIN * 0.9))
@@ -145,7 +143,7 @@ def _tests(target: Target, staging: Target | None, plan: Plan, run: str) -> Find
     return judge_checks(forge.checks(plan.revision), f"checks of {plan.revision[:12]}")
 
 
-def _staging_health(target: Target, staging: Target | None, plan: Plan, run: str) -> Finding:
+def _staging_health(target: Target, staging: Target | None, plan: Plan) -> Finding:
     if staging is None:
         return _no_staging(target)
     issues = target.forge.critical_issues() if target.forge.configured else None
@@ -165,7 +163,7 @@ def _staging_health(target: Target, staging: Target | None, plan: Plan, run: str
     )
 
 
-def _migrations_in_staging(target: Target, staging: Target | None, plan: Plan, run: str) -> Finding:
+def _migrations_in_staging(target: Target, staging: Target | None, plan: Plan) -> Finding:
     if staging is None:
         return _no_staging(target)
     return judge_migrations_in_staging(
@@ -177,7 +175,7 @@ def _migrations_in_staging(target: Target, staging: Target | None, plan: Plan, r
     )
 
 
-def _rollback_plan(target: Target, staging: Target | None, plan: Plan, run: str) -> Finding:
+def _rollback_plan(target: Target, staging: Target | None, plan: Plan) -> Finding:
     image = plan.baseline.image
     rehearsal, link = _last_rollback(target, staging)
     return judge_rollback_plan(
@@ -210,20 +208,20 @@ def _last_rollback(target: Target, staging: Target | None) -> tuple[str, str]:
     return said, page_of(newest.run_id).address
 
 
-def _on_call(target: Target, staging: Target | None, plan: Plan, run: str) -> Finding:
+def _on_call(target: Target, staging: Target | None, plan: Plan) -> Finding:
     on_call = target.on_call
     if not on_call.configured:
         return nobody_to_ask("no on-call source configured")
-    message = _message(on_call, run)
+    message = _message(on_call)
     if not on_call.rota:
         return judge_on_call(message, None)
     return judge_on_call(message, judge_duty(on_call.now(), on_call.rota))
 
 
-def _message(on_call: OnCall, run: str) -> Finding:
+def _message(on_call: OnCall) -> Finding:
     """What became of the message of this run; it begins with the run's label."""
     try:
-        return judge_message(on_call.message(f"[{run}]"), "pager")
+        return judge_message(on_call.message(f"[{this_run()}]"), "pager")
     except Unreachable as error:  # the schedule may still answer
         return no_answer(error.what, "pager")
 
@@ -235,7 +233,7 @@ def _no_staging(target: Target) -> Finding:
 _ROLLED_BACK = ("RolledBack", "RollbackDone")
 _LOOK_BACK = 1000  # deployments of an environment
 
-SOURCES: dict[EvidenceSource, Callable[[Target, Target | None, Plan, str], Finding]] = {
+SOURCES: dict[EvidenceSource, Callable[[Target, Target | None, Plan], Finding]] = {
     EvidenceSource.TESTS: _tests,
     EvidenceSource.STAGING_HEALTH: _staging_health,
     EvidenceSource.MIGRATIONS_IN_STAGING: _migrations_in_staging,

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from logging import WARNING
 from uuid import UUID
 
 import httpx
-from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -15,6 +15,7 @@ from release.errors import DeployError, Rejected, Unreachable
 from release.ledger import EventKind, Lock, short_run
 from release.rollback.hand_over import Way, way_of
 from tasks.alarm import reason_of
+from tasks.say import say, this_run
 from tasks.step import step
 
 _EVERY = timedelta(seconds=1)
@@ -53,20 +54,20 @@ def holder_of(target: Target, lock: Lock | None, ended: bool | None = None) -> H
 
 
 @step("Declare P0", timeout=timedelta(minutes=1), retries=2)
-def declare_p0(target: Target, deployment: str, reason: str, by: str, run: str, key: str) -> None:
+def declare_p0(target: Target, deployment: str, reason: str, by: str, key: str) -> None:
     """Tell a deployment that its release must not stay; it asks for that every second."""
     target.ledger.record(
         target.environment,
         deployment,
         EventKind.P0_DECLARED,
-        key=f"{run}-{key}",
+        key=f"{this_run()}-{key}",
         payload={"reason": reason, "by": by},
     )
-    get_run_logger().info("[%s] Rollback  %s is told: %s", run, short_run(deployment), reason)
+    say(f"{short_run(deployment)} is told: {reason}")
 
 
 @step("Look for a P0", timeout=timedelta(minutes=1), retries=1)
-def refuse_after_p0(target: Target, since: datetime, run: str) -> None:
+def refuse_after_p0(target: Target, since: datetime) -> None:
     """Raise Rejected if a P0 was declared since then: no user has met the release yet.
 
     A ledger that does not answer has told nobody.
@@ -83,7 +84,7 @@ def refuse_after_p0(target: Target, since: datetime, run: str) -> None:
 
 
 @step("Await the holder", timeout=_WITHIN + timedelta(minutes=1))
-def await_holder(target: Target, holder: Holder, run: str, key: str) -> str:
+def await_holder(target: Target, holder: Holder, key: str) -> str:
     """Wait until the holder has ended, or does something else about a rollback than before: it
     waits for people now, or users meet its release. Returns its ending; empty for none."""
     waiting = Retrying(
@@ -96,19 +97,13 @@ def await_holder(target: Target, holder: Holder, run: str, key: str) -> str:
 
 
 @step("Take the environment over", timeout=timedelta(minutes=1), retries=1)
-def take_over(target: Target, holder: Holder, by: str, reason: str, run: str) -> None:
+def take_over(target: Target, holder: Holder, by: str, reason: str) -> None:
     """Take the environment from a run that waits for people, or that has ended without giving it
     back. One that waits ends when it is answered."""
     target.ledger.break_lock(
         target.environment, by or "unnamed", f"rollback: {reason}", held_by=holder.run_id
     )
-    get_run_logger().warning(
-        "[%s] Rollback  %s is taken from %s of %s",
-        run,
-        target.environment,
-        holder.label,
-        holder.owner,
-    )
+    say(f"{target.environment} is taken from {holder.label} of {holder.owner}", WARNING)
 
 
 def has_ended(run_id: str) -> bool:

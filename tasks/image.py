@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from blocks.target import Target
@@ -10,19 +9,19 @@ from release.configuration.layout import ServiceLayout
 from release.errors import BuildFailed
 from release.image import REVISION_LABEL, build_arguments, image_labels, image_report, same_commit
 from release.model import ImageRef, Release
+from tasks.say import say, sayer
 from tasks.step import step
 
 
 @step("Build Docker image", timeout=timedelta(minutes=30), retries=3)
-def build_image(target: Target, release: Release, service: ServiceLayout, run: str) -> Release:
+def build_image(target: Target, release: Release, service: ServiceLayout) -> Release:
     """Build and push the release's image, unless the registry has it from the same commit."""
-    log = get_run_logger()
     image = find_image(target, release, service)
     origin = "used again"
     if image is None:
-        image = _build_and_push(target, release, service, run)
+        image = _build_and_push(target, release, service)
         origin = "built and pushed"
-    log.info("[%s] 2. Build    %s %s %s", run, release.version, origin, image.short)
+    say(f"{release.version} {origin} {image.short}")
     create_markdown_artifact(
         key=f"image-{target.environment}",
         markdown=image_report(release, image, origin),
@@ -49,8 +48,7 @@ def find_image(target: Target, release: Release, service: ServiceLayout) -> Imag
     return found
 
 
-def _build_and_push(target: Target, release: Release, service: ServiceLayout, run: str) -> ImageRef:
-    log = get_run_logger()
+def _build_and_push(target: Target, release: Release, service: ServiceLayout) -> ImageRef:
     tag = f"{target.registry.repository(service.name)}:{release.version}"
     with target.repository.export(release.revision) as tree:
         target.builder.build(
@@ -59,8 +57,6 @@ def _build_and_push(target: Target, release: Release, service: ServiceLayout, ru
             tag=tag,
             arguments=build_arguments(release, service.build_arguments),
             labels=image_labels(release, service.name),
-            say=lambda line: log.info("[%s] %s", run, line),
+            say=sayer(),
         )
-    return target.registry.push(
-        service.name, release.version, lambda line: log.info("[%s] %s", run, line)
-    )
+    return target.registry.push(service.name, release.version, sayer())

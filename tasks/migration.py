@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from logging import WARNING
 
-from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from blocks.linter import run_squawk
@@ -24,21 +24,20 @@ from release.migration.header import Phase
 from release.migration.lint.findings import lint_all
 from release.model import Baseline, Release
 from release.wording import count_of
+from tasks.say import say, sayer
 from tasks.step import step
 
 
 @step("Plan migrations", timeout=timedelta(minutes=3), retries=3)
 def plan_schema(
-    target: Target, revision: str, baseline: Baseline, service: ServiceLayout, run: str
+    target: Target, revision: str, baseline: Baseline, service: ServiceLayout
 ) -> SchemaChange:
     """Compare the release's files with what the database holds; nothing is changed."""
     change = read_schema_change(target, revision, baseline.release, service)
-    get_run_logger().info(
-        "[%s] Plan      %s, %s after the watch, %s for a later deployment",
-        run,
-        count_of(len(change.expand), "migration"),
-        len(change.contract.due),
-        len(change.contract.waiting),
+    due, later = len(change.contract.due), len(change.contract.waiting)
+    say(
+        f"{count_of(len(change.expand), 'migration')}, {due} after the watch, "
+        f"{later} for a later deployment"
     )
     return change
 
@@ -85,7 +84,6 @@ def apply_migrations(
     files: Sequence[MigrationFile],
     release: Release,
     run_id: str,
-    run: str,
     key: str,
     min_app: str = "",
 ) -> tuple[AppliedMigration, ...]:
@@ -94,30 +92,27 @@ def apply_migrations(
     Safe to repeat: what is recorded is skipped. ``key`` tells the expand files, before the rollout,
     from the contract files, after the watch.
     """
-    log = get_run_logger()
-    log.info("[%s] 3. Migrate  %s", run, count_of(len(files), f"{key} migration"))
+    say(count_of(len(files), f"{key} migration"))
     applied = target.database.apply(
         files,
         deploy_id=run_id,
         revision=release.revision,
         version=release.version,
-        on_event=lambda line: log.info("[%s] 3. Migrate  %s", run, line),
+        on_event=sayer(),
         min_app=min_app,
     )
-    show_schema(target, applied, run)
+    show_schema(target, applied)
     return applied
 
 
 @step("Check for older releases", timeout=timedelta(minutes=1), retries=2)
-def refuse_older_releases(
-    target: Target, files: Sequence[MigrationFile], release: Release, run: str
-) -> None:
+def refuse_older_releases(target: Target, files: Sequence[MigrationFile], release: Release) -> None:
     """Contract files remove what an older release needs, so none may run any more."""
     refuse_while_older_runs(files, target.orchestrator.instances(), release)
 
 
 @step("Check schema", timeout=timedelta(minutes=1), retries=2)
-def check_schema(target: Target, baseline: Baseline, run: str) -> None:
+def check_schema(target: Target, baseline: Baseline) -> None:
     """Refuse to go back to a release whose schema a contract migration has removed.
 
     A database that does not answer stops no rollback: at 3 am it may be what is being mended.
@@ -125,13 +120,13 @@ def check_schema(target: Target, baseline: Baseline, run: str) -> None:
     try:
         applied = target.database.applied()
     except Unreachable as error:
-        get_run_logger().warning("[%s] Rollback  the schema was not checked: %s", run, error.what)
+        say(f"the schema was not checked: {error.what}", WARNING)
         return
     unsure = refuse_contracted(baseline.release, applied, target.environment)
-    get_run_logger().info("[%s] Rollback  schema: %s", run, unsure or "no contract in the way")
+    say(f"schema: {unsure or 'no contract in the way'}")
 
 
-def show_schema(target: Target, applied: Sequence[AppliedMigration], run: str) -> None:
+def show_schema(target: Target, applied: Sequence[AppliedMigration]) -> None:
     """The runbook's check, ``SELECT * FROM schema_migrations …``, as a table artifact; and who ran
     what, when, for how long, and what it waited for."""
     rows = target.database.latest()
@@ -148,4 +143,4 @@ def show_schema(target: Target, applied: Sequence[AppliedMigration], run: str) -
         description=f"{count_of(len(applied), 'migration')} applied",
     )
     newest = rows[0]["version"] if rows else "no migration"
-    get_run_logger().info("[%s] 3. Migrate  %s stands at %s", run, target.environment, newest)
+    say(f"{target.environment} stands at {newest}")

@@ -2,16 +2,15 @@
 
 from datetime import timedelta
 
-from prefect import get_run_logger
-
 from blocks.target import Target
 from release.nightly import skip
 from tasks.baseline import serving
+from tasks.say import say
 from tasks.step import step
 
 
 @step("Has main moved?", timeout=timedelta(minutes=3), retries=3)
-def reason_to_skip(target: Target, run: str) -> str:
+def reason_to_skip(target: Target) -> str:
     """Why tonight's deployment is skipped, with all well; empty where it goes on.
 
     Raises SourceRefused where the branch has not moved and its head was left.
@@ -26,5 +25,5 @@ def reason_to_skip(target: Target, run: str) -> str:
         target.ledger.log(target.environment, limit=200),
     )
     if reason:
-        get_run_logger().info("[%s] Nightly   skipped: %s", run, reason)
+        say(f"skipped: {reason}")
     return reason

@@ -3,10 +3,10 @@
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
+from logging import WARNING
 from queue import Empty, SimpleQueue
 from time import monotonic
 
-from prefect import get_run_logger
 from prefect.blocks import notifications as _known_blocks  # noqa: F401  # so that load finds them
 from prefect.blocks.core import Block
 from prefect.settings import get_current_settings
@@ -15,6 +15,7 @@ from blocks.target import Target
 from release.duration import say_duration
 from release.ledger import EventKind
 from release.notice import Notice, Page
+from tasks.say import say
 from tasks.step import step
 
 WITHIN = timedelta(seconds=10)
@@ -23,7 +24,7 @@ WITHIN = timedelta(seconds=10)
 
 @step("Notify", timeout=timedelta(seconds=30))
 def notify(
-    target: Target, names: tuple[str, ...], notice: Notice, run_id: str, run: str, *, key: str
+    target: Target, names: tuple[str, ...], notice: Notice, run_id: str, *, key: str
 ) -> tuple[str, ...]:
     """Send a notice to each block, once for the run and ``key``.
 
@@ -34,7 +35,7 @@ def notify(
     if not names:
         return ()
     failed = tell(names, notice)
-    _say_told(run, names, notice, failed)
+    _say_told(names, notice, failed)
     target.ledger.record(
         target.environment,
         run_id,
@@ -46,21 +47,20 @@ def notify(
 
 
 @step("Warn", timeout=timedelta(seconds=30))
-def warn(names: tuple[str, ...], notice: Notice, run: str) -> tuple[str, ...]:
+def warn(names: tuple[str, ...], notice: Notice) -> tuple[str, ...]:
     """Send a notice of a run that knows no environment, whose ledger could have it; otherwise as
     :func:`notify`."""
     names = tuple(dict.fromkeys(names))
     failed = tell(names, notice)
-    _say_told(run, names, notice, failed)
+    _say_told(names, notice, failed)
     return failed
 
 
-def _say_told(run: str, names: Sequence[str], notice: Notice, failed: Sequence[str]) -> None:
-    log = get_run_logger()
+def _say_told(names: Sequence[str], notice: Notice, failed: Sequence[str]) -> None:
     if names:
-        log.info("[%s] told %s: %s", run, ", ".join(names), notice.subject)
+        say(f"told {', '.join(names)}: {notice.subject}")
     for sentence in failed:
-        log.warning("[%s] %s", run, sentence)
+        say(sentence, WARNING)
 
 
 def tell(names: Sequence[str], notice: Notice, within: timedelta = WITHIN) -> tuple[str, ...]:

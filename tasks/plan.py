@@ -3,7 +3,6 @@
 from datetime import timedelta
 from functools import partial
 
-from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from blocks.target import Target
@@ -18,6 +17,7 @@ from release.readiness.systems import Answer, warnings
 from release.request import DeployRequest
 from release.watch.probing import measured_on
 from tasks.image import find_image
+from tasks.say import say
 from tasks.step import step
 
 # What the runbook's plain restart cost where there is no router: 4.1 to 6.1 s in five rollouts.
@@ -25,15 +25,13 @@ _RESTART_OUTAGE = timedelta(seconds=6)
 
 
 @step("Resolve release", timeout=timedelta(minutes=2), retries=3)
-def resolve_release(
-    target: Target, request: DeployRequest, service: ServiceLayout, run: str
-) -> str:
+def resolve_release(target: Target, request: DeployRequest, service: ServiceLayout) -> str:
     """The commit that is to be released, as of now, with what is needed to build and to test it."""
     target.service.check_smoke(service.smoke)
     target.repository.fetch()
     revision = _resolve(target, request)
     refuse_unfit_source(service, revision, partial(target.repository.read, revision))
-    get_run_logger().info("[%s] Plan      %s is %s", run, request.ref, revision[:12])
+    say(f"{request.ref} is {revision[:12]}")
     return revision
 
 
@@ -46,7 +44,6 @@ def make_plan(
     schema: SchemaChange,
     rehearsal: Rehearsal,
     service: ServiceLayout,
-    run: str,
     systems: tuple[Answer, ...],
     watch: WatchRules,
 ) -> Plan:
@@ -85,9 +82,7 @@ def make_plan(
         markdown=plan.markdown(),
         description=f"{baseline.version} → {version}",
     )
-    get_run_logger().info(
-        "[%s] Plan      %s → %s (%s)", run, baseline.version, version, revision[:12]
-    )
+    say(f"{baseline.version} → {version} ({revision[:12]})")
     return plan
 
 

@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-
-from prefect import get_run_logger
+from logging import WARNING
 
 from blocks.processes import end_run_processes
 from blocks.target import Target
 from release.errors import DeployError
 from release.ledger import Event
+from tasks.say import say
 from tasks.step import step
 
 _TRIES_MORE = 8  # over some minutes: a database that restarts
 
 
 @step("Read what the run did", timeout=timedelta(minutes=1), retries=_TRIES_MORE)
-def read_events(target: Target, run_id: str, run: str) -> list[Event]:
+def read_events(target: Target, run_id: str) -> list[Event]:
     """All events of a run; what the worker keeps is written first.
 
     Raises Unreachable rather than to answer from half of them: a decision rests on it.
@@ -25,16 +25,16 @@ def read_events(target: Target, run_id: str, run: str) -> list[Event]:
 
 
 @step("End the run's processes", timeout=timedelta(minutes=1))
-def end_processes(run_id: str, run: str) -> int:
+def end_processes(run_id: str) -> int:
     """Kill what still runs of a run that has ended, on this machine: it may wake up and go on."""
     ended = end_run_processes(run_id)
     if ended:
-        get_run_logger().warning("[%s] Recover   killed %s processes of it", run, ended)
+        say(f"killed {ended} processes of it", WARNING)
     return ended
 
 
 @step("Clear away", timeout=timedelta(minutes=2), retries=2)
-def clear_away(target: Target, run: str) -> int:
+def clear_away(target: Target) -> int:
     """Remove what the run's rehearsal left running; an engine that does not answer keeps it.
 
     The run that ended holds the environment still, so nobody else rehearses there.
@@ -42,15 +42,15 @@ def clear_away(target: Target, run: str) -> int:
     try:
         removed = target.orchestrator.remove_apart()
     except DeployError as error:
-        get_run_logger().warning("[%s] Recover   nothing was cleared away: %s", run, error.what)
+        say(f"nothing was cleared away: {error.what}", WARNING)
         return 0
     if removed:
-        get_run_logger().info("[%s] Recover   removed %s containers of its rehearsal", run, removed)
+        say(f"removed {removed} containers of its rehearsal")
     return removed
 
 
 @step("Take the environment over", timeout=timedelta(minutes=1), retries=_TRIES_MORE)
-def take_over(target: Target, from_runs: Sequence[str], by: str, reason: str, run: str) -> None:
+def take_over(target: Target, from_runs: Sequence[str], by: str, reason: str) -> None:
     """Take the lock from a run that has ended. Raises EnvironmentLocked where another holds it."""
     target.ledger.take_over(target.environment, from_runs, by, "recover", reason)
-    get_run_logger().info("[%s] Recover   %s is held by its recovery", run, target.environment)
+    say(f"{target.environment} is held by its recovery")

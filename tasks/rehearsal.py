@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from logging import DEBUG
 from typing import Protocol
 
-from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from pydantic import SecretStr
 
@@ -20,6 +20,7 @@ from release.migration.files import MigrationFile
 from release.migration.rehearsal import outcome as rehearsal
 from release.model import Baseline, Check, Release, image_of
 from release.verification import judge_smoke
+from tasks.say import say, sayer
 from tasks.step import step, write_report
 from tasks.verification import Source
 
@@ -49,24 +50,20 @@ def rehearse_migrations(
     service: ServiceLayout,
     rules: VerifyRules,
     healthy_within: timedelta,
-    run: str,
 ) -> rehearsal.Rehearsal:
     """Apply the expand files to a copy of the target's schema, and write the artifact.
 
     The old release's smoke tests run on the copy where one serves by digest and the copy's server
     can be reached from a container. Raises nothing that the files or the copy do.
     """
-    log = get_run_logger()
     old = baseline.release
     trial = None
     if old and old.image:
         layout = baseline.layout(service)  # its own smoke tests, not those of the next release
-        trial = OldRelease(target, old, layout, rules, healthy_within, log.debug)
-    found = target.rehearsal.rehearse(
-        target.database, files, trial, lambda line: log.info("[%s] Plan      %s", run, line)
-    )
+        trial = OldRelease(target, old, layout, rules, healthy_within, sayer(DEBUG))
+    found = target.rehearsal.rehearse(target.database, files, trial, sayer())
     for line in found.lines():
-        log.info("[%s] Plan      %s", run, line)
+        say(line)
     write_report(
         partial(
             create_markdown_artifact,

@@ -2,20 +2,18 @@
 
 from datetime import timedelta
 
-from prefect import get_run_logger
-
 from blocks.target import Target
 from release.model import Release, ReleaseKind
 from release.plan import Plan
+from tasks.say import say
 from tasks.step import step
 
 
 @step("Prepare release", timeout=timedelta(minutes=5), retries=3)
-def prepare_release(target: Target, plan: Plan, run: str) -> Release:
+def prepare_release(target: Target, plan: Plan) -> Release:
     """Tag the planned commit and push the tag, or fast-forward the branch to it."""
-    log = get_run_logger()
     prepare = {ReleaseKind.TAG: _tag, ReleaseKind.BRANCH: _fast_forward}[plan.kind]
-    log.info("[%s] 1. Prepare  %s", run, prepare(target, plan))
+    say(prepare(target, plan))
     return Release(plan.version, plan.revision)
 
 

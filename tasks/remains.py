@@ -3,29 +3,26 @@
 from datetime import timedelta
 from functools import partial
 
-from prefect import get_run_logger
-
 from release.configuration.rules import RolloutRules
 from release.errors import DeployError
 from release.model import Baseline
 from tasks.rollout import RolloutTarget, evidence_of, publish_evidence, see
+from tasks.say import say
 from tasks.step import put_off, step
 
 
 @step("Keep evidence", timeout=timedelta(minutes=2))
-def keep_evidence(
-    target: RolloutTarget, baseline: Baseline, rules: RolloutRules, run: str, key: str = ""
-) -> None:
+def keep_evidence(target: RolloutTarget, baseline: Baseline, rules: RolloutRules) -> None:
     """Keep what is to be seen of the instances that a rollback is going to remove, in this run.
 
     A rollback keeps it too, but in its own run, which is another one's subflow perhaps.
     """
     found = target.orchestrator.instances()
     if any(instance.id not in baseline.instances for instance in found):
-        put_off(partial(publish_evidence, target, what_is_known(target, baseline, rules, run)))
+        put_off(partial(publish_evidence, target, what_is_known(target, baseline, rules)))
 
 
-def what_is_known(target: RolloutTarget, baseline: Baseline, rules: RolloutRules, run: str) -> str:
+def what_is_known(target: RolloutTarget, baseline: Baseline, rules: RolloutRules) -> str:
     """What is to be seen of the instances that are not the baseline's; said in the log as well.
 
     Never raises DeployError: no restore fails for it.
@@ -37,11 +34,7 @@ def what_is_known(target: RolloutTarget, baseline: Baseline, rules: RolloutRules
     except DeployError as error:
         return f"no logs were kept: {error.what}\n"
     for each in seen:
-        _say(run, f"{each}; kept in artifact rollout-{target.environment}")
+        say(f"{each}; kept in artifact rollout-{target.environment}")
         for line in each.last_lines():
-            _say(run, f"{each.instance.name} | {line}")
+            say(f"{each.instance.name} | {line}")
     return evidence
-
-
-def _say(run: str, text: str) -> None:
-    get_run_logger().info("[%s] %-12s%s", run, "Rollback", text)

@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeVar
 
-from prefect import get_run_logger
-
 from blocks.router import Router
 from blocks.target import Target
 from release.configuration.deployed_with import DeployedWith
@@ -41,6 +39,7 @@ from release.rollback.restore import Act, Move, Restored, World, plan_restore, p
 from tasks.baseline import deployed_with, meant_to_serve
 from tasks.remains import what_is_known
 from tasks.rollout import RolloutTarget, publish_evidence
+from tasks.say import say
 from tasks.step import put_off, step
 
 T = TypeVar("T")
@@ -59,7 +58,6 @@ def find_baseline(
     to: str,
     service: ServiceLayout,
     rules: RolloutRules,
-    run: str,
     as_planned: bool = False,
 ) -> Baseline:
     """The release that ``to`` names: an image by digest, a version, nothing, or (empty) the one
@@ -71,7 +69,7 @@ def find_baseline(
     release = release_named(target, to, service)
     before = _found_before(target, release) if as_planned or release is None else Before()
     count = rules.replicas if before.instances is None else max(before.instances, 1)
-    _say(run, f"to {release.version if release else NOTHING}")
+    say(f"to {release.version if release else NOTHING}")
     found = baseline_from(
         target.environment,
         release,
@@ -186,14 +184,13 @@ def serve_baseline(
     baseline: Baseline,
     service: ServiceLayout,
     rules: RolloutRules,
-    run: str,
     key: str,
 ) -> Restored:
     """Send every request to the baseline again, and do nothing else: users wait for it.
 
     :func:`restore_baseline` does the rest; ``key`` and errors are as there.
     """
-    way = _WayBack(target, baseline, service, rules, run, lambda w: plan_serving(w, baseline))
+    way = _WayBack(target, baseline, service, rules, lambda w: plan_serving(w, baseline))
     return way.take()
 
 
@@ -203,7 +200,6 @@ def restore_baseline(
     baseline: Baseline,
     service: ServiceLayout,
     rules: RolloutRules,
-    run: str,
     key: str,
 ) -> Restored:
     """Bring the baseline back, whatever was interrupted; nothing to do is a good answer.
@@ -211,7 +207,7 @@ def restore_baseline(
     ``key`` names the reason, so that a second restore in the same run, for another reason, is done
     and not taken from the first. Raises RollbackFailed with what was done so far.
     """
-    way = _WayBack(target, baseline, service, rules, run, lambda w: plan_restore(w, baseline))
+    way = _WayBack(target, baseline, service, rules, lambda w: plan_restore(w, baseline))
     return way.take()
 
 
@@ -223,7 +219,6 @@ class _WayBack:
     baseline: Baseline
     service: ServiceLayout
     rules: RolloutRules
-    run: str
     plan: Callable[[World], Sequence[Move]]
     done: list[str] = field(default_factory=list)
     given_up: frozenset[str] = frozenset()  # ids of baseline containers that would not come back
@@ -240,7 +235,7 @@ class _WayBack:
                 put_off(partial(publish_evidence, self.target, self.evidence))
         took = timedelta(seconds=time.monotonic() - began)
         there, version = self.target.environment, self.baseline.version
-        _say(self.run, f"{there} serves {version} after {say_duration(took)}")
+        say(f"{there} serves {version} after {say_duration(took)}")
         return Restored(instances, tuple(self.done), took)
 
     def _move_until_done(self) -> tuple[Instance, ...]:
@@ -252,7 +247,7 @@ class _WayBack:
                 moves = self.plan(world)
                 if not moves:
                     return world.instances
-                _say(self.run, str(moves[0]))
+                say(str(moves[0]))
                 self._keep_evidence(moves[0])
                 self.begun = str(moves[0])
                 self._perform(moves[0])
@@ -261,7 +256,7 @@ class _WayBack:
             except Unreachable as error:
                 if not hiccups:
                     raise self._not_restored(error.what) from error
-                _say(self.run, f"{error.what}; trying again in {hiccups[0]} s")
+                say(f"{error.what}; trying again in {hiccups[0]} s")
                 time.sleep(hiccups.pop(0))
             except RollbackFailed:
                 raise
@@ -324,7 +319,7 @@ class _WayBack:
             except RolloutFailed as error:
                 if id not in self.baseline.instances or self.baseline.image is None:
                     raise
-                _say(self.run, f"given up, to be replaced: {error.what}")
+                say(f"given up, to be replaced: {error.what}")
                 self.given_up |= {id}
         return found
 
@@ -369,7 +364,7 @@ class _WayBack:
         it; no request waits for it, and no restore fails for it."""
         if self.evidence or move.act not in _DESTROYS:
             return
-        self.evidence = what_is_known(self.target, self.baseline, self.rules, self.run)
+        self.evidence = what_is_known(self.target, self.baseline, self.rules)
 
     def _left(self) -> str:
         """What there is of the service now, for somebody who has to go on by hand."""
@@ -389,7 +384,3 @@ class _WayBack:
             "when the cause is mended: "
             f"ignition rollback {there} --to {self.baseline.version} --reason …",
         )
-
-
-def _say(run: str, text: str) -> None:
-    get_run_logger().info("[%s] %-12s%s", run, "Rollback", text)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
 
-from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from tenacity import (
     Retrying,
@@ -42,6 +41,7 @@ from release.watch.bake import (
 )
 from release.watch.verdict import Outcome
 from tasks.alarm import heed
+from tasks.say import say
 from tasks.step import step, write_report
 
 _LOOK_EVERY = 0.2  # seconds, during the bake
@@ -61,11 +61,11 @@ class RolloutTarget(Protocol):
 
 
 @step("Pull image", timeout=timedelta(minutes=15), retries=3)
-def pull_image(target: RolloutTarget, image: ImageRef, run: str, key: str = "") -> None:
+def pull_image(target: RolloutTarget, image: ImageRef) -> None:
     """Fetch the release's image by digest."""
     began = time.monotonic()
     target.orchestrator.pull(image)
-    _say(run, f"{image.short} pulled in {_since(began)}")
+    say(f"{image.short} pulled in {_since(began)}")
 
 
 @step("Start new instances", timeout=timedelta(minutes=10), retries=1)
@@ -74,8 +74,6 @@ def start_new_instances(
     image: ImageRef,
     baseline: Baseline,
     rules: RolloutRules,
-    run: str,
-    key: str = "",
 ) -> tuple[Instance, ...]:
     """Start the release beside the baseline; no request reaches it. Those there already count."""
     orchestrator = target.orchestrator
@@ -85,7 +83,7 @@ def start_new_instances(
     if missing:
         there += orchestrator.start_beside(image, missing, keep=baseline.instances)
     names = ", ".join(instance.name for instance in there)
-    _say(run, f"{image.short} started beside {baseline.version}: {names}")
+    say(f"{image.short} started beside {baseline.version}: {names}")
     return there
 
 
@@ -94,15 +92,13 @@ def await_healthy(
     target: RolloutTarget,
     instances: Sequence[Instance],
     rules: RolloutRules,
-    run: str,
-    key: str = "",
 ) -> tuple[Instance, ...]:
     """Wait until the engine says that all are healthy; their addresses are known then."""
     began = time.monotonic()
     ids = [instance.id for instance in instances]
     healthy = target.orchestrator.await_healthy(ids, rules.healthy_within)
     for number, instance in enumerate(healthy, 1):
-        _say(run, f"{instance.name} {number}/{len(healthy)}  healthy after {_since(began)}")
+        say(f"{instance.name} {number}/{len(healthy)}  healthy after {_since(began)}")
     return healthy
 
 
@@ -111,8 +107,6 @@ def admit_instances(
     target: RolloutTarget,
     instances: Sequence[Instance],
     rules: RolloutRules,
-    run: str,
-    key: str = "",
 ) -> Cutover:
     """Let users meet the new instances, with a small share each until the bake has passed."""
     heed()  # a P0 that comes before they do meets nobody
@@ -130,7 +124,7 @@ def admit_instances(
     )
     beside = tuple(now.values())
     for number, slot in enumerate(new, 1):
-        _say(run, f"{slot.instance} {number}/{len(new)}  serves in {slot.name}")
+        say(f"{slot.instance} {number}/{len(new)}  serves in {slot.name}")
     return Cutover(instances[0].image, new, _length(began), beside, datetime.now(UTC))
 
 
@@ -139,9 +133,7 @@ def bake(
     target: RolloutTarget,
     cutover: Cutover,
     rules: RolloutRules,
-    run: str,
     ceiling: float = ERROR_SHARE_CEILING,
-    key: str = "",
 ) -> BakeVerdict:
     """Watch both releases side by side. Raises RolloutFailed if the new one fails too often.
 
@@ -166,7 +158,7 @@ def bake(
             if restarted:
                 raise
             restarted = True
-            _say(run, f"{error.what}; the bake begins again when it does")
+            say(f"{error.what}; the bake begins again when it does")
             seen.append(_slots_again(router, cutover))
             began = time.monotonic()
         verdict = judge_bake(looks_of(seen, names), ceiling, rules.bake_alpha)
@@ -174,7 +166,7 @@ def bake(
         if gone or verdict.outcome is Outcome.UNHEALTHY:
             raise RolloutFailed(gone or verdict.sentence)
         if bake_is_over(verdict, _length(began), rules):
-            _say(run, f"bake of {_since(began)} {verdict.outcome}: {verdict.sentence}")
+            say(f"bake of {_since(began)} {verdict.outcome}: {verdict.sentence}")
             return verdict
 
 
@@ -201,10 +193,10 @@ def _slots_again(router: Router, cutover: Cutover) -> tuple[Slot, ...]:
 
 
 @step("Pin release", timeout=timedelta(minutes=1), retries=1)
-def pin_release(target: RolloutTarget, image: ImageRef, run: str, key: str = "") -> None:
+def pin_release(target: RolloutTarget, image: ImageRef) -> None:
     """Write the digest where the host's own start reads it."""
     target.orchestrator.pin(image)
-    _say(run, f"{image.short} pinned: a reboot of {target.environment} brings it back")
+    say(f"{image.short} pinned: a reboot of {target.environment} brings it back")
 
 
 @step("Drain baseline", timeout=_LONGEST, retries=3)
@@ -212,8 +204,6 @@ def drain_baseline(
     target: RolloutTarget,
     new: Sequence[Instance],
     rules: RolloutRules,
-    run: str,
-    key: str = "",
 ) -> Drained:
     """Send every request to the new instances; the old ones stay running, idle, ready to return."""
     began = time.monotonic()
@@ -221,12 +211,11 @@ def drain_baseline(
     leaving = which_to_retire(target.orchestrator.instances(), router.slots(), keep)
     for instance in new:
         router.set_weight(instance.name, FULL_WEIGHT)
-    _say(
-        run,
+    say(
         f"draining {', '.join(leaving) or 'nothing'} (up to {say_duration(rules.drain_timeout)})",
     )
     cut_off = _drain(router, leaving, rules.drain_timeout)
-    _say(run, f"drained in {_since(began)}; {cut_off} requests still under way")
+    say(f"drained in {_since(began)}; {cut_off} requests still under way")
     return Drained(leaving, cut_off, _length(began))
 
 
@@ -235,8 +224,6 @@ def stop_baseline(
     target: RolloutTarget,
     new: Sequence[Instance],
     rules: RolloutRules,
-    run: str,
-    key: str = "",
 ) -> tuple[str, ...]:
     """Stop what is not new, and keep it stopped: a start of it takes seconds, no registry.
 
@@ -245,10 +232,10 @@ def stop_baseline(
     others = _others(target, new)
     names = ", ".join(i.name for i in others) or "nothing"
     if rules.keep_warm and target.router is not None:
-        _say(run, f"kept running, without requests: {names}")
+        say(f"kept running, without requests: {names}")
     else:
         _stop(target, others, rules)
-        _say(run, f"stopped and kept: {names}")
+        say(f"stopped and kept: {names}")
     return tuple(instance.id for instance in others)
 
 
@@ -257,27 +244,25 @@ def remove_baseline(
     target: RolloutTarget,
     new: Sequence[Instance],
     rules: RolloutRules,
-    run: str,
-    key: str = "",
 ) -> tuple[str, ...]:
     """Remove the containers that are not new."""
     others = _others(target, new)
     _stop(target, others, rules)
     target.orchestrator.remove([instance.id for instance in others])
-    _say(run, f"removed {', '.join(i.name for i in others) or 'nothing'}")
+    say(f"removed {', '.join(i.name for i in others) or 'nothing'}")
     return tuple(instance.id for instance in others)
 
 
 @step("Restart in place", timeout=_LONGEST)
 def restart_in_place(
-    target: RolloutTarget, image: ImageRef, rules: RolloutRules, run: str, key: str = ""
+    target: RolloutTarget, image: ImageRef, rules: RolloutRules
 ) -> tuple[Instance, ...]:
     """The runbook's plain restart, for an environment without a router: users notice."""
     began = time.monotonic()
     orchestrator = target.orchestrator
     started = orchestrator.restart_in_place(image, rules.replicas)
     healthy = orchestrator.await_healthy([i.id for i in started], rules.healthy_within)
-    _say(run, f"{image.short} restarted in place, healthy after {_since(began)}")
+    say(f"{image.short} restarted in place, healthy after {_since(began)}")
     return healthy
 
 
@@ -286,8 +271,6 @@ def record_instances(
     target: RolloutTarget,
     instances: Sequence[Instance],
     rules: RolloutRules,
-    run: str,
-    key: str = "",
 ) -> None:
     """Keep what the runbook looks at in step 4: `ps`, and the new containers' last log lines."""
     publish_evidence(target, evidence_of(target, see(target, instances, rules)))
@@ -371,10 +354,6 @@ def publish_evidence(target: RolloutTarget, markdown: str) -> None:
             description="containers and their last log lines (runbook, step 4)",
         )
     )
-
-
-def _say(run: str, text: str) -> None:
-    get_run_logger().info("[%s] %-12s%s", run, "4. Deploy", text)
 
 
 def _length(began: float) -> timedelta:

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-
-from prefect import get_run_logger
+from logging import WARNING
 
 from blocks.target import Target
 from release.configuration.key import variable_of
 from release.configuration.rules import RolloutRules
 from release.errors import BadConfiguration, DeployError, Unreachable
 from release.readiness.systems import Answer, blocking, summary, warnings
+from tasks.say import say
 from tasks.step import step
 
 _DOCTOR = "ignition doctor"
@@ -92,7 +92,7 @@ def ask(name: str, check: Callable[[], None]) -> Answer:
 
 
 @step("Check systems", timeout=timedelta(minutes=2), retries=3)
-def check_systems(target: Target, rollout: RolloutRules, run: str) -> tuple[Answer, ...]:
+def check_systems(target: Target, rollout: RolloutRules) -> tuple[Answer, ...]:
     """Reach every system, and see whether it can do what is going to be asked of it.
 
     Raises BadConfiguration or Unreachable naming all that fail.
@@ -105,9 +105,8 @@ def check_systems(target: Target, rollout: RolloutRules, run: str) -> tuple[Answ
     if bad:
         kind = BadConfiguration if any(answer.configuration for answer in bad) else Unreachable
         raise kind(summary(bad), bad[0].hint or _DOCTOR)
-    log = get_run_logger()
     for warning in warnings(answers):
-        log.warning("[%s] Plan      %s", run, warning)
+        say(warning, WARNING)
     good = sum(answer.ok for answer in answers)
-    log.info("[%s] Plan      %s systems answer", run, good)
+    say(f"{good} systems answer")
     return answers

@@ -2,19 +2,17 @@
 
 from datetime import timedelta
 
-from prefect import get_run_logger
-
 from blocks.target import Target
 from release.errors import Unreachable
+from tasks.say import say
 from tasks.step import step
 
 
 @step("Close deployment ticket", timeout=timedelta(minutes=1), retries=0)
-def close_ticket(target: Target, ticket: str, comment: str, run: str) -> str:
+def close_ticket(target: Target, ticket: str, comment: str) -> str:
     """Close the ticket and say what came of it; a ticket system that is down fails nothing."""
-    log = get_run_logger()
     said = _close(target, ticket, comment)
-    log.info("[%s] Post-Deployment  %s", run, said)
+    say(said)
     return said
 
 

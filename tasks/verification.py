@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from logging import DEBUG
 from pathlib import Path
 from time import monotonic
 from typing import Protocol, TypeVar
 
-from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -28,6 +28,7 @@ from release.verification import (
     summary,
 )
 from tasks.alarm import heed
+from tasks.say import say, sayer
 from tasks.step import put_off, step, write_report
 
 T = TypeVar("T")
@@ -62,19 +63,26 @@ def verify_instances(
     release: Release,
     service: ServiceLayout,
     rules: VerifyRules,
-    run: str,
 ) -> tuple[Check, ...]:
     """Check each new instance at its own address: no user has met it yet.
 
     Raises VerificationFailed with a sentence over every check that failed.
     """
     checks: list[Check] = []
-    detail = get_run_logger().debug
+    detail = sayer(DEBUG)
     with target.repository.export(release.revision) as tree:
         for instance in instances:
             base_url = f"http://{instance.address}:{service.port}"
-            say = _sayer(f"[{run}] 4. Deploy  {instance.name}")
-            found = look(target.service, base_url, release, service, tree, rules, say, detail)
+            found = look(
+                target.service,
+                base_url,
+                release,
+                service,
+                tree,
+                rules,
+                partial(_say_of, instance.name),
+                detail,
+            )
             checks += (replace(check, name=f"{check.name}, {instance.name}") for check in found)
     where = "on the new instances, before users meet them"
     return _settle(target, release, checks, where, _kept(target))
@@ -82,13 +90,13 @@ def verify_instances(
 
 @step("Verify public address", timeout=_TIMEOUT)
 def verify_public(
-    target: Verified, release: Release, service: ServiceLayout, rules: VerifyRules, run: str
+    target: Verified, release: Release, service: ServiceLayout, rules: VerifyRules
 ) -> tuple[Check, ...]:
     """Check what users reach: health, version, smoke tests (runbook, step 5).
 
     Raises VerificationFailed with a sentence over every check that failed.
     """
-    say, detail = _sayer(f"[{run}] 5. Verify"), get_run_logger().debug
+    detail = sayer(DEBUG)
     with target.repository.export(release.revision) as tree:
         checks = look(target.service, None, release, service, tree, rules, say, detail)
     return _settle(target, release, checks, f"at {target.service.shown_url}", _kept(target))
@@ -96,7 +104,7 @@ def verify_public(
 
 @step("Verify baseline", timeout=_TIMEOUT)
 def verify_baseline(
-    target: Verified, baseline: Baseline, service: ServiceLayout, rules: VerifyRules, run: str
+    target: Verified, baseline: Baseline, service: ServiceLayout, rules: VerifyRules
 ) -> tuple[Check, ...]:
     """Check that the baseline serves again, as it was checked when it was deployed: by the paths
     and the smoke command of then, where the ledger has them.
@@ -106,7 +114,7 @@ def verify_baseline(
     commit is not known) are said and left out. Raises VerificationFailed with a sentence over every
     check that failed.
     """
-    say, detail = _sayer(f"[{run}] Rollback"), get_run_logger().debug
+    detail = sayer(DEBUG)
     if baseline.release is None:
         say("nothing served before: there is nothing to verify")
         return ()
@@ -249,6 +257,5 @@ def _try_it(service: Service) -> str:
     return f"curl -i {service.shown_url}{service.health_path}"
 
 
-def _sayer(prefix: str) -> Callable[[str], None]:
-    log = get_run_logger()
-    return lambda line: log.info("%s  %s", prefix, line)
+def _say_of(name: str, line: str) -> None:
+    say(f"{name}  {line}")

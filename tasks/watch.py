@@ -39,6 +39,7 @@ from release.watch.report import DRAWING, WatchReport, changes, markdown, moment
 from release.watch.restored import AfterRollback, rules_after_rollback, verdict_after_rollback
 from release.watch.triggers import Action, Decision, judge_watch
 from tasks.alarm import Alarm, Reports, reason_of
+from tasks.say import say, sayer
 from tasks.step import put_off, step, write_report
 
 _TIMEOUT = timedelta(days=1)  # of the step; the rules bound the watch much closer
@@ -78,7 +79,6 @@ def watch_release(
     release: Release,
     baseline: Baseline,
     rules: WatchRules,
-    run: str,
     cutover: datetime | None = None,
 ) -> WatchReport:
     """Watch the release until it has passed (runbook: "Monitor error rates (10 min)").
@@ -87,13 +87,12 @@ def watch_release(
     as a trigger is certain, with its sentence. A watch that was interrupted begins again from the
     start.
     """
-    log = get_run_logger()
     report = watch(
         target,
         release,
         baseline,
         rules,
-        say=lambda line: log.info("[%s] Post-Deployment  %s", run, line),
+        say=sayer(),
         progress=Progress(target.environment, release.version).show,
         cutover=cutover,
     )
@@ -136,16 +135,16 @@ def as_deployed(target: Watched, then: DeployedWith | None) -> Watched:
 
 @step("Watch what was restored", timeout=_TIMEOUT)
 def watch_restored(
-    target: Watched, baseline: Baseline, length: timedelta, rules: WatchRules, run: str
+    target: Watched, baseline: Baseline, length: timedelta, rules: WatchRules
 ) -> AfterRollback | None:
     """Watch what a rollback has brought back; None where it is not watched.
 
     It serves already, so nobody waits for this but the run, and whoever holds a release back until
     it is known. By what it was deployed with, as it was verified.
     """
-    log, then = get_run_logger(), baseline.deployed_with
+    then = baseline.deployed_with
     if baseline.release is None or not length:
-        log.info("[%s] Rollback  %s is not watched", run, baseline.version)
+        say(f"{baseline.version} is not watched")
         return None
     report = watch(
         as_deployed(target, then),
@@ -153,7 +152,7 @@ def watch_restored(
         # Compared with nothing: what is better than this is not known.
         replace(baseline, traffic=(), times=(), p95=None, taken_at=datetime.now(UTC)),
         rules_after_rollback(then.rules(rules) if then else rules, length),
-        say=lambda line: log.info("[%s] Rollback  %s", run, line),
+        say=sayer(),
         progress=lambda percent: None,
     )
     publish(report, f"rollback-watch-{target.environment}")

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from prefect import get_run_logger
-
 from blocks.target import Target
 from release.configuration.layout import ServiceLayout
 from release.configuration.rules import WatchRules
@@ -16,6 +14,7 @@ from release.rollback.window import Answer, Facts, Window, answer_to, glance, wi
 from release.watch.report import WatchReport
 from tasks.baseline import meant_to_serve
 from tasks.restore import previous
+from tasks.say import say, sayer
 from tasks.step import step
 from tasks.watch import Progress, publish, seen_now, watch
 
@@ -35,7 +34,6 @@ def look_at_window(
     target: Target,
     service: ServiceLayout,
     rules: WatchRules,
-    run: str,
     key: str,
     due: datetime | None = None,
 ) -> Situation:
@@ -45,7 +43,7 @@ def look_at_window(
     """
     facts = _facts(target, service) if rules.rollback_window else Facts(datetime.now(UTC))
     window = window_of(target.environment, facts, rules, due)
-    get_run_logger().info("[%s] Window    %s: %s", run, window.mode, window.sentence)
+    say(f"{window.mode}: {window.sentence}")
     return Situation(facts, window)
 
 
@@ -69,30 +67,29 @@ def _previous(target: Target, service: ServiceLayout) -> Release | None:
 
 
 @step("Glance", timeout=timedelta(minutes=5), retries=1)
-def look_once(target: Target, rules: WatchRules, run: str) -> tuple[str, ...]:
+def look_once(target: Target, rules: WatchRules) -> tuple[str, ...]:
     """Look at health, auth flow and error rate once; what does not look well, a sentence each."""
     seen = seen_now(target, rules)
     counted = busiest(seen.traffic, ALL_RELEASES) if seen else None
     rate = counted.rate if counted else None
     found = glance(target.service.health(), target.service.auth_flow(), rate, rules)
-    get_run_logger().info("[%s] Window    looked once: %s", run, "; ".join(found) or "well")
+    say(f"looked once: {'; '.join(found) or 'well'}")
     return found
 
 
 @step("Watch in the rollback window", timeout=_TIMEOUT)
-def watch_window(target: Target, situation: Situation, rules: WatchRules, run: str) -> WatchReport:
+def watch_window(target: Target, situation: Situation, rules: WatchRules) -> WatchReport:
     """Watch what serves by the rules of a deployment's watch, for ``rules.window_run``.
 
     It goes on, as that does, while a breach is under way, so that none is lost between two runs.
     """
-    log = get_run_logger()
     watched = _watched(situation)
     report = watch(
         target,
         watched,
         _compared_with(target, situation),
         rules.model_copy(update={"length": rules.window_run}),
-        say=lambda line: log.info("[%s] Window    %s", run, line),
+        say=sayer(),
         progress=Progress(target.environment, watched.version).show,
     )
     # Its own key: the report of the deployment's watch is not written over every ten minutes.

@@ -28,14 +28,15 @@ GROUPS = {
     "sandbox": ("tests/e2e/*",),
     "containers": (
         *("tests/blocks/test_apart.py*", "tests/blocks/test_builder.py*"),
-        *("tests/blocks/test_compose.py*", "tests/blocks/test_registry.py*"),
-        *("tests/blocks/test_router.py*", "tests/tasks/test_rollout.py*"),
-        "tests/tasks/test_rehearsal.py*",
+        *("tests/blocks/compose/*", "tests/blocks/haproxy/*", "tests/blocks/test_registry.py*"),
+        *("tests/tasks/test_rollout.py*", "tests/tasks/test_rehearsal.py*"),
     ),
     "prefect": ("tests/flows/*", "tests/tasks/*"),
-    "kills": ("tests/blocks/test_migration_kills.py*",),
+    "kills": ("tests/blocks/postgres/test_migration_kills.py*",),
 }
 WITH_CONTAINERS = ("sandbox", "containers")
+# What stands for a real part: a test that asks for one of these is left out of `make check`.
+REAL_PARTS = frozenset({"engine", "postgres", "prefect_server", "sandbox"})
 _NUMBERS = count(1)
 
 
@@ -59,8 +60,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return GroupScheduling(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)  # -m looks at the marks after this
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In one of several processes, put what takes long first."""
+    """Mark what needs a real part. In one of several processes, put what takes long first."""
+    for item in items:
+        if REAL_PARTS & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("engine"):
+            item.add_marker("real")
     if is_one_of_several(config):
         places = {name: place for place, name in enumerate(GROUPS)}
         items.sort(key=lambda item: places.get(group_of(item.nodeid), len(places)))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from release.configuration.kinds import RouterSettings
 
@@ -11,8 +11,6 @@ from release.configuration.kinds import RouterSettings
 class HaproxySettings(RouterSettings):
     """HAProxy before the service. Without this table a release is put live by the runbook's plain
     restart, with some seconds without an answer; the plan says how many."""
-
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     kind: Literal["haproxy"] = "haproxy"
     """What routes requests to the service's instances."""

@@ -34,6 +34,7 @@ from release.gate.checklist import ALL_OPEN, Item, Signature
 from release.gate.evidence import Evidence, EvidenceSource, EvidenceVerdict
 from release.ledger import Event, EventKind
 from tasks.checklist import GateRound
+from tasks.say import speak_for
 from tasks.step import step
 
 SECTION = "Pre-Deployment Checklist"
@@ -113,9 +114,9 @@ class Gate:
         def deploy() -> None:
             self.bodies += 1
             self.id = UUID(flow_run.id)
+            speak_for(self.label)  # as `begin` does
             run: Any = SimpleNamespace(
                 id=self.run_id,
-                label=self.label,
                 environment=self.environment,
                 target=SimpleNamespace(environment=self.environment, ledger=self.ledger),
                 approvers=self.approvers,

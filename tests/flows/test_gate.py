@@ -197,13 +197,13 @@ def test_people_are_told_that_one_has_signed_and_who_is_still_missing(
     gate.start()
     gate.answer("migrations-tested")
     part = "Ann has signed migrations-tested; still missing: tests-passing, on-call-aware"
-    assert logged(gate, caplog)[-1] == f"[{gate.label}] Checklist {part}"
+    assert logged(gate, caplog)[-1] == f"[{gate.label}] Checklist   {part}"
     gate.answer()
     rest = (
         "Ann has signed tests-passing, on-call-aware; still missing: 2 different people must "
         "sign, Ann has: 1 to go"
     )
-    assert logged(gate, caplog)[-1] == f"[{gate.label}] Checklist {rest}"
+    assert logged(gate, caplog)[-1] == f"[{gate.label}] Checklist   {rest}"
     assert gate.answer(by="Cleo").is_completed()
 
     assert gate.bodies == 4
@@ -222,7 +222,7 @@ def test_people_are_told_that_an_answer_was_refused_and_that_nothing_was_signed(
         "an answer was refused, nothing was signed: the code for Ann is wrong or too old: send "
         "the one that is shown now"
     )
-    assert logged(gate, caplog)[-1] == f"[{gate.label}] Checklist {said}"
+    assert logged(gate, caplog)[-1] == f"[{gate.label}] Checklist   {said}"
     assert gate.answer().is_completed()
     assert [key for key, _ in gate.told] == [f"{KEY}-1", f"{KEY}-2"]
 

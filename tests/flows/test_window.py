@@ -29,9 +29,9 @@ def watch(production: Environment, monkeypatch: pytest.MonkeyPatch) -> Callable[
     def start(window: timedelta = DAY, run: timedelta = WATCH.window_run) -> Any:
         rules = WATCH.model_copy(update={"rollback_window": window, "window_run": run})
         monkeypatch.setattr(
-            flows.watch, "begin", lambda _: run_on(production, str(flow_run.id), watch=rules)
+            flows.window, "begin", lambda _: run_on(production, str(flow_run.id), watch=rules)
         )
-        return flows.watch.watch("production", return_state=True)
+        return flows.window.watch("production", return_state=True)
 
     return start
 

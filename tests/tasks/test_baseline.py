@@ -120,5 +120,5 @@ def until_now(environment: Any, baseline: Baseline) -> Baseline:
     def deploying(run: Any, plan: Any) -> Any:
         return measured_until_now(run, plan)
 
-    run = SimpleNamespace(target=environment, rules=SimpleNamespace(watch=RULES), label="d-1874")
+    run = SimpleNamespace(target=environment, rules=SimpleNamespace(watch=RULES))
     return deploying(run, SimpleNamespace(baseline=baseline))

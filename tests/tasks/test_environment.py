@@ -11,6 +11,7 @@ from prefect import flow
 import tasks.environment
 from release.errors import EnvironmentLocked
 from tasks.environment import hold_environment, patient
+from tasks.say import speaking
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -37,7 +38,8 @@ def hold(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, Any]]:
         @flow
         def deploy() -> None:
             patiently = hold_environment.with_options(timeout_seconds=patient(wait))
-            patiently(target, "run", "Grace", "v1.3.0", "d-26ffb1", wait)
+            with speaking(run="d-26ffb1", heading="Plan"):
+                patiently(target, "run", "Grace", "v1.3.0", wait)
 
         state = deploy(return_state=True)
         return looks, state.result(raise_on_failure=False)
@@ -60,7 +62,9 @@ def test_with_a_wait_it_goes_on_when_the_other_run_has_ended(
 
     assert (looks, error) == (4, None)
     said = [r.getMessage() for r in caplog.records if "waits up to" in r.getMessage()]
-    assert said == [f"[d-26ffb1] Plan      waits up to 30 min: {HELD.what}"], "once, not each look"
+    assert said == [f"[d-26ffb1] Plan        waits up to 30 min: {HELD.what}"], (
+        "once, not each look"
+    )
 
 
 def test_a_wait_has_an_end(hold: Any) -> None:

@@ -32,6 +32,7 @@ from release.migration.rehearsal.compatibility import RollbackVerdict
 from release.model import Baseline, ImageRef, Probe, Release
 from release.watch.probing import Asked
 from tasks.evidence import SOURCES, ask_side_by_side, ask_until_decided
+from tasks.say import speaking
 
 AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
 IMAGE = ImageRef("registry/api", "sha256:" + "9" * 64)
@@ -101,7 +102,7 @@ def staging(status: int = 200, *applied: AppliedMigration) -> Any:
 
 
 def ask(source: EvidenceSource, *, staging: Any = None, plan: Any = None) -> Finding:
-    return SOURCES[source](production(IMAGE), staging, plan, RUN)
+    return SOURCES[source](production(IMAGE), staging, plan)
 
 
 def test_every_source_that_the_runbook_may_name_can_be_asked() -> None:
@@ -195,13 +196,13 @@ def test_a_pending_migration_has_to_be_applied_in_staging(
 
 def test_the_way_back_needs_the_baselines_image_and_names_what_will_end_it() -> None:
     source = SOURCES[EvidenceSource.ROLLBACK_PLAN]
-    assert source(production(IMAGE), None, plan(ADD), RUN).verdict == "passed"
-    assert source(production(), None, plan(ADD), RUN).verdict == "failed"
-    assert "0017_drop.sql" in source(production(IMAGE), None, plan(DROP), RUN).value
+    assert source(production(IMAGE), None, plan(ADD)).verdict == "passed"
+    assert source(production(), None, plan(ADD)).verdict == "failed"
+    assert "0017_drop.sql" in source(production(IMAGE), None, plan(DROP)).value
 
 
 def test_the_way_back_says_when_it_was_last_gone() -> None:
-    found = SOURCES[EvidenceSource.ROLLBACK_PLAN](production(IMAGE), staging(), plan(ADD), RUN)
+    found = SOURCES[EvidenceSource.ROLLBACK_PLAN](production(IMAGE), staging(), plan(ADD))
     assert "on staging in 9 s" in found.value
     assert found.link.endswith("/v2/runs/flow-run/run-1")
 
@@ -214,7 +215,7 @@ def test_the_forge_is_asked_about_the_commit_that_is_deployed() -> None:
         return (CheckResult("unit", "success"),)
 
     forge = SimpleNamespace(configured=True, tests_command=(), checks=checks)
-    found = SOURCES[EvidenceSource.TESTS](production(forge=forge), None, plan(), RUN)
+    found = SOURCES[EvidenceSource.TESTS](production(forge=forge), None, plan())
 
     assert (found.verdict, asked) == ("passed", ["a" * 40])
 
@@ -222,14 +223,14 @@ def test_the_forge_is_asked_about_the_commit_that_is_deployed() -> None:
 def test_a_command_is_asked_instead_of_the_forge() -> None:
     command = ("sh", "-c", "echo $0; exit 3", "{revision}")
     forge = GithubForge(url="https://forge", tests_command=command)
-    found = SOURCES[EvidenceSource.TESTS](production(forge=forge), None, plan(), RUN)
+    found = SOURCES[EvidenceSource.TESTS](production(forge=forge), None, plan())
 
     assert (found.verdict, found.value) == ("failed", f"exit code 3: {'a' * 40}")
 
 
 def test_staging_passes_when_it_is_healthy_and_the_forge_has_no_critical_issue() -> None:
     forge = SimpleNamespace(configured=True, critical_issues=lambda: ())
-    found = SOURCES[EvidenceSource.STAGING_HEALTH](production(forge=forge), staging(), plan(), RUN)
+    found = SOURCES[EvidenceSource.STAGING_HEALTH](production(forge=forge), staging(), plan())
 
     assert found.verdict == "passed"
     assert found.value == "healthy, serves v1.1.0, error rate 0.0%; no critical issue"
@@ -237,7 +238,7 @@ def test_staging_passes_when_it_is_healthy_and_the_forge_has_no_critical_issue()
 
 def test_a_critical_issue_fails_staging_however_healthy_it_is() -> None:
     forge = SimpleNamespace(configured=True, critical_issues=lambda: (Issue("7", "lost"),))
-    found = SOURCES[EvidenceSource.STAGING_HEALTH](production(forge=forge), staging(), plan(), RUN)
+    found = SOURCES[EvidenceSource.STAGING_HEALTH](production(forge=forge), staging(), plan())
 
     assert (found.verdict, found.value) == ("failed", "1 critical issue open: #7 lost")
 
@@ -273,7 +274,8 @@ def test_on_call_is_aware_by_an_acknowledged_message_or_by_the_schedule(
     pager: Callable[..., OnCall], schedule: str, by: str, verdict: str, value: str
 ) -> None:
     on_call = pager(schedule, by=by, user={"name": "Ada"})
-    found = SOURCES[EvidenceSource.ON_CALL](production(on_call=on_call), None, plan(), RUN)
+    with speaking(run=RUN):
+        found = SOURCES[EvidenceSource.ON_CALL](production(on_call=on_call), None, plan())
 
     assert (found.verdict, found.value[: len(value)]) == (verdict, value)
 
@@ -282,7 +284,8 @@ def test_a_pager_without_incidents_leaves_the_schedule_to_speak(httpserver: HTTP
     """A key that may read schedules alone."""
     httpserver.expect_request("/oncalls").respond_with_json({"oncalls": [{"user": {"name": "A"}}]})
     on_call = PagerDuty(url=httpserver.url_for("/"), schedule="P1", token=SecretStr("t"))
-    found = SOURCES[EvidenceSource.ON_CALL](production(on_call=on_call), None, plan(), RUN)
+    with speaking(run=RUN):
+        found = SOURCES[EvidenceSource.ON_CALL](production(on_call=on_call), None, plan())
 
     assert (found.verdict, found.source) == ("passed", "schedule P1")
 

@@ -78,7 +78,7 @@ def test_a_run_that_goes_on_after_a_gate_tells_nobody_twice(
     @flow
     def deploy() -> None:
         for _ in range(2):
-            failed = notify(target, (name, name, "no/body"), NOTICE, "run", "d-run", key="gate")
+            failed = notify(target, (name, name, "no/body"), NOTICE, "run", key="gate")
             assert len(failed) == 1
 
     deploy()

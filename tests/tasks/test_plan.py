@@ -68,7 +68,7 @@ def commit(production: Production, branch: str, **files: str | None) -> str:
 
 @flow
 def planning(target: Any, request: DeployRequest, service: ServiceLayout) -> str:
-    return resolve_release(target, request, service, "d-1874")
+    return resolve_release(target, request, service)
 
 
 def resolved(production: Production, branch: str, service: ServiceLayout = SERVICE) -> str:

@@ -122,7 +122,7 @@ def rehearse(staging: Staging, prefect_server: None) -> Callable[[str], rehearsa
     def plan(file: Any) -> rehearsal.Rehearsal:
         within = timedelta(seconds=60)
         return rehearse_migrations(
-            staging, [file], baseline, ServiceLayout(name="api"), VerifyRules(), within, "d-1874"
+            staging, [file], baseline, ServiceLayout(name="api"), VerifyRules(), within
         )
 
     def run(text: str) -> rehearsal.Rehearsal:

@@ -36,7 +36,6 @@ from tests.fakes.project import (
     free_ports,
 )
 
-RUN = "d-1874"
 RATE = 200.0  # requests a second
 RULES = RolloutRules(
     healthy_within=timedelta(seconds=20),
@@ -66,28 +65,28 @@ def artifacts(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 def start(project: Project, version: str, rules: RolloutRules, base: Baseline) -> Any:
     """Start a release beside the baseline, up to healthy."""
     image = project.images[version]
-    rollout.pull_image.fn(project, image, RUN)
-    new = rollout.start_new_instances.fn(project, image, base, rules, RUN)
-    return rollout.await_healthy.fn(project, new, rules, RUN)
+    rollout.pull_image.fn(project, image)
+    new = rollout.start_new_instances.fn(project, image, base, rules)
+    return rollout.await_healthy.fn(project, new, rules)
 
 
 def cut_over(project: Project, new: tuple[Instance, ...], rules: RolloutRules) -> Cutover:
     """Admit, bake, pin, drain: the old release is warm then."""
-    cutover = rollout.admit_instances.fn(project, new, rules, RUN)
-    rollout.bake.fn(project, cutover, rules, RUN)
+    cutover = rollout.admit_instances.fn(project, new, rules)
+    rollout.bake.fn(project, cutover, rules)
     assert cutover.image is not None
-    rollout.pin_release.fn(project, cutover.image, RUN)
-    rollout.drain_baseline.fn(project, new, rules, RUN)
+    rollout.pin_release.fn(project, cutover.image)
+    rollout.drain_baseline.fn(project, new, rules)
     return cutover
 
 
 def restore(project: Project, base: Baseline, rules: RolloutRules = RULES) -> Restored:
-    return way_back.restore_baseline.fn(project, base, LAYOUT, rules, RUN, key="test")
+    return way_back.restore_baseline.fn(project, base, LAYOUT, rules, key="test")
 
 
 def serve(project: Project, base: Baseline, rules: RolloutRules = RULES) -> Restored:
     """The part of a restore that users wait for."""
-    return way_back.serve_baseline.fn(project, base, LAYOUT, rules, RUN, key="test")
+    return way_back.serve_baseline.fn(project, base, LAYOUT, rules, key="test")
 
 
 # ---- forward, in either world
@@ -102,22 +101,22 @@ def test_a_release_replaces_the_baseline_step_by_step(
     new = start(project, "v1.1.0", rules, base)
     assert project.serving() == {"v1.0.0"}
 
-    rollout.admit_instances.fn(project, new, rules, RUN)
+    rollout.admit_instances.fn(project, new, rules)
     assert project.serving() == {"v1.0.0", "v1.1.0"}
 
     cut_over(project, new, rules)
     assert project.serving() == {"v1.1.0"}
     assert list(project.containers().values()) == ["v1.0.0 running", *2 * ["v1.1.0 running"]]
 
-    rollout.stop_baseline.fn(project, new, rules, RUN)
+    rollout.stop_baseline.fn(project, new, rules)
     assert list(project.containers().values()) == ["v1.0.0 exited", *2 * ["v1.1.0 running"]]
 
-    rollout.remove_baseline.fn(project, new, RULES, RUN)
+    rollout.remove_baseline.fn(project, new, RULES)
     assert list(project.containers().values()) == 2 * ["v1.1.0 running"]
     assert project.serving() == {"v1.1.0"}
     assert project.orchestrator.pinned() == project.images["v1.1.0"]
 
-    rollout.record_instances.fn(project, new, rules, RUN)
+    rollout.record_instances.fn(project, new, rules)
     assert f"Last log lines of {new[0].name}" in artifacts["rollout-production"]
 
 
@@ -128,7 +127,7 @@ def test_a_new_instance_meets_a_small_share_of_users_until_it_is_trusted(
     new = start(project, "v1.1.0", AT_ONCE, base)
     assert project.router is not None
 
-    cutover = rollout.admit_instances.fn(project, new, AT_ONCE, RUN)
+    cutover = rollout.admit_instances.fn(project, new, AT_ONCE)
     during = sorted(slot.weight for slot in project.router.slots() if slot.serving)
     cut_over(project, new, AT_ONCE)
     after = next(s.weight for s in project.router.slots() if s.instance == new[0].name)
@@ -155,8 +154,8 @@ def test_a_release_with_the_baselines_own_image_is_rolled_out_in_new_containers(
     base = project.reset()
     new = start(project, "v1.0.0", AT_ONCE, base)
     cut_over(project, new, AT_ONCE)
-    rollout.stop_baseline.fn(project, new, AT_ONCE, RUN)
-    rollout.remove_baseline.fn(project, new, RULES, RUN)
+    rollout.stop_baseline.fn(project, new, AT_ONCE)
+    rollout.remove_baseline.fn(project, new, RULES)
 
     assert [i.id for i in project.orchestrator.instances()] == [new[0].id]
     assert project.serving() == {"v1.0.0"}
@@ -220,12 +219,12 @@ def test_a_release_that_answers_with_errors_fails_the_bake() -> None:
     project = FakeProject()
     base = project.reset()
     new = start(project, "v1.2.0-errors", RULES, base)
-    cutover = rollout.admit_instances.fn(project, new, RULES, RUN)
+    cutover = rollout.admit_instances.fn(project, new, RULES)
     assert project.router is not None
     assert project.router.answer(40) == 20
 
     with pytest.raises(RolloutFailed, match=r"20 of 20 answers .* 100.0% > 5.0%; 0 of 20 beside"):
-        rollout.bake.fn(project, cutover, RULES, RUN)
+        rollout.bake.fn(project, cutover, RULES)
     restore(project, base)
 
     assert project.serving() == {"v1.0.0"}
@@ -236,7 +235,7 @@ def test_a_release_that_answers_with_errors_fails_the_bake() -> None:
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What step 4 says."""
     lines: list[str] = []
-    monkeypatch.setattr(rollout, "_say", lambda run, text: lines.append(text))
+    monkeypatch.setattr(rollout, "say", lines.append)
     return lines
 
 
@@ -244,14 +243,12 @@ def test_a_bake_begins_again_where_the_router_was_away(said: list[str]) -> None:
     """Both releases serve afterwards: it decided nothing."""
     project = FakeProject()
     base = project.reset()
-    cutover = rollout.admit_instances.fn(
-        project, start(project, "v1.1.0", AT_ONCE, base), RULES, RUN
-    )
+    cutover = rollout.admit_instances.fn(project, start(project, "v1.1.0", AT_ONCE, base), RULES)
     assert project.router is not None
     project.router.hang_up(looks=3)
 
     began = time.monotonic()
-    rollout.bake.fn(project, cutover, RULES.model_copy(update={"bake": SHORT}), RUN)
+    rollout.bake.fn(project, cutover, RULES.model_copy(update={"bake": SHORT}))
 
     assert time.monotonic() - began > 3 * rollout._LOOK_EVERY + SHORT.total_seconds()
     assert said[-2] == "the router does not answer; the bake begins again when it does"
@@ -266,14 +263,12 @@ def test_a_router_that_does_not_come_back_ends_the_bake(
     monkeypatch.setattr(rollout, "_ROUTER_BACK_WITHIN", 0.5)
     project = FakeProject()
     base = project.reset()
-    cutover = rollout.admit_instances.fn(
-        project, start(project, "v1.1.0", AT_ONCE, base), RULES, RUN
-    )
+    cutover = rollout.admit_instances.fn(project, start(project, "v1.1.0", AT_ONCE, base), RULES)
     assert project.router is not None
     project.router.hang_up()
 
     with pytest.raises(Unreachable, match="the router does not answer"):
-        rollout.bake.fn(project, cutover, RULES, RUN)
+        rollout.bake.fn(project, cutover, RULES)
     project.router.hang_up(looks=1)
     restore(project, base)
 
@@ -284,9 +279,7 @@ def test_a_router_that_is_away_again_and_again_does_not_prolong_the_bake_for_eve
     """The baseline serves alone afterwards."""
     project = FakeProject()
     base = project.reset()
-    cutover = rollout.admit_instances.fn(
-        project, start(project, "v1.1.0", AT_ONCE, base), RULES, RUN
-    )
+    cutover = rollout.admit_instances.fn(project, start(project, "v1.1.0", AT_ONCE, base), RULES)
     router, looks = project.router, 0
     assert router is not None
 
@@ -298,7 +291,7 @@ def test_a_router_that_is_away_again_and_again_does_not_prolong_the_bake_for_eve
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollout, "heed", heed)
         with pytest.raises(Unreachable, match="the router does not answer"):
-            rollout.bake.fn(project, cutover, RULES, RUN)
+            rollout.bake.fn(project, cutover, RULES)
     restore(project, base)
 
     assert looks == 3
@@ -333,8 +326,8 @@ def test_an_environment_without_a_router_is_restarted_in_place_and_back(
     router, project.router = project.router, None
     try:
         image = project.images["v1.1.0"]
-        rollout.pull_image.fn(project, image, RUN)
-        rollout.restart_in_place.fn(project, image, RULES, RUN)
+        rollout.pull_image.fn(project, image)
+        rollout.restart_in_place.fn(project, image, RULES)
         assert list(project.containers().values()) == ["v1.1.0 running"]
 
         restored = restore(project, base)
@@ -357,13 +350,13 @@ def drained(project: Project, new: tuple[Instance, ...]) -> None:
 
 def stopped(project: Project, new: tuple[Instance, ...]) -> None:
     """The baseline is stopped and kept."""
-    rollout.stop_baseline.fn(project, new, RULES, RUN)
+    rollout.stop_baseline.fn(project, new, RULES)
 
 
 def removed(project: Project, new: tuple[Instance, ...]) -> None:
     """The baseline's containers are gone."""
     stopped(project, new)
-    rollout.remove_baseline.fn(project, new, RULES, RUN)
+    rollout.remove_baseline.fn(project, new, RULES)
 
 
 def test_a_baseline_that_serves_again_is_neither_stopped_nor_removed() -> None:
@@ -376,7 +369,7 @@ def test_a_baseline_that_serves_again_is_neither_stopped_nor_removed() -> None:
 
     for step in (rollout.stop_baseline, rollout.remove_baseline):
         with pytest.raises(RolloutFailed, match="app-api-1 serves again"):
-            step.fn(project, new, RULES, RUN)
+            step.fn(project, new, RULES)
 
     assert project.serving() == {"v1.0.0"}
 
@@ -408,11 +401,11 @@ def test_a_baseline_that_is_kept_warm_runs_until_it_is_removed(project: Project)
     new = start(project, "v1.1.0", rules, base)
     cut_over(project, new, rules)
 
-    rollout.stop_baseline.fn(project, new, rules, RUN)
+    rollout.stop_baseline.fn(project, new, rules)
     assert list(project.containers().values()) == ["v1.0.0 running", "v1.1.0 running"]
     assert project.serving() == {"v1.1.0"}
 
-    rollout.remove_baseline.fn(project, new, rules, RUN)
+    rollout.remove_baseline.fn(project, new, rules)
     assert list(project.containers().values()) == ["v1.1.0 running"]
     assert project.serving() == {"v1.1.0"}
 
@@ -502,7 +495,7 @@ def test_the_state_of_a_failed_instance_is_kept_and_said(
 ) -> None:
     """It is gone afterwards, and v1.0.0 serves: no command could show it any more."""
     lines: list[str] = []
-    monkeypatch.setattr(remains, "_say", lambda run, text: lines.append(text))
+    monkeypatch.setattr(remains, "say", lines.append)
     project = FakeProject()
     base = project.reset()
     with pytest.raises(RolloutFailed):
@@ -527,13 +520,13 @@ def test_a_deployment_keeps_in_its_own_run_what_its_rollback_is_going_to_remove(
     """Once v1.0.0 has every request, and while there is something to see."""
     project = FakeProject()
     base = project.reset()
-    remains.keep_evidence.fn(project, base, RULES, RUN)
+    remains.keep_evidence.fn(project, base, RULES)
     assert artifacts == {}
     with pytest.raises(RolloutFailed):
         start(project, "v1.2.0-never-healthy", RULES, base)
 
     serve(project, base)
-    remains.keep_evidence.fn(project, base, RULES, RUN)
+    remains.keep_evidence.fn(project, base, RULES)
 
     assert "app-api-2 was here" in artifacts["rollout-production"]
     assert "app-api-1 was here" not in artifacts["rollout-production"]
@@ -645,10 +638,10 @@ def test_a_second_instance_that_finds_its_port_taken_is_undone_in_place(in_place
     image = in_place.images["v1.1.0"]
     with pytest.raises(BadConfiguration, match=f"publishes port {in_place.port}"):
         in_place.orchestrator.check(two.replicas, routed=False)
-    rollout.pull_image.fn(in_place, image, RUN)
+    rollout.pull_image.fn(in_place, image)
 
     with pytest.raises(RolloutFailed) as caught:
-        rollout.restart_in_place.fn(in_place, image, two, RUN)
+        rollout.restart_in_place.fn(in_place, image, two)
     restored = restore(in_place, base, two)
 
     assert "port is already allocated" in caught.value.what
@@ -685,9 +678,9 @@ def test_a_first_release_that_fails_in_place_leaves_the_hosts_file_as_it_was(
     file = in_place.folder / ".env"
     before = file.read_text()
     nothing = replace(in_place.baseline(version), release=None, pin="")
-    rollout.pull_image.fn(in_place, in_place.images[version], RUN)
+    rollout.pull_image.fn(in_place, in_place.images[version])
     with pytest.raises(RolloutFailed):
-        rollout.restart_in_place.fn(in_place, in_place.images[version], RULES, RUN)
+        rollout.restart_in_place.fn(in_place, in_place.images[version], RULES)
     assert in_place.orchestrator.pinned() == in_place.images[version]
 
     restore(in_place, nothing)
@@ -723,7 +716,7 @@ def test_a_rollout_fails_no_request(real_project: RealProject, users: Any, repli
         new = start(real_project, "v1.1.0", rules, base)
         cut_over(real_project, new, rules)
         stopped(real_project, new)
-        rollout.remove_baseline.fn(real_project, new, RULES, RUN)
+        rollout.remove_baseline.fn(real_project, new, RULES)
         time.sleep(1)  # what a step left behind must not fail a later request
         report = traffic.stop()
 
@@ -775,13 +768,13 @@ def test_a_router_that_is_restarted_during_the_bake_rolls_no_good_release_back(
 ) -> None:
     base = real_project.reset()
     new = start(real_project, "v1.1.0", AT_ONCE, base)
-    cutover = rollout.admit_instances.fn(real_project, new, RULES, RUN)
+    cutover = rollout.admit_instances.fn(real_project, new, RULES)
 
     with ThreadPoolExecutor() as beside:
         restarted = beside.submit(real_project.restart_router)
-        verdict = rollout.bake.fn(real_project, cutover, RULES, RUN)
+        verdict = rollout.bake.fn(real_project, cutover, RULES)
         restarted.result()
-    rollout.drain_baseline.fn(real_project, new, RULES, RUN)
+    rollout.drain_baseline.fn(real_project, new, RULES)
 
     assert any("the bake begins again" in line for line in said), said
     assert verdict.outcome is not Outcome.UNHEALTHY
@@ -797,9 +790,9 @@ def test_a_release_that_fails_its_users_is_out_again_within_two_seconds(
     new = start(real_project, "v1.2.0-errors", RULES, base)
 
     with users() as traffic:
-        cutover = rollout.admit_instances.fn(real_project, new, RULES, RUN)
+        cutover = rollout.admit_instances.fn(real_project, new, RULES)
         with pytest.raises(RolloutFailed, match="were 5xx"):
-            rollout.bake.fn(real_project, cutover, RULES, RUN)
+            rollout.bake.fn(real_project, cutover, RULES)
         restored = restore(real_project, base)
         time.sleep(1)  # what a step left behind must not fail a later request
         report = traffic.stop()

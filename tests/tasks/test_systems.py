@@ -210,7 +210,7 @@ class TestTheStep:
     def check(self, prefect_server: None) -> Callable[[Any], tuple[Answer, ...]]:
         @flow
         def plan(target: Any) -> tuple[Answer, ...]:
-            return check_systems.with_options(retries=0)(target, ROLLOUT, "d-1874")
+            return check_systems.with_options(retries=0)(target, ROLLOUT)
 
         return lambda target: plan.with_options(validate_parameters=False)(target)
 

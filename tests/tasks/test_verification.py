@@ -169,19 +169,19 @@ class TestALook:
 
 @flow
 def verifying_public(target: Any, script: str) -> Any:
-    return verify_public(target, RELEASE, layout(script), RULES, "d-1874")
+    return verify_public(target, RELEASE, layout(script), RULES)
 
 
 @flow
 def verifying_instances(target: Any, instances: Any, port: int) -> Any:
-    return verify_instances(target, instances, RELEASE, layout(port=port), RULES, "d-1874")
+    return verify_instances(target, instances, RELEASE, layout(port=port), RULES)
 
 
 @flow
 def verifying_baseline(
     target: Any, baseline: Any, script: str = GOOD_SMOKE, rules: VerifyRules = RULES
 ) -> Any:
-    return verify_baseline(target, baseline, layout(script), rules, "d-1874")
+    return verify_baseline(target, baseline, layout(script), rules)
 
 
 def instance(name: str, address: str) -> Instance:

@@ -365,7 +365,7 @@ class TestALookByItself:
 
 @flow
 def watching(target: Any) -> Any:
-    return watch_release(target, RELEASE, BASELINE, RULES, "d-1874")
+    return watch_release(target, RELEASE, BASELINE, RULES)
 
 
 def drawn(artifact: Artifact) -> str:
@@ -380,7 +380,7 @@ def drawn(artifact: Artifact) -> str:
 
 @flow
 def watching_restored(target: Any, before: Baseline, length: timedelta, rules: WatchRules) -> Any:
-    return watch_restored(target, before, length, rules, "d-1874")
+    return watch_restored(target, before, length, rules)
 
 
 class TestWhatWasRestored:
