@@ -84,7 +84,7 @@ else:  # a table is read as the settings of one of the kinds that there are
 class EnvironmentSettings(Rules):
     """One environment: where it is and which rules hold there."""
 
-    url: WebAddress
+    url: WebAddress = Field(examples=["https://api.example.com"])
     """The public address, as users reach it."""
 
     compose: OrchestratorSettings
@@ -177,7 +177,7 @@ class Settings(BaseSettings):
     """The folder for what this machine keeps for itself: the mirror, the approvers, events that
     the ledger has not taken yet. Empty: a folder of this configuration's own in the user's state
     directory, `$XDG_STATE_HOME` or `~/.local/state`; or `.ignition` beside this file, where there
-    is one."""
+    is one. Type `ignition setup` after a change, as the worker's user."""
 
     environments: dict[str, EnvironmentSettings]
 

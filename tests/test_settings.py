@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import settings
+from docs import example as example_file
 from release.configuration.key import Key, is_secret, keys_of, table_in, variable_of
 from release.duration import parse_duration
 from release.errors import BadConfiguration, BadRequest
@@ -778,6 +779,11 @@ def test_a_chosen_folder_leaves_nothing_behind_unsaid(
 
 
 # ── The example ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_example_is_as_the_settings_classes_write_it() -> None:
+    """Otherwise: make docs."""
+    assert EXAMPLE.read_text() == example_file.text()
 
 
 def test_the_example_is_a_working_file(

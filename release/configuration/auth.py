@@ -18,7 +18,7 @@ class AuthSettings(Rules):
     """An account made for this check alone; empty: the auth flow is not checked."""
 
     password: SecretStr = SecretStr("")
-    """From IGNITION_ENVIRONMENTS__<NAME>__AUTH__PASSWORD."""
+    """Of the account that `username` names."""
 
     login_path: NeededPath = "/api/login"
     """Takes username and password."""

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from release.configuration.address import EngineAddress, VariableName
 from release.configuration.kinds import OrchestratorSettings
 
@@ -13,7 +15,7 @@ class ComposeSettings(OrchestratorSettings):
     kind: Literal["compose"] = "compose"
     """What runs the service's instances."""
 
-    directory: Path
+    directory: Path = Field(examples=["deploy/production"])
     """Where the host's own `docker compose up` runs (runbook, step 4: `cd deploy/production`)."""
 
     file: str = "docker-compose.yml"

@@ -20,7 +20,7 @@ class GithubForgeSettings(ForgeSettings):
     """`https://api.github.com/repos/OWNER/NAME`; empty: no forge is asked."""
 
     token: SecretStr = SecretStr("")
-    """From IGNITION_FORGE__TOKEN. It needs to read commit statuses, checks and issues."""
+    """Bearer token, read-only: commit statuses, checks and issues."""
 
     critical_label: str = "critical"
     """An open issue with this label is a critical issue."""
@@ -43,7 +43,7 @@ class GithubTicketSettings(TicketSettings):
     """`https://api.github.com/repos/OWNER/NAME`; empty: tickets are only named in the log."""
 
     token: SecretStr = SecretStr("")
-    """From IGNITION_TICKET__TOKEN, of an account that may comment and close, nothing more."""
+    """Bearer token of an account that may comment and close, nothing more."""
 
     @property
     def configured(self) -> bool:

@@ -15,10 +15,10 @@ class HaproxySettings(RouterSettings):
     kind: Literal["haproxy"] = "haproxy"
     """What routes requests to the service's instances."""
 
-    socket: Path
+    socket: Path = Field(examples=["deploy/production/run/admin.sock"])
     """The admin socket."""
 
-    backend_file: Path
+    backend_file: Path = Field(examples=["deploy/production/run/be.cfg"])
     """The file that a restarted HAProxy reads its servers from."""
 
     backend: str = "api"

@@ -27,7 +27,7 @@ _HINT = "commit it, or edit service.smoke in ignition.toml"
 class SourceLayout(Rules):
     """Where things are in the repository, and under which names they run."""
 
-    name: ImageName
+    name: ImageName = Field(examples=["ignition-api"])
     """Image name, without registry: `ignition-api`."""
 
     backend: str = "app/backend"

@@ -24,7 +24,7 @@ class PagerDutySettings(OnCallSettings):
     """The schedule's id; empty: nobody is asked."""
 
     token: SecretStr = SecretStr("")
-    """From IGNITION_ON_CALL__TOKEN: a read-only API key."""
+    """A read-only API key."""
 
     @property
     def configured(self) -> bool:

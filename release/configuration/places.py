@@ -28,8 +28,9 @@ OwnPlace = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 class RepositorySettings(Rules):
     """Where the source is."""
 
-    url: GitRemote
-    """The git remote: a URL or a path. Credentials belong into git's own credential store."""
+    url: GitRemote = Field(examples=["https://git.example.com/team/backend.git"])
+    """The git remote: a URL or a path. Credentials belong into git's own credential store, or are
+    an SSH key on the worker."""
 
     main: BranchName = "main"
     """The branch that the nightly deployment follows."""
@@ -43,17 +44,17 @@ class RegistrySettings(Rules):
 
     needs: ClassVar[tuple[Need, ...]] = (Need("password", asked_by="username"),)
 
-    address: RegistryAddress
+    address: RegistryAddress = Field(examples=["registry.example.com"])
     """Host and port, without scheme: `registry.example.com`."""
 
     username: str = ""
     """Empty: no login."""
 
     password: SecretStr = SecretStr("")
-    """From IGNITION_REGISTRY__PASSWORD only."""
+    """The login's password."""
 
     insecure: bool = False
-    """True: plain HTTP. Only for a registry on this machine."""
+    """true: plain HTTP instead of HTTPS. Only for a registry on this machine."""
 
     engine: EngineAddress = ""
     """DOCKER_HOST of the engine that builds images and pushes them; empty: the worker's own."""
@@ -65,7 +66,7 @@ class LedgerSettings(Rules):
     needs: ClassVar[tuple[Need, ...]] = (Need("dsn"),)
 
     dsn: PostgresDsn = None
-    """PostgreSQL connection string, from IGNITION_LEDGER__DSN."""
+    """PostgreSQL connection string: of a database apart from those that are deployed to."""
 
 
 class DatabaseSettings(Rules):
@@ -74,8 +75,8 @@ class DatabaseSettings(Rules):
     needs: ClassVar[tuple[Need, ...]] = (Need("dsn"),)
 
     dsn: PostgresDsn = None
-    """A direct connection (no transaction pooler), from
-    IGNITION_ENVIRONMENTS__<NAME>__DATABASE__DSN."""
+    """PostgreSQL connection string of a direct connection: the migrations' lock and their timeouts
+    do not survive a transaction pooler."""
 
     lock_timeout_ms: int = Field(default=500, ge=1)
     """Milliseconds that a migration waits for a table lock before it is tried again: what
@@ -93,22 +94,19 @@ class RehearsalSettings(Rules):
     """Where pending migrations are rehearsed on a copy of the schema, before the gate."""
 
     dsn: PostgresDsn = None
-    """Any database of a scratch server whose role may create databases, from
-    IGNITION_ENVIRONMENTS__<NAME>__REHEARSAL__DSN; without it nothing is rehearsed. The worker needs
-    pg_dump, as new as the environment's server. A role that is no superuser leaves its statements
-    in pg_stat_statements, so give it a server of its own."""
+    """Any database of a scratch server whose role may create databases; without it nothing is
+    rehearsed. The worker needs pg_dump, as new as the environment's server. A role that is no
+    superuser leaves its statements in pg_stat_statements, so give it a server of its own."""
 
     container_dsn: PostgresDsn = None
-    """The same server, as a container of the service reaches it, from
-    IGNITION_ENVIRONMENTS__<NAME>__REHEARSAL__CONTAINER_DSN; without it the old release's smoke
-    tests are not run on the copy."""
+    """The same server, as a container of the service reaches it; without it the old release's
+    smoke tests are not run on the copy."""
 
     database_variable: VariableName = "DATABASE_URL"
     """By which a container of the service is told its database."""
 
     seed: SecretStr = SecretStr("")
-    """SQL with the rows that the smoke tests need on the copy, which has the schema alone, from
-    IGNITION_ENVIRONMENTS__<NAME>__REHEARSAL__SEED."""
+    """SQL with the rows that the smoke tests need on the copy, which has the schema alone."""
 
     limit: Duration = Field(default=timedelta(minutes=5), ge=timedelta(seconds=1))
     """How long a rehearsal may take before it is given up, which leaves the verdict unknown."""
@@ -129,16 +127,16 @@ class ApproverSettings(Rules):
     it."""
 
     enrolled: SecretStr = SecretStr("")
-    """The content of that file, from IGNITION_APPROVERS__ENROLLED, for a worker without files of
-    its own. Where it is set, the file is not read."""
+    """The content of `file`, for a worker without files of its own. Where it is set, the file
+    is not read."""
 
 
 class NotifySettings(Rules):
     """Who is told, through Prefect's notification blocks: Slack, Teams, e-mail, PagerDuty, …"""
 
     blocks: tuple[BlockName, ...] = ()
-    """Told of each gate that opens and of each ending: `slack-webhook/deployments`, as the UI
-    names the block."""
+    """Told of each gate that opens, at half of its time, and of each ending:
+    `slack-webhook/deployments`, as the UI names the block."""
 
     escalation: tuple[BlockName, ...] = ()
     """Told in addition when three quarters of a gate's time have passed, and of an ending that a

@@ -23,7 +23,8 @@ _RATE = re.compile(r"\b(rate|irate|increase|delta|idelta|deriv)\s*\(")
 
 class PrometheusSettings(MetricsSettings):
     """Where the backend's own counters are, in the shape of Prometheus's API (Thanos, Mimir and
-    VictoriaMetrics answer to it)."""
+    VictoriaMetrics answer to it). A deployment is refused where a query is wrong; where Prometheus
+    is down it goes on with the other sources, and says so."""
 
     needs: ClassVar[tuple[Need, ...]] = (Need("password", asked_by="username"),)
 
@@ -51,10 +52,10 @@ class PrometheusSettings(MetricsSettings):
     """Of a login with a password; empty: none."""
 
     password: SecretStr = SecretStr("")
-    """From IGNITION_ENVIRONMENTS__<NAME>__PROMETHEUS__PASSWORD."""
+    """Of the login that `username` names."""
 
     token: SecretStr = SecretStr("")
-    """A bearer token, from IGNITION_ENVIRONMENTS__<NAME>__PROMETHEUS__TOKEN."""
+    """A bearer token, in the place of a login."""
 
     timeout: Duration = Field(default=timedelta(seconds=5), gt=timedelta())
     """How long one look at its counters may take."""

@@ -60,7 +60,8 @@ class RolloutRules(Rules):
     watch's `error_rate_ceiling`, however often it is looked at."""
 
     drain_timeout: Duration = timedelta(seconds=30)
-    """How long requests in flight on a draining container may take to finish."""
+    """How long requests in flight on a draining container may take to finish: longer than your
+    slowest."""
 
     stop_grace: Duration = timedelta(seconds=15)
     """Between SIGTERM and SIGKILL when a container is stopped."""
@@ -89,10 +90,12 @@ class VerifyRules(Rules):
 
 
 class WatchProbe(Rules):
-    """What probes ask for, one table each. Without any: the health path (weight 1), the version
-    path (4) and, where `auth` has an account, its protected path with a session (5)."""
+    """What probes ask for, one table each. Where neither router nor Prometheus counts what users
+    are answered, the error rate is that of the probes: list what users do most. Without any: the
+    health path (weight 1), the version path (4) and, where `auth` has an account, its protected
+    path with a session (5)."""
 
-    path: str = Field(pattern=r"^/[!-~]*$", max_length=2000)
+    path: str = Field(pattern=r"^/[!-~]*$", max_length=2000, examples=["/api/orders?limit=20"])
     """From the public address on, with its query."""
 
     method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
@@ -197,7 +200,7 @@ class RollbackRules(Rules):
 
     watch: Duration = Field(default=timedelta(minutes=1), ge=timedelta(), le=timedelta(hours=1))
     """How long what was restored is watched. Its limits are those of `watch`, scaled down to this
-    time. "0 s": it is not watched."""
+    time. If it is not well, the rollback has failed, and people are paged. "0 s": not watched."""
 
 
 class GateRules(Rules):
@@ -209,7 +212,8 @@ class GateRules(Rules):
 
     deadline: Duration = Field(default=timedelta(hours=8), ge=timedelta(seconds=1))
     """How long a gate waits for all its signatures before the run expires. At half of it
-    `notify.blocks` are reminded, at three quarters `notify.escalation` are told."""
+    `notify.blocks` are reminded, at three quarters `notify.escalation` are told. After a change
+    type `ignition setup`: the reminders are counted by the server."""
 
     signers: int = Field(default=2, ge=1, le=9)
     """Different people who must have signed before the run goes on, each with a one-time code of

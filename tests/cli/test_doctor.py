@@ -260,11 +260,11 @@ def test_a_block_that_another_version_saved_is_named_with_what_differs(
     assert answer.hint == refused.value.hint == "ignition setup"
     assert refused.value.what == f"the block {answer.problem}"
 
-    metrics = client.read_block_document_by_name("production", "ignition-metrics")
-    client.update_block_document(  # a secret, and a block within a block, are kept
-        metrics.id,
-        BlockDocumentUpdate(block_schema_id=metrics.block_schema_id, data={"probe_path": "/"}),
-    )
+    for name, slug in (("production", "ignition-metrics"), ("default", "ignition-registry")):
+        block = client.read_block_document_by_name(name, slug)
+        client.update_block_document(  # what it refers to and its secret are kept
+            block.id, BlockDocumentUpdate(block_schema_id=block.block_schema_id, data={"old": "/"})
+        )
     install._save(build_target(saved, "production"))
     assert ask_blocks(build_target(saved, "production")).ok
 
