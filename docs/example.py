@@ -5,8 +5,9 @@ here is the order of the chapters, and what a new team chooses: the lines that a
 """
 
 import json
+import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -15,7 +16,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from docs.settings import in_reading_order, one_line
-from release.configuration.key import Key, is_secret, keys_of, settings_of, tables_in, variable_of
+from release.configuration.key import (
+    Key,
+    is_secret,
+    keys_of,
+    kind_of,
+    settings_of,
+    tables_in,
+    variable_of,
+)
 from release.duration import say_duration
 from settings import Settings
 
@@ -93,7 +102,8 @@ def text() -> str:
                 parts += [*_comment(_OF_ENVIRONMENTS), "", _STAGING.rstrip()]
                 parts += _tables(model, (name, "production"), used=True)
             else:
-                parts += _tables(model, (name,), field.is_required())
+                others = tuple(map(kind_of, tables_in(field.annotation)[1:]))
+                parts += _tables(model, (name,), field.is_required(), others)
     return "\n".join(parts) + "\n"
 
 
@@ -117,21 +127,32 @@ def _needed(key: Key) -> bool:
     return any(need.secret == key[-1] and not need.asked_by for need in needs)
 
 
-def _tables(model: type[BaseModel], key: Key, used: bool) -> Iterator[str]:
-    """A table and those in it; one that is not ``used`` is a comment."""
-    yield from _table(model, f"[{'.'.join(key)}]", key, used)
+def _tables(
+    model: type[BaseModel], key: Key, used: bool, others: Sequence[str] = ()
+) -> Iterator[str]:
+    """A table and those in it; one that is not ``used`` is a comment.
+
+    It may be of ``others`` among the kinds, too, which have settings of their own.
+    """
+    yield from _table(model, f"[{'.'.join(key)}]", key, used, others)
     for name, field in settings_of(model).items():
         for inner in tables_in(field.annotation)[:1]:
-            yield from _tables(inner, (*key, name), field.is_required())
+            others = map(kind_of, tables_in(field.annotation)[1:])
+            yield from _tables(inner, (*key, name), field.is_required(), tuple(others))
         for inner in _listed(field):
             yield from _table(inner, f"[[{'.'.join((*key, name))}]]", (*key, name), used=False)
 
 
-def _table(model: type[BaseModel], header: str, key: Key, used: bool) -> Iterator[str]:
+def _table(
+    model: type[BaseModel], header: str, key: Key, used: bool, others: Sequence[str] = ()
+) -> Iterator[str]:
     yield ""
     yield from _comment(one_line(model.__doc__ or ""))
     yield header if used else f"#{header}"
-    yield from _values(model, key, used)
+    for line in _values(model, key, used):
+        more = "".join(f' or "{other}"' for other in others).removeprefix(" or ")
+        is_kind = others and re.match(r"#?kind = ", line)
+        yield f"{line}  # or {more}: docs/settings.md" if is_kind else line
 
 
 def _values(model: type[BaseModel], key: Key, used: bool) -> Iterator[str]:

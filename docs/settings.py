@@ -3,6 +3,7 @@
 A setting's description is the text below it in the code, so the table cannot say anything else.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from enum import Enum
@@ -13,7 +14,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from release.configuration.key import is_secret, settings_of, tables_in, variable_of
+from release.configuration.key import is_secret, kind_of, settings_of, tables_in, variable_of
 from release.configuration.kinds import KindSettings
 from release.duration import say_duration
 from settings import Settings
@@ -54,7 +55,10 @@ Group = tuple[str, type[BaseModel]]
 def page() -> str:
     """The whole page."""
     example = variable_of("environments", "production", "watch", "length")
-    return "\n".join([_HEAD.format(variable=example), *map(_section, groups("", Settings))])
+    found = list(groups("", Settings))
+    several = {key for key, many in Counter(key for key, _ in found).items() if many > 1}
+    sections = (_section(group, group[0] in several) for group in found)
+    return "\n".join([_HEAD.format(variable=example), *sections])
 
 
 def groups(key: str, model: type[BaseModel]) -> Iterator[Group]:
@@ -75,7 +79,7 @@ def setting_keys() -> Iterator[str]:
                 yield ".".join(filter(None, [key.removesuffix(_MANY), name]))
 
 
-def _section(group: Group) -> str:
+def _section(group: Group, one_of_several: bool) -> str:
     key, model = group
     rows = [
         f"| `{name}` | {_kind(field.annotation)} | {_default(field)} | {_text(key, name, field)} |"
@@ -84,7 +88,8 @@ def _section(group: Group) -> str:
     ]
     intro = "" if model is Settings else f"{one_line(model.__doc__ or '')}\n\n"
     shown = f"`[[{key.removesuffix(_MANY)}]]`" if key.endswith(_MANY) else f"`[{key}]`"
-    title = _TITLES.get(key, shown)
+    kind = f' with `kind = "{kind_of(model)}"`' if one_of_several else ""
+    title = _TITLES.get(key, f"{shown}{kind}")
     table = "\n".join(["| key | kind | default | meaning |", "|---|---|---|---|", *rows])
     return f"## {title}\n\n{intro}{table if rows else ''}\n"
 

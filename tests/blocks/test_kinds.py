@@ -149,10 +149,14 @@ def test_what_a_kind_needs_is_missed_by_its_own_names(tmp_path: Path) -> None:
     [
         (
             'kind = "gitlub"',
-            'ticket.kind: it is \'gitlub\', and has to be "github" or "gitlab"; did you mean gitlab?',
+            "ticket.kind: it is 'gitlub', and has to be "
+            '"github" or "gitlab"; did you mean gitlab?',
         ),
         ('kind = "gitlab"\nprojekt = "x"', "ticket.projekt is no setting; did you mean project?"),
-        ('kind = "gitlab"\nurl = "https://x"', "ticket.url is no setting; there is: kind, project"),
+        (
+            'kind = "gitlab"\nurl = "https://x"',
+            "ticket.url is no setting; there is: access_token, kind",
+        ),
         ('kind = "gitlab"\nproject = "x"', "ticket.project: 'x' has no scheme: write 'https://x'"),
         ('kind = "gitlab"\nproject = 5', "ticket.project is 5, and has to be text in quotes"),
         (
@@ -175,20 +179,19 @@ def test_the_page_of_settings_has_a_section_for_each_kind(tmp_path: Path) -> Non
         "",
         """
 from docs import example, settings
-page = settings.page()
-print(json.dumps({"sections": [line for line in page.splitlines() if "[ticket]" in line],
-    "variable": "IGNITION_TICKET__ACCESS_TOKEN" in page, "kinds": [
-    line for line in example.text().splitlines() if line.startswith("#kind") and "gitlab" in line]}))
+page, lines = settings.page(), example.text().splitlines()
+print(json.dumps({
+    "sections": [line for line in page.splitlines() if "[ticket]" in line],
+    "variable": "IGNITION_TICKET__ACCESS_TOKEN" in page,
+    "example": [line for line in lines if line.startswith("#kind") and "gitlab" in line],
+}))
 """,
     )
 
     assert found == {
-        "sections": [
-            '## `[ticket]` with `kind = "github"`',
-            '## `[ticket]` with `kind = "gitlab"`',
-        ],
+        "sections": [f'## `[ticket]` with `kind = "{kind}"`' for kind in ("github", "gitlab")],
         "variable": True,
-        "kinds": ['#kind = "github"  # or "gitlab": docs/settings.md'],
+        "example": ['#kind = "github"  # or "gitlab": docs/settings.md'],
     }
 
 
