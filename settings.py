@@ -100,10 +100,10 @@ class EnvironmentSettings(Rules):
     rollback: RollbackRules = RollbackRules()
 
     staging: str = ""
-    """The environment whose state is the evidence for this one ("tested in staging")."""
+    """The environment whose state is evidence for this one ("tested in staging")."""
 
     wait_for_others: Duration = Field(default=timedelta(), ge=timedelta(), le=timedelta(hours=24))
-    """How long a deployment waits for another run that holds the environment; 0 s: it is refused
+    """How long a deployment waits for another run that holds the environment. "0 s": it is refused
     at once. A rollback never waits: it takes over, or hands over."""
 
     @model_validator(mode="after")
@@ -174,10 +174,10 @@ class Settings(BaseSettings):
     """The runbook whose checklist items are the gates."""
 
     state: OwnPlace = None
-    """The folder for what this machine keeps for itself: the mirror, the approvers, events that
-    the ledger has not taken yet. Empty: a folder of this configuration's own in the user's state
-    directory, `$XDG_STATE_HOME` or `~/.local/state`; or `.ignition` beside this file, where there
-    is one. Type `ignition setup` after a change, as the worker's user."""
+    """The folder for this machine's own data: the mirror, the approvers, events that the ledger has
+    not taken yet. Empty: a folder for this configuration in the user's state directory,
+    `$XDG_STATE_HOME` or `~/.local/state`; or `.ignition` beside this file, if it exists. Type
+    `ignition setup` after a change, as the worker's user."""
 
     environments: dict[str, EnvironmentSettings]
 

@@ -1,4 +1,4 @@
-"""The auth flow, as a user goes through it: log in, be known, refresh, log out; and be refused.
+"""The auth flow as a user goes through it: log in, be recognised, refresh, log out, be refused.
 
 Source: the runbook, "Verify auth flow works" and the rollback trigger "Auth flow broken".
 """

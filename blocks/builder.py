@@ -1,4 +1,4 @@
-"""The image builder: BuildKit where the engine's client has it, else the engine's own builder."""
+"""The image builder: BuildKit if the engine's client has it, else the engine's own builder."""
 
 import os
 import subprocess

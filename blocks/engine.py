@@ -1,4 +1,4 @@
-"""Which container engine is spoken to: one, by the SDK and by Docker's own command alike.
+"""Which container engine is used: one and the same for the SDK and for Docker's own command.
 
 Docker's command follows DOCKER_HOST, else DOCKER_CONTEXT, else the context that `docker context
 use` chose; the SDK does the same, but takes a context that is not there for the default one.

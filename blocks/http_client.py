@@ -1,4 +1,4 @@
-"""One HTTP request: bounded in time and length, not redirected, and safe to speak of."""
+"""One HTTP request: bounded in time and length, not redirected, and safe to quote."""
 
 import functools
 import re

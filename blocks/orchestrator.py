@@ -1,4 +1,4 @@
-"""What runs the instances of a service, whatever it is called."""
+"""What runs the instances of a service, whatever system that is."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence

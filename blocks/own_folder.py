@@ -1,4 +1,4 @@
-"""Folders for what this machine keeps for itself, which git leaves out wherever they are."""
+"""Folders for this machine's own data, which git ignores wherever they are."""
 
 import contextlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every block of ours is: a Prefect block whose JSON schema is made once per process."""
+"""The base of all our blocks: a Prefect block whose JSON schema is made once per process."""
 
 from copy import deepcopy
 from functools import cache

@@ -1,4 +1,4 @@
-"""Requests of our own, one sample after the other, logged in where that is needed."""
+"""The pipeline's own requests, one sample after another, logged in if needed."""
 
 from collections.abc import Sequence
 from threading import Lock

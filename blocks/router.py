@@ -1,4 +1,4 @@
-"""The proxy before the service: which instances get requests, and how one leaves unnoticed."""
+"""The proxy in front of the service: which instances get requests, and how one leaves unnoticed."""
 
 from abc import ABC, abstractmethod
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The deployed backend, as its users and the runbook's commands meet it."""
+"""The deployed backend, as its users and the runbook's commands reach it."""
 
 import contextlib
 import os

@@ -1,0 +1,1 @@
+"""The `ignition` command: what a person types and reads. It decides nothing."""

@@ -1,4 +1,4 @@
-"""A P0 without Prefect: whoever still hears of it is told, else a person does it on the host."""
+"""A P0 without Prefect: a run that still listens is told; otherwise a person acts on the host."""
 
 import contextlib
 import time

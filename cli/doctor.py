@@ -1,4 +1,4 @@
-"""`ignition doctor`: everything that a run needs, tried side by side before one needs it."""
+"""`ignition doctor`: tries everything that a run needs, side by side, before a run needs it."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence

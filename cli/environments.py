@@ -99,7 +99,7 @@ def look_at(target: Target, service: ServiceLayout, ended: Ended | None) -> Envi
         back_to, back = way_back(target, service, found.holder)
     except DeployError as error:
         found, back_to = None, ""
-        back = _kept(target)
+        back = _kept(target, without_prefect=ended is None)
         problems.append(error.what)
     hold = found.hold if found else None
     tenure = found.tenure if found and (instances or problems) else Tenure("")
@@ -180,8 +180,9 @@ def gate_of(lock: Lock, events: tuple[Event, ...]) -> GateView:
     return gate_view(run, events)
 
 
-def _kept(target: Target) -> str:
-    """What the host could go back to, where only the host can be asked."""
+def _kept(target: Target, without_prefect: bool) -> str:
+    """What the host could go back to, where the ledger cannot be asked: a P0 needs it to tell
+    others, and where Prefect is away too, it says what to type on the host."""
     try:
         serves = {instance.image for instance in meant_to_serve(target)}
         kept = target.orchestrator.kept_releases()
@@ -191,10 +192,10 @@ def _kept(target: Target) -> str:
     if not others:
         return "no release to go back to is known, and the host has no other image"
     there = target.environment
-    return (
-        f"which release served before is not known; the host has {', '.join(others)}: "
-        f"ignition p0 {there} --to {others[0]} --reason …"
-    )
+    known = f"which release served before is not known; the host has {', '.join(others)}"
+    if without_prefect:
+        return f"{known}: ignition p0 {there} --to {others[0]} --reason …"
+    return f"{known}: ignition rollback {there} --to {others[0]} --reason …"
 
 
 def _or_problem(read: Callable[[], object]) -> str:

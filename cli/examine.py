@@ -129,9 +129,16 @@ def _ended_as(ledger: Ledger, holder: Lock) -> str:
         raise BadRequest(
             f"{run.label} holds {holder.environment} and is {run.state}, so its lock is not taken "
             "away",
-            f"end it first: ignition reject {run.label} --as NAME --reason …, or Cancel in the UI",
+            f"end it first: {_end_of(run)}",
         )
     return run.state
+
+
+def _end_of(run: RunView) -> str:
+    """What ends a run: its gate takes a no, where it waits at one."""
+    if run.waiting:
+        return f"ignition reject {run.label} --as NAME --reason …"
+    return f"prefect flow-run cancel {run.id}"
 
 
 def ledger_of(settings: Settings) -> Ledger:

@@ -184,5 +184,5 @@ def _apply_prefect_yaml() -> None:
     if done.returncode != 0:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-10:])
         raise BadConfiguration(
-            f"prefect deploy failed:\n{tail}", f"cd {HOME} && prefect deploy --all"
+            f"prefect deploy failed:\n{tail}", f"mend {HOME / 'prefect.yaml'}, then: ignition setup"
         )

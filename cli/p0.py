@@ -1,4 +1,4 @@
-"""A P0: what serves must not stay. It is declared at once, and carried out by whoever can first."""
+"""A P0: what serves must not stay. Declared at once, carried out by whatever can act first."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

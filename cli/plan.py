@@ -1,4 +1,4 @@
-"""`ignition plan`: what a deployment would do to a schema. Nothing is changed."""
+"""`ignition plan`: what a deployment would do to a schema. Changes nothing."""
 
 from dataclasses import dataclass
 from pathlib import Path

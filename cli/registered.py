@@ -1,4 +1,4 @@
-"""What `ignition setup` has left with the Prefect server, beside what it would write now.
+"""What `ignition setup` left on the Prefect server, beside what it would write now.
 
 Deployments go by prefect.yaml, automations by :mod:`cli.automations`, blocks by the configuration.
 """

@@ -30,7 +30,7 @@ from release.duration import say_duration
 from release.errors import BadRequest, DeployError, Rejected, Unreachable
 from release.ledger import short_run
 from release.outcome import ending_in, sentence_in
-from release.readiness.prefect_address import EXAMPLE, hint_for
+from release.readiness.prefect_address import EXAMPLE, hint_for, how_to_start
 
 _EVERY = timedelta(seconds=1)
 _ANSWERS_WITHIN = timedelta(seconds=8)
@@ -86,7 +86,7 @@ def prefect() -> Iterator[SyncPrefectClient]:
     except httpx.TransportError as error:
         raise Unreachable(
             f"the Prefect server at {shown(address)} does not answer: {error}",
-            "prefect server start",
+            how_to_start(address),
         ) from None
     except httpx.HTTPStatusError as error:
         password = error.response.status_code == HTTPStatus.UNAUTHORIZED
@@ -139,7 +139,7 @@ def unavailable(within: timedelta = _ANSWERS_WITHIN) -> DeployError | None:
         address, length = get_current_settings().api.url or "", say_duration(within)
         return Unreachable(
             f"the Prefect server at {shown(address)} has not answered within {length}",
-            "prefect server start",
+            how_to_start(address),
         )
 
 

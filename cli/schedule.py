@@ -1,4 +1,4 @@
-"""The schedules of our deployments, and the runs that the Prefect server has made for them."""
+"""The schedules of our deployments, and the runs that the Prefect server has planned for them."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime

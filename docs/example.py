@@ -46,10 +46,10 @@ _HEAD = """\
 # - A relative path starts at this file's folder.
 # - Any value can be overridden by a variable, with "__" between the parts of its key, and "_" for
 #   "-": IGNITION_ENVIRONMENTS__PRODUCTION__WATCH__LENGTH="15 min"
-# - An unknown key is an error that names the nearest known one; so is a variable with one "_" where
-#   "__" belongs.
+# - An unknown key is an error that names the nearest known one; so is a variable with a single "_"
+#   where "__" belongs.
 #
-# Secrets never stand in this file; one that does is refused. They are these variables:
+# Secrets never go into this file; one that does is refused. They are these variables:
 """
 
 _CHAPTERS = {

@@ -22,27 +22,28 @@ Written by `python -m docs.migrations_lint` from
 [`release/migration/lint/rules.py`](../release/migration/lint/rules.py)
 and [`release/migration/lint/squawk_rules.py`](../release/migration/lint/squawk_rules.py).
 
-Every pending file is read statement by statement, with PostgreSQL's own parser and with
-[squawk](https://squawkhq.com), before anything is changed. An **error** stops the deployment, a
-**warning** is shown at the gate. An *expand* file runs while the running release still serves, so
-it may not take away what that release uses; a *contract* file (`-- migrate: phase=contract`) runs
-after the watch, and may.
+Before anything is changed, every pending file is read statement by statement, with PostgreSQL's own
+parser and with [squawk](https://squawkhq.com). An **error** stops the deployment, a **warning** is
+shown at the gate. An *expand* file runs while the running release still serves, so it must not
+remove what that release uses. A *contract* file (`-- migrate: phase=contract`) runs after the
+watch, and may.
 
-What a file itself creates is its own: most rules pass by a table that came into being a few lines
-above. A statement that cannot be read is a warning; the server has the last word.
+Most rules ignore a table that the file itself created a few lines above. A statement that cannot be
+read is a warning; the server has the last word.
 
-A file may allow a rule, with a reason; its errors are warnings then, and the reason stands in them:
+A file may allow a rule, with a reason. That rule's errors then become warnings that show the
+reason:
 
 ```sql
 -- migrate: allow=unbounded-write reason="currencies has 180 rows"
 UPDATE currencies SET rate = 1;
 ```
 
-`setting-lock-timeout` cannot be allowed: no file waits for a lock without a limit. An allowance
-that nothing needs is a warning, and one for a rule that does not exist an error that names the
-nearest. `-- squawk-ignore` and `.squawk.toml` do not count.
+`setting-lock-timeout` cannot be allowed: no file waits for a lock without a limit. An unneeded
+allowance is a warning. An allowance for an unknown rule is an error that names the nearest rule.
+`-- squawk-ignore` and `.squawk.toml` have no effect.
 
-In the tables, `orders`, `total` and their like stand for the names of the statement.
+In the tables, `orders`, `total` and the like stand for the names in the statement.
 """
 
 
@@ -54,13 +55,13 @@ def page() -> str:
         "## Our own rules\n",
         *_table(OWN_RULES.values()),
         "\n## What squawk finds\n",
-        "### It stops traffic, or worse\n",
+        "### Stops traffic, or worse\n",
         *_table(rule for rule in both if rule.contract is Severity.ERROR),
-        "\n### It takes away what the running release uses\n",
+        "\n### Removes what the running release uses\n",
         *_table(rule for rule in both if rule.contract is None and rule.expand is Severity.ERROR),
-        "\n### It is worth a look\n",
+        "\n### Worth a look\n",
         *_table(rule for rule in both if rule.expand is Severity.WARNING),
-        "\n### It is left out\n",
+        "\n### Left out\n",
         *_left_out(LEFT_OUT),
     ]
     return "\n".join(parts) + "\n"

@@ -25,19 +25,19 @@ _HEAD = """\
 # Settings
 
 Written by `python -m docs.settings` from the classes of [`settings.py`](../settings.py) and those
-of `release/` that it puts together, such as
+of `release/` that it combines, such as
 [`release/configuration/rules.py`](../release/configuration/rules.py).
 [`ignition.example.toml`](../ignition.example.toml) has the same settings as a file to copy.
 
-Every setting can be overridden by a variable: `IGNITION_`, then the parts of its key in capitals
+Any setting can be overridden by a variable: `IGNITION_`, then the parts of its key in capitals,
 with `__` between them and `_` for `-`:
 
 ```
 {variable}="15 min"
 ```
 
-A variable that would do nothing, such as one with one `_` where `__` belongs, is refused with the
-name that is meant. A **secret** is read from its variable only; in the file it is refused. A
+A variable that would do nothing, such as one with a single `_` where `__` belongs, is refused, with
+the name that was meant. A **secret** is read only from its variable; in the file it is refused. A
 duration is a number with its unit (`500 ms`, `30 s`, `10 min`, `8 h`). A relative path starts at
 the file's folder.
 """

@@ -1,0 +1,1 @@
+"""What can be started: the order of steps, and nothing else."""

@@ -1,4 +1,4 @@
-"""A gate that waits too long: people are reminded at half of its time, and more are told later.
+"""A gate that waits too long: people are reminded at half of its time, and more people later.
 
 Started by the automations that `ignition setup` makes; the waiting run itself has no process.
 """

@@ -1,4 +1,4 @@
-"""What is around every flow: a run ends once, and shows how.
+"""The wrapper around every flow: a run ends once, and shows how.
 
 Prefect's UIs let anybody retry a run that has ended. What it did is done, and its lock may be
 another's by now: it says so, stays what it was, and touches nothing.

@@ -1,4 +1,4 @@
-"""After a run that ended without saying so: its gate expired, it was cancelled, or it crashed.
+"""Settles a run that ended without saying so: its gate expired, it was cancelled, or it crashed.
 
 Started by automations that `ignition setup` makes, because the server runs nothing of a run that it
 ends, and a process that was killed runs nothing at all. What is to be done is read from the ledger

@@ -1,4 +1,4 @@
-"""Back to a recorded baseline: the subflow of a failed deployment, and startable alone.
+"""Back to a recorded baseline: the subflow of a failed deployment, also startable by itself.
 
 A P0 bug is: run this, with a reason (runbook, "Rollback Trigger Conditions").
 """

@@ -1,4 +1,4 @@
-"""One run: who it is, which environment it works on, and which of the runbook's steps it is in."""
+"""One run: its id, the environment it works on, and the runbook's step that it is in."""
 
 import contextlib
 import threading

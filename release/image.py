@@ -1,4 +1,4 @@
-"""What an image says of itself."""
+"""What an image says about itself: its labels and build arguments."""
 
 from collections.abc import Mapping
 

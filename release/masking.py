@@ -1,4 +1,4 @@
-"""What of an environment's values is secret, and taking it out of a text that people read.
+"""Which of an environment's values are secret, and how they are masked in text that people read.
 
 A container gets its values from `.env`, `env_file:`, `environment:` and its image, in whatever
 syntax each has: what counts is what it got. Masked too much, a log says less; masked too little, a

@@ -1,4 +1,4 @@
-"""Which instance stands in which slot of the router, and what has to move.
+"""Which instance is in which slot of the router, and what has to move.
 
 A rollout puts new instances beside the old ones, lets the router send them requests, and takes the
 old ones out.

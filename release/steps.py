@@ -1,4 +1,4 @@
-"""What a run did, read off its events."""
+"""What a run did, read from its events."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Since when an environment serves what it serves, and by whom: read off the deployment log."""
+"""Since when an environment has served what it serves, and by whom: from the deployment log."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Words that depend on numbers, and names that are near to others."""
+"""Words that depend on numbers, and the nearest known name."""
 
 import difflib
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What somebody sees who watches a deployment from outside: answers, containers, the record."""
+"""What an outside observer sees of a deployment: answers, containers, the record."""
 
 import threading
 import time

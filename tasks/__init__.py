@@ -1,0 +1,1 @@
+"""One verb each: announce it, call a block, return a typed result."""

@@ -1,4 +1,4 @@
-"""A P0 that somebody declares is heard within seconds, whatever the run is doing.
+"""Hears of a declared P0 within seconds, whatever the run is doing.
 
 The ledger is asked every second, by a thread of its own, because a ledger that hangs must not hold
 up the run. Samples are further apart, and one may take half a minute where a release hangs.

@@ -1,4 +1,4 @@
-"""What speaks for the checklist's items, asked from the systems that know."""
+"""Evidence for the checklist's items, asked from the systems that know."""
 
 import threading
 import time

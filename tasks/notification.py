@@ -1,4 +1,4 @@
-"""Telling people, through Prefect's notification blocks. What fails is said, and fails nothing."""
+"""Tells people, through Prefect's notification blocks. A message that fails fails nothing else."""
 
 import threading
 from collections.abc import Sequence

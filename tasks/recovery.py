@@ -1,4 +1,4 @@
-"""What a recovery does before it acts: read what the run did, and make sure that it is over."""
+"""What a recovery does before it acts: read what the run did, and make sure that it has ended."""
 
 from collections.abc import Sequence
 from datetime import timedelta

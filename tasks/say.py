@@ -1,4 +1,4 @@
-"""The lines of a run's log: one fact each, ``[d-1874ab] 4. Deploy    …``, whoever says it."""
+"""The lines of a run's log: one fact each, ``[d-1874ab] 4. Deploy    …``, from any layer."""
 
 import logging
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What an environment serves at this moment, asked from the outside."""
+"""What an environment serves right now, asked from the outside."""
 
 from blocks.http_client import shown
 from blocks.target import Target

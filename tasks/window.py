@@ -1,4 +1,4 @@
-"""After the watch: what serves is looked at by schedule, as long as its rollback window is open."""
+"""After the watch: what serves is checked by schedule while its rollback window is open."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

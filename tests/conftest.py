@@ -32,6 +32,7 @@ GROUPS = {
         *("tests/tasks/test_rollout.py*", "tests/tasks/test_rehearsal.py*"),
     ),
     "prefect": ("tests/flows/*", "tests/tasks/*"),
+    "hints": ("tests/hints/*",),
     "kills": ("tests/blocks/postgres/test_migration_kills.py*",),
 }
 WITH_CONTAINERS = ("sandbox", "containers")

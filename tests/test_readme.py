@@ -1,5 +1,6 @@
-"""What the README and docs/ name is there, and what is there to be explained is explained."""
+"""What the pages name exists, and what has to be explained is explained."""
 
+import ast
 import os
 import re
 import shlex
@@ -17,17 +18,22 @@ from blocks.compose.orchestrator import ComposeOrchestrator
 from blocks.haproxy.router import HaproxyRouter
 from blocks.target import Target
 from cli.main import app
+from docs import architecture
 from docs import settings as settings_page
 from release.outcome import Ending
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+ARCHITECTURE = ROOT / "docs/architecture.md"
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 LAYERS = ("flows", "tasks", "blocks", "release", "cli")
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
 DEPLOYMENTS = {
     f"{d['entrypoint'].rpartition('.')[2]}/{d['name']}"
     for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -78,7 +84,7 @@ def test_every_ignition_command_exists_with_its_options(page: Path) -> None:
     for _, name, *arguments in commands_in(page):
         assert name in COMMANDS, f"ignition {name}"
         command: Any = COMMANDS[name]
-        if hasattr(command, "commands"):  # a group: its own command comes next
+        if hasattr(command, "commands") and arguments:  # a group: its own command comes next
             assert arguments[0] in command.commands, f"ignition {name} {arguments[0]}"
             command = command.commands[arguments[0]]
         known = {option for each in command.params for option in each.opts}
@@ -86,7 +92,7 @@ def test_every_ignition_command_exists_with_its_options(page: Path) -> None:
         assert options <= known, f"ignition {name} has no {options - known}"
 
 
-def test_the_readme_shows_every_command() -> None:
+def test_the_pages_show_every_command() -> None:
     shown = {name for page in PAGES for _, name, *_ in commands_in(page)}
     assert shown == set(COMMANDS)
 
@@ -94,21 +100,29 @@ def test_the_readme_shows_every_command() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
 def test_every_make_target_exists(page: Path) -> None:
     for line in code_of(page):
-        for target in re.findall(r"(?:^|&& )make ([a-z]+)", line):
+        for target in re.findall(r"(?:^|&& )make ([a-z-]+)", line):
             assert target in TARGETS, f"make {target}"
 
 
 # ── names ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_readme_names_every_deployment_and_no_other() -> None:
+def deployments_in(page: Path) -> set[str]:
     flows = {deployment.partition("/")[0] for deployment in DEPLOYMENTS}
-    found = {
+    return {
         name
-        for name in named(README)
+        for name in named(page)
         if re.fullmatch(r"[a-z]+/[a-z]+", name) and name.partition("/")[0] in flows
     }
-    assert found == DEPLOYMENTS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_deployment_exists(page: Path) -> None:
+    assert deployments_in(page) <= DEPLOYMENTS
+
+
+def test_the_page_on_ones_own_backend_names_every_deployment() -> None:
+    assert deployments_in(ROOT / "docs/your-own-backend.md") == DEPLOYMENTS
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
@@ -195,10 +209,50 @@ def test_the_layout_names_what_is_there_and_says_what_for() -> None:
         assert purpose, path
 
 
+def test_the_layout_is_short_and_names_every_layer() -> None:
+    assert len(layout()) <= 12
+    assert {f"{folder}/" for folder in LAYERS} <= set(layout())
+
+
 @pytest.mark.parametrize("folder", LAYERS)
-def test_the_layout_names_every_module(folder: str) -> None:
-    there = {f"{folder}/{file.name}" for file in (ROOT / folder).glob("[!_]*.py")}
-    assert there - set(layout()) == set()
+def test_the_page_on_the_architecture_links_every_module(folder: str) -> None:
+    links = re.findall(r"^- \[`[a-z_0-9]+\.py`\]\(\.\./([^)]+)\): .", text_of(ARCHITECTURE), re.M)
+    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("[!_]*.py")}
+    assert there == {link for link in links if link.startswith(f"{folder}/")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_module_that_a_page_names_exists(page: Path) -> None:
+    for name in named(page):
+        if re.fullmatch(r"[a-z_0-9]+(/[a-z_0-9]+)+(\.py|/)", name):
+            assert (ROOT / name).exists(), name
+
+
+def test_what_the_architecture_finds_in_a_module_is_there() -> None:
+    """Each "`name` in `path.py`" of the page."""
+    prose = " ".join(prose_of(ARCHITECTURE).split())
+    found = re.findall(r"`(\w+)(?:\.\w+)?` in `([a-z_/]+\.py)`", prose)
+    assert len(found) > 10
+    for name, module in found:
+        assert name in defined_in(ROOT / module), f"{name} in {module}"
+
+
+def test_the_path_of_a_deployment_names_functions_of_the_flow() -> None:
+    rows = re.findall(
+        r"^\| [^|]+ \| (`[a-z_]+`[^|]*) \| `(?:tasks|blocks)/", text_of(ARCHITECTURE), re.M
+    )
+    steps = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
+    assert len(steps) > 5
+    assert steps <= defined_in(ROOT / "flows/deploy.py")
+
+
+def defined_in(module: Path) -> set[str]:
+    """The functions, classes and fields of a module."""
+    nodes = list(ast.walk(ast.parse(module.read_text(encoding="utf-8"))))
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    names = {node.name for node in nodes if isinstance(node, kinds)}
+    targets = [node.target for node in nodes if isinstance(node, ast.AnnAssign)]
+    return names | {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def test_the_pictures_are_small_enough_for_a_page() -> None:
@@ -213,6 +267,16 @@ def test_the_pictures_are_small_enough_for_a_page() -> None:
 def test_the_page_of_settings_is_up_to_date() -> None:
     """Otherwise: make docs."""
     assert text_of(settings_page.PAGE) == settings_page.page()
+
+
+def test_the_list_of_modules_is_up_to_date() -> None:
+    """Otherwise: make docs."""
+    assert text_of(ARCHITECTURE) == architecture.page()
+
+
+def test_every_folder_in_the_list_of_modules_says_what_it_holds() -> None:
+    headings = re.findall(r"^### (\S+)\n\n(.)", text_of(ARCHITECTURE), re.M)
+    assert [folder for folder, first in headings if first == "-" and folder != "docs"] == []
 
 
 def test_the_page_of_settings_has_every_setting_of_the_example_file() -> None:
@@ -232,10 +296,19 @@ def test_the_readme_has_the_sections_in_their_order() -> None:
         "Roll back by hand",
         "It is 3 am",
         "Your own backend",
-        "Settings",
         "Layout",
         "What it does not do",
+        "More",
     ]
+
+
+def test_the_readme_is_no_longer_than_one_reads_at_a_door() -> None:
+    assert len(text_of(README).splitlines()) <= 200
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    links = set(re.findall(r"\]\(([^)#]+)", text_of(README)))
+    assert {str(page.relative_to(ROOT)) for page in PAGES[1:]} <= links
 
 
 def test_the_picture_has_the_headings_of_the_runbook() -> None:

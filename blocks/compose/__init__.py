@@ -1,0 +1,1 @@
+"""The orchestrator for a Docker Compose project."""

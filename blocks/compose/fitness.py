@@ -1,4 +1,4 @@
-"""Whether a Compose project lets a release be rolled out, read off what Compose makes of its files.
+"""Whether a Compose project lets a release be rolled out, judged by Compose's reading of its files.
 
 Asked in the plan, so that nothing is refused after people have signed and migrations have run. What
 may fail is left to fail: only what certainly does is refused.

@@ -1,4 +1,4 @@
-"""A Compose project on its host: what Compose makes of its files, and the digest in its .env."""
+"""A Compose project on its host: how Compose reads its files, and the digest in its .env."""
 
 import json
 import os

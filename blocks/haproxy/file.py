@@ -1,4 +1,4 @@
-"""HAProxy's file of one backend, as text: what a restarted HAProxy reads."""
+"""HAProxy's file of one backend, as text, which HAProxy reads when it restarts."""
 
 import re
 from collections.abc import Sequence

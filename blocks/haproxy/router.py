@@ -1,4 +1,4 @@
-"""HAProxy as the proxy before the service, told by its admin socket."""
+"""HAProxy as the proxy in front of the service, controlled by its admin socket."""
 
 import csv
 import os

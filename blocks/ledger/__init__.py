@@ -1,0 +1,1 @@
+"""The ledger's PostgreSQL: events, locks, and the events it has not taken yet."""

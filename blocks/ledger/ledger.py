@@ -74,7 +74,7 @@ class Ledger(Part):
         except OSError as error:
             raise BadConfiguration(
                 f"the ledger's spool {self.spool} cannot be written: {error.strerror}",
-                "type ignition setup as the worker's user, or set state to a folder it may write",
+                "as the worker's user: ignition setup; or set state to a folder it may write",
             ) from None
         applied = Database(dsn=self.dsn).applied()
         pending = plan_migrations(read_folder(MIGRATIONS), applied).pending

@@ -1,0 +1,1 @@
+"""The environment's PostgreSQL: migrations applied, rehearsed and adopted."""

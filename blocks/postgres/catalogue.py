@@ -1,4 +1,4 @@
-"""What PostgreSQL's own catalogue says of a database: its tables, their locks, their statements."""
+"""What PostgreSQL's catalogue says about a database: tables, locks, statements."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What one run over a database's migrations has done so far, and how it says it."""
+"""What one run over a database's migrations has done so far, and how it reports it."""
 
 import time
 from collections.abc import Mapping

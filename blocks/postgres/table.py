@@ -78,7 +78,7 @@ def prepare_table(connection: Connection) -> None:
     if "dirty" in present:
         raise MigrationRefused(
             f"{TABLE} is golang-migrate's: it holds one number and no history",
-            "ignition adopt ENVIRONMENT --through NUMBER",
+            "ignition adopt ENVIRONMENT --through NUMBER --as NAME --reason …",
         )
     missing = [f"{name} {kind}" for name, kind in _COLUMNS.items() if name not in present]
     if not present:

@@ -1,0 +1,1 @@
+"""What can be configured, and what is wrong with a value."""

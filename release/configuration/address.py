@@ -1,4 +1,4 @@
-"""Addresses that are configured: what one looks like, and what is wrong with one that does not.
+"""Addresses in the configuration: what one looks like, and what is wrong with a bad one.
 
 Each function returns the address, or raises ValueError with what to write instead, so that a
 settings model names the field. A message never holds a password or a connection string.
@@ -75,8 +75,8 @@ def registry_address(text: str) -> str:
     bare = _CONTROL.sub("", text)
     scheme = _WITH_SLASHES.match(bare)
     rest = bare[scheme.end() :] if scheme else bare
-    rest = rest.rpartition("@")[2]
-    host, slash, path = rest.partition("/")
+    authority, slash, path = rest.partition("/")
+    _, login, host = authority.rpartition("@")
     path = path.strip("/")
     if not _HOST_AND_PORT.fullmatch(host):
         raise ValueError(
@@ -85,7 +85,7 @@ def registry_address(text: str) -> str:
         )
     what = [
         "a scheme" if scheme else "",
-        "a login" if "@" in bare.partition("/")[0] or (scheme and "@" in bare) else "",
+        "a login" if login else "",
         f"the path {path!r}" if path else "a slash at its end" if slash else "",
         "blanks" if bare != text else "",
     ]

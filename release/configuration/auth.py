@@ -1,4 +1,4 @@
-"""How one logs in to the backend, and what has to work, or not to work, afterwards."""
+"""How to log in to the backend, and what must work, or must be refused, afterwards."""
 
 from typing import ClassVar, Literal
 
@@ -9,8 +9,8 @@ from release.configuration.rules import Need, Rules
 
 
 class AuthSettings(Rules):
-    """The auth flow that is checked during the watch: log in, be known, refresh, log out, and be
-    refused without a session and with a wrong one."""
+    """The auth flow that is checked during the watch: log in, be recognised, refresh, log out, and
+    be refused without a session and with a wrong one."""
 
     needs: ClassVar[tuple[Need, ...]] = (Need("password", asked_by="username"),)
 
@@ -21,52 +21,53 @@ class AuthSettings(Rules):
     """Of the account that `username` names."""
 
     login_path: NeededPath = "/api/login"
-    """Takes username and password."""
+    """The path that takes username and password."""
 
     login_method: Literal["POST", "PUT"] = "POST"
-    """How it is asked."""
+    """The method of the login request."""
 
     login_format: Literal["json", "form"] = "json"
-    """json: a JSON object. form: as a web page's form sends it, and OAuth 2."""
+    """json: a JSON object. form: as a web page's form, or OAuth 2, sends it."""
 
     username_field: str = "username"
-    """The username's field in what is sent."""
+    """The field of the login request that holds the username."""
 
     password_field: str = "password"
-    """The password's field in it."""
+    """The field of the login request that holds the password."""
 
     login_fields: dict[str, str] = {}  # noqa: RUF012  # pydantic copies it
-    """More fields of it, such as `{grant_type = "password"}`. No secrets."""
+    """More fields of the login request, such as `{grant_type = "password"}`. No secrets."""
 
     session: Literal["token", "cookie"] = "token"
-    """What one is known by: a token in the login's JSON answer, or the cookies that it sets. With
-    cookies a redirect (3xx) of login and log-out is a success, and of the protected path a
-    refusal, as web pages do it."""
+    """What identifies the session: a token in the login's JSON answer, or the cookies that it sets.
+    With cookies, a redirect (3xx) from login and log-out is a success, and from the protected path
+    a refusal, as web pages do it."""
 
     token_field: str = "token"
-    """Where the token is in that answer; dots go deeper: `data.token`."""
+    """The field of that answer that holds the token; dots go deeper: `data.token`."""
 
     header: str = "Authorization"
     """The header that carries the token."""
 
     scheme: str = "Bearer"
-    """What stands before it there; empty: nothing."""
+    """What precedes the token in that header; empty: nothing."""
 
     protected_path: NeededPath = "/api/me"
     """GET: 200 with the session, 401 or 403 without one and with a wrong one."""
 
     refresh_path: WebPath = ""
-    """POST with the session: answers with the next one, as the login does; empty: not checked."""
+    """POST with the session; answers with a new one, as the login does; empty: not checked."""
 
     refresh_token_field: str = ""
-    """Where the login's answer has a refresh token, which is then sent as JSON; empty: none."""
+    """The field of the login's answer that holds a refresh token, which is then sent as JSON;
+    empty: none."""
 
     refresh_field: str = "refresh_token"
-    """The field that it is sent in."""
+    """The field in which the refresh token is sent."""
 
     logout_path: WebPath = ""
     """POST with the session; empty: not checked."""
 
     logout_ends_session: bool = True
     """Whether the session must be refused after its log-out. Signed tokens that nobody keeps a list
-    of stay good."""
+    of stay valid."""

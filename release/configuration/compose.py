@@ -19,11 +19,11 @@ class ComposeSettings(OrchestratorSettings):
     """Where the host's own `docker compose up` runs (runbook, step 4: `cd deploy/production`)."""
 
     file: str = "docker-compose.yml"
-    """In that directory."""
+    """The Compose file in that directory."""
 
     image_variable: VariableName = "API_IMAGE"
     """The variable of the directory's `.env` file that names the service's image by digest. The
     Compose file says `image: ${API_IMAGE}`, so that a reboot brings back the same release."""
 
     engine: EngineAddress = ""
-    """DOCKER_HOST of the engine, such as `ssh://deploy@host`; empty: the worker's own."""
+    """The engine's DOCKER_HOST, such as `ssh://deploy@host`; empty: the worker's own engine."""

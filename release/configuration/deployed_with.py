@@ -1,4 +1,4 @@
-"""How a release was checked when it was deployed: kept in the ledger, for when it is brought back.
+"""How a release was checked when it was deployed: kept in the ledger, for when it is restored.
 
 Settings change with the releases. A release that a rollback brings back answers where it did, and
 passes the checks that it came with, not those of the release that replaced it.

@@ -10,8 +10,8 @@ from release.configuration.rules import Need
 
 
 class GithubForgeSettings(ForgeSettings):
-    """Where commits have check runs and issues have labels, in the shape of GitHub's API (GitHub
-    Enterprise and Gitea answer to it): evidence for "tests passing" and "no critical issues"."""
+    """Where commits have check runs and issues have labels, through GitHub's API (GitHub Enterprise
+    and Gitea have the same): evidence for "tests passing" and "no critical issues"."""
 
     kind: Literal["github"] = "github"
     """What has the commits' checks and the issues."""
@@ -20,7 +20,7 @@ class GithubForgeSettings(ForgeSettings):
     """`https://api.github.com/repos/OWNER/NAME`; empty: no forge is asked."""
 
     token: SecretStr = SecretStr("")
-    """Bearer token, read-only: commit statuses, checks and issues."""
+    """Bearer token. It needs to read commit statuses, checks and issues."""
 
     critical_label: str = "critical"
     """An open issue with this label is a critical issue."""
@@ -32,7 +32,7 @@ class GithubForgeSettings(ForgeSettings):
 
 
 class GithubTicketSettings(TicketSettings):
-    """The ticket system, in the shape of GitHub's issue API (Gitea and others answer to it)."""
+    """The ticket system, through GitHub's issue API (Gitea and others have the same)."""
 
     needs: ClassVar[tuple[Need, ...]] = (Need("token", asked_by="url"),)
 
@@ -43,7 +43,7 @@ class GithubTicketSettings(TicketSettings):
     """`https://api.github.com/repos/OWNER/NAME`; empty: tickets are only named in the log."""
 
     token: SecretStr = SecretStr("")
-    """Bearer token of an account that may comment and close, nothing more."""
+    """Bearer token, for an account that may comment and close, nothing more."""
 
     @property
     def configured(self) -> bool:

@@ -9,14 +9,14 @@ from release.configuration.kinds import RouterSettings
 
 
 class HaproxySettings(RouterSettings):
-    """HAProxy before the service. Without this table a release is put live by the runbook's plain
-    restart, with some seconds without an answer; the plan says how many."""
+    """HAProxy in front of the service. Without this table a release goes live by the runbook's
+    plain restart, with some seconds without an answer; the plan says how many."""
 
     kind: Literal["haproxy"] = "haproxy"
     """What routes requests to the service's instances."""
 
     socket: Path = Field(examples=["deploy/production/run/admin.sock"])
-    """The admin socket."""
+    """HAProxy's admin socket."""
 
     backend_file: Path = Field(examples=["deploy/production/run/be.cfg"])
     """The file that a restarted HAProxy reads its servers from."""

@@ -23,7 +23,7 @@ class RouterSettings(KindSettings):
 
     network: str = ""
     """The network on which the router finds the service's containers, by its name in the Compose
-    file. Empty: the only one that the service is on; where it is on several, one is named."""
+    file; empty: the only one that the service is on."""
 
     def refusal(self, replicas: int) -> str:
         """Why so many instances, old and new side by side, do not fit in; "" if they do."""
@@ -43,8 +43,9 @@ class ForgeSettings(KindSettings):
     """Where commits have checks and issues have labels."""
 
     tests_command: tuple[str, ...] = ()
-    """Asked instead of the forge whether the tests pass: a program and its arguments, with
-    `{revision}` for the commit. Exit code 0 says that they pass. Run on the worker."""
+    """A program that says whether the tests pass, used instead of the forge: the program and its
+    arguments, with `{revision}` for the commit. Exit code 0 means that they pass. It runs on the
+    worker."""
 
     @property
     def configured(self) -> bool:

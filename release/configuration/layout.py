@@ -28,20 +28,20 @@ class SourceLayout(Rules):
     """Where things are in the repository, and under which names they run."""
 
     name: ImageName = Field(examples=["ignition-api"])
-    """Image name, without registry: `ignition-api`."""
+    """The image's name, without the registry: `ignition-api`."""
 
     backend: str = "app/backend"
-    """Build context, from the repository's root (runbook, step 2: `cd app/backend`)."""
+    """The build context, from the repository's root (runbook, step 2: `cd app/backend`)."""
 
     dockerfile: str = "Dockerfile"
-    """From the build context."""
+    """The Dockerfile, from the build context."""
 
     build_arguments: dict[str, str] = {}  # noqa: RUF012  # pydantic copies it
-    """Extra `--build-arg`s. VERSION and REVISION are always given. No secrets: an image keeps
-    its build arguments for everyone to read."""
+    """Extra `--build-arg`s. VERSION and REVISION are always given. No secrets: anyone who has the
+    image can read its build arguments."""
 
     migrations: str = "app/backend/migrations"
-    """Ordered SQL files, from the repository's root (runbook, step 3)."""
+    """The folder of ordered SQL files, from the repository's root (runbook, step 3)."""
 
     compose_service: str = "api"
     """The service in the Compose file (runbook, step 4: `docker compose up -d --no-deps api`)."""

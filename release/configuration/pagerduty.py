@@ -10,7 +10,7 @@ from release.configuration.rules import Need
 
 
 class PagerDutySettings(OnCallSettings):
-    """Who is on call, in the shape of PagerDuty's API: evidence for "on-call aware"."""
+    """Who is on call, through PagerDuty's API: evidence for "on-call aware"."""
 
     needs: ClassVar[tuple[Need, ...]] = (Need("token", asked_by="schedule"),)
 

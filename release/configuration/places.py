@@ -29,14 +29,14 @@ class RepositorySettings(Rules):
     """Where the source is."""
 
     url: GitRemote = Field(examples=["https://git.example.com/team/backend.git"])
-    """The git remote: a URL or a path. Credentials belong into git's own credential store, or are
+    """The git remote: a URL or a path. Keep credentials in git's own credential store, or use
     an SSH key on the worker."""
 
     main: BranchName = "main"
     """The branch that the nightly deployment follows."""
 
     workspace: OwnPlace = None
-    """Where the worker keeps its own bare mirror; empty: in `state`."""
+    """Where the worker keeps its bare mirror; empty: in `state`."""
 
 
 class RegistrySettings(Rules):
@@ -45,10 +45,10 @@ class RegistrySettings(Rules):
     needs: ClassVar[tuple[Need, ...]] = (Need("password", asked_by="username"),)
 
     address: RegistryAddress = Field(examples=["registry.example.com"])
-    """Host and port, without scheme: `registry.example.com`."""
+    """Host and port, without a scheme: `registry.example.com`."""
 
     username: str = ""
-    """Empty: no login."""
+    """The login's name; empty: no login."""
 
     password: SecretStr = SecretStr("")
     """The login's password."""
@@ -57,16 +57,16 @@ class RegistrySettings(Rules):
     """true: plain HTTP instead of HTTPS. Only for a registry on this machine."""
 
     engine: EngineAddress = ""
-    """DOCKER_HOST of the engine that builds images and pushes them; empty: the worker's own."""
+    """DOCKER_HOST of the engine that builds and pushes images; empty: the worker's own engine."""
 
 
 class LedgerSettings(Rules):
-    """The durable record of deployments."""
+    """The durable record of deployments, signatures and locks."""
 
     needs: ClassVar[tuple[Need, ...]] = (Need("dsn"),)
 
     dsn: PostgresDsn = None
-    """PostgreSQL connection string: of a database apart from those that are deployed to."""
+    """PostgreSQL connection string: another database than the ones that are deployed to."""
 
 
 class DatabaseSettings(Rules):
@@ -79,43 +79,44 @@ class DatabaseSettings(Rules):
     do not survive a transaction pooler."""
 
     lock_timeout_ms: int = Field(default=500, ge=1)
-    """Milliseconds that a migration waits for a table lock before it is tried again: what
-    traffic may stall at most."""
+    """How many milliseconds a migration waits for a table lock before it is tried again. Traffic
+    stalls no longer than this."""
 
     lock_budget_s: int = Field(default=60, ge=1)
-    """Seconds that a migration may go on trying to get its locks, and that a runner waits for
-    another runner."""
+    """How many seconds a migration goes on trying to get its locks, and a runner waits for another
+    runner."""
 
     statement_timeout_s: int = Field(default=900, ge=1)
-    """Seconds that one statement may take."""
+    """How many seconds one statement may take."""
 
 
 class RehearsalSettings(Rules):
     """Where pending migrations are rehearsed on a copy of the schema, before the gate."""
 
     dsn: PostgresDsn = None
-    """Any database of a scratch server whose role may create databases; without it nothing is
-    rehearsed. The worker needs pg_dump, as new as the environment's server. A role that is no
-    superuser leaves its statements in pg_stat_statements, so give it a server of its own."""
+    """Any database of a scratch server, with a role that may create databases; without it nothing
+    is rehearsed. The worker needs pg_dump, at least as new as the environment's server. A role that
+    is not a superuser leaves its statements in pg_stat_statements, so use a server of its own."""
 
     container_dsn: PostgresDsn = None
     """The same server, as a container of the service reaches it; without it the old release's
     smoke tests are not run on the copy."""
 
     database_variable: VariableName = "DATABASE_URL"
-    """By which a container of the service is told its database."""
+    """The variable that tells a container of the service its database."""
 
     seed: SecretStr = SecretStr("")
-    """SQL with the rows that the smoke tests need on the copy, which has the schema alone."""
+    """SQL with the rows that the smoke tests need on the copy, which has only the schema."""
 
     limit: Duration = Field(default=timedelta(minutes=5), ge=timedelta(seconds=1))
-    """How long a rehearsal may take before it is given up, which leaves the verdict unknown."""
+    """How long a rehearsal may take before it is given up; the verdict is unknown then."""
 
     statement_timeout: Duration = Field(default=timedelta(minutes=1), ge=timedelta(seconds=1))
     """How long one statement may take on the copy."""
 
     most_statements: int = Field(default=5000, ge=0)
-    """Statements of the running release (pg_stat_statements) that are checked, by calls."""
+    """How many statements of the running release (pg_stat_statements) are checked, the most
+    frequently called first."""
 
 
 class ApproverSettings(Rules):
@@ -127,17 +128,17 @@ class ApproverSettings(Rules):
     it."""
 
     enrolled: SecretStr = SecretStr("")
-    """The content of `file`, for a worker without files of its own. Where it is set, the file
-    is not read."""
+    """The content of `file`, for a worker without files of its own. If it is set, the file is not
+    read."""
 
 
 class NotifySettings(Rules):
     """Who is told, through Prefect's notification blocks: Slack, Teams, e-mail, PagerDuty, …"""
 
     blocks: tuple[BlockName, ...] = ()
-    """Told of each gate that opens, at half of its time, and of each ending:
-    `slack-webhook/deployments`, as the UI names the block."""
+    """Told about each gate that opens and each ending: `slack-webhook/deployments`, as the UI names
+    the block."""
 
     escalation: tuple[BlockName, ...] = ()
-    """Told in addition when three quarters of a gate's time have passed, and of an ending that a
-    person has to look at: `pager-duty-webhook/on-call`."""
+    """Also told when three quarters of a gate's time have passed, and about an ending that a person
+    has to look at: `pager-duty-webhook/on-call`."""

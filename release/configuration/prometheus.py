@@ -1,4 +1,4 @@
-"""What Prometheus is asked, and what a query names, as far as its text tells."""
+"""What Prometheus is asked, and what a query names, as far as its text shows."""
 
 import re
 from datetime import timedelta
@@ -22,9 +22,9 @@ _RATE = re.compile(r"\b(rate|irate|increase|delta|idelta|deriv)\s*\(")
 
 
 class PrometheusSettings(MetricsSettings):
-    """Where the backend's own counters are, in the shape of Prometheus's API (Thanos, Mimir and
-    VictoriaMetrics answer to it). A deployment is refused where a query is wrong; where Prometheus
-    is down it goes on with the other sources, and says so."""
+    """Where the backend's own counters are, through Prometheus's API (Thanos, Mimir and
+    VictoriaMetrics have the same). A deployment is refused if a query is wrong; if Prometheus is
+    down it goes on with the other sources, and says so."""
 
     needs: ClassVar[tuple[Need, ...]] = (Need("password", asked_by="username"),)
 
@@ -32,33 +32,34 @@ class PrometheusSettings(MetricsSettings):
     """What keeps the backend's own counters."""
 
     url: ApiAddress = ""
-    """The address below which `/api/v1/query` is; empty: it is not asked."""
+    """The address below which `/api/v1/query` is; empty: Prometheus is not asked."""
 
     requests: str = 'http_requests_total{environment="$environment"}'
     """PromQL that finds the counters of answered requests, unsummed and without `rate()`: their
     growth is taken from sample to sample. `$environment` is the environment's name."""
 
     errors: str = 'http_requests_total{environment="$environment",code=~"5.."}'
-    """PromQL that finds the counters of those that failed. It may find nothing while nothing
+    """PromQL that finds the counters of requests that failed. It may find nothing while nothing
     fails."""
 
     durations: str = 'http_request_duration_seconds_bucket{environment="$environment"}'
-    """PromQL that finds the buckets of a histogram of answer times, in seconds; empty: none."""
+    """PromQL that finds the buckets of a histogram of answer times, in seconds; empty: answer times
+    are not read."""
 
     release_label: str = "version"
-    """The label that names the release, as it is deployed: `v1.2.3`."""
+    """The label that names the release, by the version as it is deployed: `v1.2.3`."""
 
     username: str = ""
-    """Of a login with a password; empty: none."""
+    """The login's name; empty: no login with a password."""
 
     password: SecretStr = SecretStr("")
-    """Of the login that `username` names."""
+    """The login's password."""
 
     token: SecretStr = SecretStr("")
-    """A bearer token, in the place of a login."""
+    """A bearer token, instead of a login."""
 
     timeout: Duration = Field(default=timedelta(seconds=5), gt=timedelta())
-    """How long one look at its counters may take."""
+    """How long one reading of its counters may take."""
 
     @property
     def configured(self) -> bool:

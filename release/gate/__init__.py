@@ -1,0 +1,1 @@
+"""The checklist: evidence, signatures, and whether they hold."""

@@ -1,0 +1,1 @@
+"""Measurements as values: samples, counters, and what they grew by."""

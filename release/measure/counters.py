@@ -1,4 +1,4 @@
-"""Counters: what they have grown by between two looks, release by release.
+"""Counters: how much they grew between two looks, release by release.
 
 A counter only rises, until its process ends and the next one begins at zero. So growth is taken
 series by series, before anything is summed: a sum over instances falls when one of them leaves,

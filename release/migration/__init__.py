@@ -1,0 +1,1 @@
+"""Migration files: what is pending, what is refused, and when a file runs."""

@@ -1,4 +1,4 @@
-"""A schema that another migration tool made: recognised, carried on, adopted or refused.
+"""A schema that another migration tool made: recognised, continued, adopted or refused.
 
 Files are applied from the first one that has no record. On a schema that another tool made, the
 first file would meet tables that exist already. So its history is read before anything is planned,

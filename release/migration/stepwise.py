@@ -1,4 +1,4 @@
-"""Files that run without a transaction: how each of their statements is taken up again.
+"""Files that run without a transaction: how each of their statements is resumed.
 
 A statement that was interrupted is done, half done, or not begun, and nobody was told which. For
 some the database can be asked (is the index there, and valid?), some may simply run again. Others

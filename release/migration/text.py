@@ -1,4 +1,4 @@
-"""A migration file's bytes as text, and its checksum. Of a large file no second copy is made."""
+"""A migration file's bytes as text, and its checksum. A large file is not copied a second time."""
 
 import hashlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder

@@ -1,4 +1,4 @@
-"""Which images a Dockerfile builds upon."""
+"""Which images a Dockerfile builds on."""
 
 import re
 from collections.abc import Mapping

@@ -1,9 +1,29 @@
-"""The address of a Prefect API, and what was probably meant where it is not one."""
+"""The address of a Prefect API, and what was probably meant if it is not one."""
+
+from urllib.parse import urlsplit
 
 EXAMPLE = "http://127.0.0.1:4200/api"
 """Where `prefect server start` listens."""
 
 _UI = ("/v2", "/dashboard", "/runs", "/deployments")  # pages that people copy the address of
+
+
+_HERE = ("127.0.0.1", "localhost", "::1")
+_PORT = "4200"  # without --port
+
+
+def how_to_start(address: str) -> str:
+    """What starts the server that does not answer at ``address``: here, or on its own machine.
+
+    `prefect server start` goes by no PREFECT_API_URL: it listens on port 4200, whatever was asked.
+    """
+    parts = urlsplit(address)
+    port = parts.netloc.rpartition(":")[2]
+    if parts.hostname not in _HERE:
+        return f"on {parts.hostname}: prefect server start"
+    if port.isdigit() and port != _PORT:
+        return f"prefect server start --port {port}"
+    return "prefect server start"
 
 
 def meant_address(address: str) -> str:

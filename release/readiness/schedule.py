@@ -1,4 +1,4 @@
-"""When each schedule comes next, and why one does not."""
+"""When each schedule runs next, and why one does not."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

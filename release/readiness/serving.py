@@ -1,4 +1,4 @@
-"""What the addresses of an environment answer, as the settings of the service expect it."""
+"""What an environment's addresses answer, compared with what the service's settings expect."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

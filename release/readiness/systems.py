@@ -1,4 +1,4 @@
-"""What the systems said when they were asked whether they are there."""
+"""What the systems answered when they were asked whether they are ready."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

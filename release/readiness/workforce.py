@@ -1,4 +1,4 @@
-"""Whether anybody carries the runs out: the work pool, its workers, and a run that nobody takes."""
+"""Whether any worker carries out the runs: the pool, its workers, and a run that nobody takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

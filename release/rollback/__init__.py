@@ -1,0 +1,1 @@
+"""Where a rollback goes, who carries it out, and how it gets there."""

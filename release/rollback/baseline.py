@@ -1,4 +1,4 @@
-"""Which release an environment serves, read off its containers and its router."""
+"""Which release an environment serves, read from its containers and its router."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace

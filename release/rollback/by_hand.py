@@ -1,4 +1,4 @@
-"""The rollback at the host's own hands: what a person types where nothing of ours answers."""
+"""The rollback by hand: what a person types on the host if nothing of ours answers."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Who carries a rollback out, where the environment is held by another run.
+"""Who carries out a rollback if another run holds the environment.
 
 Two runs never change what serves at once: whoever holds the environment is told, waited for, or, if
 it waits itself, put aside.

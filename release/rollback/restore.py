@@ -1,4 +1,4 @@
-"""The moves that bring the baseline back, from whatever there is.
+"""The moves that restore the baseline, from whatever state there is.
 
 A restore looks at what there is, whatever was interrupted, and names the moves that bring the
 baseline back; done one at a time with a fresh look after each, they come to an end.

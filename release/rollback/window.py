@@ -1,4 +1,4 @@
-"""The rollback window: what a release that has passed its watch may still be rolled back for.
+"""The rollback window: why a release that has passed its watch may still be rolled back.
 
 A scheduled run watches it by the same rules. While the release is younger than the window, a breach
 rolls it back; an older one, or one of which something is not as the ledger says, alerts people.

@@ -1,0 +1,1 @@
+"""RUNBOOK.md as data, and whether the pipeline can carry it out."""

@@ -1,4 +1,4 @@
-"""Whether a runbook and the pipeline agree: no line without a counterpart, here or there."""
+"""Whether a runbook and the pipeline agree: every line has a counterpart, on both sides."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What probes ask for, in which order, and what an error rate that rests on them leaves out."""
+"""What probes ask for, in which order, and what an error rate based on them leaves out."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

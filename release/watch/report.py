@@ -1,4 +1,4 @@
-"""What a watch has seen, and the page that says it.
+"""What a watch has seen, and the page that shows it.
 
 Source: the runbook, "Post-Deployment"; style.md's report: the verdict first, then what to do.
 """

@@ -1,4 +1,4 @@
-"""Instances that end by themselves: the engine starts them again, and the next one ends as well.
+"""Instances that end by themselves, are restarted by the engine, and end again.
 
 Seconds later the health check is good again, so no breach lasts long enough for the other rules;
 each time, the requests under way are lost.

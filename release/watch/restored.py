@@ -1,4 +1,4 @@
-"""The watch of what a rollback has brought back: its rules, and what its verdict means."""
+"""The watch of a restored release: its rules, and what its verdict means."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Tests of error rates that may be looked at at any time, as often as one likes.
+"""Tests of error rates that may be read at any time, as often as one likes.
 
 A test of fixed size that is looked at again and again is wrong more often than it says. These hold
 an e-value instead: what a bet against the hypothesis has grown to, from a stake of 1. As long as

@@ -1,4 +1,4 @@
-"""Whether a span of time was well in all, however short each illness in it was.
+"""Whether a span of time was healthy overall, however short each failure in it was.
 
 A service that is up and down by turns breaks no limit for as long as a breach has to last.
 """

@@ -1,4 +1,4 @@
-"""What a rule says of a release: its verdict, over a stretch of time.
+"""What a rule says about a release: its verdict, over a stretch of time.
 
 Source: the runbook, "Rollback Trigger Conditions".
 """

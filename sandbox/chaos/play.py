@@ -1,4 +1,4 @@
-"""`make chaos`: a deployment is hit at one moment, again and again, and has to end well each time.
+"""`make chaos`: hits a deployment at one moment, again and again; it must end well each time.
 
 Everything goes to staging, with users on it, and every release brings a migration of its own.
 """

@@ -1,4 +1,4 @@
-"""What came of the cells of `make chaos`: whether it is right, and the table of it.
+"""The results of the cells of `make chaos`: whether each passed, and the table of them.
 
 No I/O and no clock: what happened is a value, and whether it is right is a function of it.
 """

@@ -1,0 +1,1 @@
+"""What a sandbox consists of: engine, registry, databases, Prefect, environments."""

@@ -1,4 +1,4 @@
-"""The sandbox's two approvers, and the codes that their telephones would show."""
+"""The sandbox's two approvers, and the codes that their phones would show."""
 
 import json
 import time

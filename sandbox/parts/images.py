@@ -1,4 +1,4 @@
-"""The images that the sandbox stands on, and the registry that the backend's images go to.
+"""The images that the sandbox is built on, and the registry for the backend's images.
 
 Where Debian's packages are installed they are made from this machine's own files, in seconds and
 without a hub; elsewhere the ordinary images are pulled. Either way they have the same names here.

@@ -1,4 +1,4 @@
-"""Whether the sandbox's ports are free, and who has them when they are not."""
+"""Whether the sandbox's ports are free, and what holds them if they are not."""
 
 import contextlib
 import socket

@@ -1,0 +1,1 @@
+"""Good and bad releases deployed under load, and how each must end."""

@@ -155,7 +155,7 @@ def test_what_a_kind_needs_is_missed_by_its_own_names(tmp_path: Path) -> None:
         ('kind = "gitlab"\nprojekt = "x"', "ticket.projekt is no setting; did you mean project?"),
         (
             'kind = "gitlab"\nurl = "https://x"',
-            "ticket.url is no setting; there is: access_token, kind",
+            "ticket.url is no setting; there is: access_token",
         ),
         ('kind = "gitlab"\nproject = "x"', "ticket.project: 'x' has no scheme: write 'https://x'"),
         ('kind = "gitlab"\nproject = 5', "ticket.project is 5, and has to be text in quotes"),

@@ -235,7 +235,7 @@ def test_a_prefect_server_that_is_down_is_named(
     assert "Traceback" not in done.stderr
     error, hint = done.stderr.strip().splitlines()
     assert error.startswith("error: the Prefect server at http://127.0.0.1:9/api does not answer")
-    assert hint == "hint: prefect server start"
+    assert hint == "hint: prefect server start --port 9"
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,9 @@ def test_what_needs_the_prefect_server_names_the_way_without_it(
 
     assert code == 1
     assert f"the Prefect server at http://127.0.0.1:{port}/api" in complained
-    assert complained.rstrip().endswith(f"hint: prefect server start; without it: {instead}")
+    assert complained.rstrip().endswith(
+        f"hint: prefect server start --port {port}; without it: {instead}"
+    )
 
 
 def test_no_error_of_the_command_line_shows_a_secret(

@@ -138,13 +138,17 @@ class Gate:
 
         return deploy
 
-    def start(self) -> State[Any]:
-        """Start a run of a deployment and carry it to its first stop."""
+    def create(self) -> None:
+        """Create a run of a deployment, which nobody has begun."""
         self.deploy = self.flow()
         with get_client(sync_client=True) as client:
             flow_id = client.create_flow(self.deploy)
             deployment = client.create_deployment(flow_id, f"to-{self.environment}")
             self.id = client.create_flow_run_from_deployment(deployment).id
+
+    def start(self) -> State[Any]:
+        """Start a run of a deployment and carry it to its first stop."""
+        self.create()
         return self.run()
 
     def run(self) -> State[Any]:

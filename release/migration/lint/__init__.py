@@ -1,0 +1,1 @@
+"""What is wrong with a migration, and what to write instead."""

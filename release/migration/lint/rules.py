@@ -54,7 +54,7 @@ _TRANSACTIONS = (
     ),
     Rule(
         "needless-no-transaction",
-        "nothing here has to run outside of a transaction, and a failure halfway leaves the "
+        "nothing here has to run outside a transaction, and a failure halfway leaves the "
         "running release on half of the file",
         "remove -- migrate: no-transaction",
     ),
@@ -73,9 +73,9 @@ _TRANSACTIONS = (
     ),
     _warning(
         "do-block",
-        "the statements it runs cannot be seen from outside, so nobody has judged their locks",
-        "write its statements out as plain SQL; where that is impossible, rehearse the file on a "
-        "copy and read the locks it took",
+        "the statements it runs cannot be seen from outside, so their locks were not judged",
+        "write its statements out as plain SQL; if that is impossible, rehearse the file on a copy "
+        "and read which locks it took",
     ),
     Rule(
         "new-enum-value-used",
@@ -88,29 +88,29 @@ _TRANSACTIONS = (
 _SESSION = (
     Rule(
         "setting-lock-timeout",
-        "while this file waits for a lock, everything behind it waits too; the runner's limit is "
-        "what keeps that short, and this changes it",
+        "while this file waits for a lock, everything behind it waits too; only the runner's limit "
+        "keeps that short, and this changes it",
         "remove it: the runner sets lock_timeout and tries again; this rule cannot be allowed",
     ),
     Rule(
         "setting-statement-timeout",
-        "the runner's limit ends a statement that would hold its locks too long, and this changes "
-        "it",
+        "the runner's limit ends a statement that would hold its locks for too long, and this "
+        "changes it",
         "remove it: the runner sets the limits; make the statement shorter (batches, NOT VALID, "
         "CONCURRENTLY)",
     ),
     Rule(
         "changing-session",
-        "names, rights, triggers or foreign keys mean something else for the rest of the file, so "
-        "it does not do what it says",
+        "names, privileges, triggers or foreign keys mean something else for the rest of the file, "
+        "so it does not do what it says",
         "remove it; write schema names out, let the migration's role own the objects, and leave "
         "triggers on",
     ),
     Rule(
         "releasing-runner-lock",
-        "it lets go of the advisory lock that keeps a second deployment from migrating at the "
-        "same time",
-        "remove it; pg_advisory_xact_lock(…) is let go by itself at the end of the file",
+        "it releases the advisory lock that keeps a second deployment from migrating at the same "
+        "time",
+        "remove it; pg_advisory_xact_lock(…) is released automatically at the end of the file",
     ),
     Rule(
         "writing-own-record",
@@ -124,13 +124,13 @@ _LOCKS = (
     Rule(
         "lock-table-waits",
         "while it waits for {table}, every read and write behind it waits too, and then until the "
-        "end of the file",
+        "file ends",
         "LOCK TABLE {table} … NOWAIT as the first statement; the runner tries again",
     ),
     _warning(
         "several-tables",
         "the lock on the first table is held while this waits for {table}, so traffic stalls for "
-        "up to one lock timeout a table",
+        "up to one lock timeout per table",
         "put ALTER TABLE {table} into a file of its own",
     ),
     Rule(
@@ -153,7 +153,7 @@ _LOCKS = (
     ),
     Rule(
         "unbounded-write",
-        "it locks every row of {table} until the end of the file; whoever writes to one of them "
+        "it locks every row of {table} until the end of the file; every other write to one of them "
         "waits as long",
         "write in batches by key, each in a transaction of its own: … WHERE id BETWEEN 1 AND "
         "10000; a small table may allow it with a reason",
@@ -170,7 +170,7 @@ _LOCKS = (
         "disabling-trigger",
         "writes to {table} wait until the end of the file, and what is written while a trigger is "
         "off misses its checks, its foreign keys or its audit",
-        "leave it on; where the trigger must not see the backfill, let its WHEN clause or its "
+        "leave it on; if the trigger must not see the backfill, let its WHEN clause or its "
         "function skip those rows",
     ),
 )
@@ -207,13 +207,13 @@ _REWRITES = (
         "moving-table",
         "{table} is copied to its new place; reads and writes wait until the last row",
         "create a table in the new place, fill it in batches and switch to it; or run pg_repack "
-        "outside of the deployment",
+        "outside the deployment",
     ),
     Rule(
         "full-vacuum-or-cluster",
         "{table} is copied; reads and writes wait until the last row",
-        "plain VACUUM (ANALYZE) {table} in a file with -- migrate: no-transaction; to give space "
-        "back, pg_repack outside of the deployment",
+        "plain VACUUM (ANALYZE) {table} in a file with -- migrate: no-transaction; to free space, "
+        "pg_repack outside the deployment",
     ),
     Rule(
         "blocking-refresh",
@@ -224,9 +224,9 @@ _REWRITES = (
     _warning(
         "attaching-partition",
         "every row of the attached table, and of a default partition, is read to check it while "
-        "reads and writes of these wait",
+        "reads and writes of these tables wait",
         "first ADD CONSTRAINT … CHECK (what the partition holds) NOT VALID and, in the next file, "
-        "VALIDATE CONSTRAINT; a partition that proves its bounds is not read",
+        "VALIDATE CONSTRAINT; a partition whose CHECK proves its bounds is not read",
     ),
     _warning(
         "creating-partition",
@@ -246,9 +246,9 @@ _OTHERS = (
     ),
     _warning(
         "dropping-with-cascade",
-        "views, foreign keys and functions that this file does not name go as well, with whatever "
-        "reads them",
-        "write each of them out as a DROP of its own, without CASCADE",
+        "views, foreign keys and functions that this file does not name are dropped as well, which "
+        "breaks whatever uses them",
+        "write a DROP of its own for each of them, without CASCADE",
     ),
     _warning(
         "unreadable-statement",
@@ -262,7 +262,7 @@ _OTHERS = (
     ),
     Rule(
         "unknown-rule",
-        "there is no such rule, so nothing is allowed by it",
+        "there is no such rule, so this allows nothing",
         "write the name of a rule, or remove it from allow=",
     ),
     _warning(
@@ -274,10 +274,10 @@ _OTHERS = (
 
 BREAKING = Rule(
     "breaking-running-release",
-    "the rehearsal shows that the release which serves now, and which a rollback would bring back, "
-    "does not work on it",
-    "write it as phase=contract, to run when that release is gone; or allow it, if what breaks is "
-    "nothing of the release (a report, a person's query)",
+    "the rehearsal shows that the release that serves now, and that a rollback would bring back, "
+    "does not work with it",
+    "write it as phase=contract, to run when that release is gone; or allow it, if what breaks "
+    "does not belong to the release (a report, a person's query)",
     contract=None,
 )
 """Broken by what the rehearsal finds (:mod:`release.migration.rehearsal.outcome`), not by the

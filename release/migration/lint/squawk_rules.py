@@ -1,4 +1,4 @@
-"""squawk's rules, each with what it means for traffic and what to write instead, in our own words.
+"""squawk's rules, each with what it means for traffic and what to write instead, in our words.
 
 An expand file must not take away what the running release uses; a contract file may.
 """
@@ -47,14 +47,14 @@ SQUAWK_RULES = catalogue(
             "every row of {table} is read to check it while reads and writes wait",
             "ALTER TABLE {table} ADD CONSTRAINT {column}_set CHECK ({column} IS NOT NULL) NOT "
             "VALID; in the next file VALIDATE CONSTRAINT {column}_set, then ALTER COLUMN {column} "
-            "SET NOT NULL, which reads nothing then; the CHECK may stay",
+            "SET NOT NULL, which then reads nothing; the CHECK may stay",
         ),
         _blocking(
             "adding-required-field",
             "it fails as soon as {table} has a row, and the running release's INSERTs do not know "
             "the column",
             "ALTER TABLE {table} ADD COLUMN {column} … NOT NULL DEFAULT a constant; or nullable "
-            "now, filled in batches, and NOT NULL later",
+            "now, then filled in batches, and NOT NULL later",
         ),
         _blocking(
             "adding-serial-primary-key-field",
@@ -71,18 +71,18 @@ SQUAWK_RULES = catalogue(
         ),
         _blocking(
             "ban-drop-database",
-            "every session on it is refused, and all of its data is gone",
-            "leave it out; drop a database by hand, outside of a deployment",
+            "every session on it is refused, and all its data is gone",
+            "leave it out; drop a database by hand, outside a deployment",
         ),
         _blocking(
             "ban-truncate-cascade",
-            "{table} and every table that refers to it are emptied and stand still meanwhile",
+            "{table} and every table that refers to it are emptied, and block traffic meanwhile",
             "DELETE FROM {table} … in batches, table by table",
         ),
         _blocking(
             "changing-column-type",
             "every row of {table} is rewritten, or its indexes are, while reads and writes wait; "
-            "the running release reads another type than it expects",
+            "the running release reads a type that it does not expect",
             "add a column of the new type, write both, fill the old rows in batches, and drop "
             f"{{column}} in a file with {_CONTRACT}; a varchar that only grows may be allowed",
         ),
@@ -112,17 +112,17 @@ SQUAWK_RULES = catalogue(
         ),
         _breaking(
             "ban-alter-identity",
-            "INSERTs of the running release get another value than before, or are refused",
+            "INSERTs of the running release get a different value, or are refused",
             _later("change the identity of {column}"),
         ),
         _breaking(
             "ban-alter-row-level-security",
-            "the running release sees other rows than before, or none",
+            "the running release sees different rows, or none",
             f"create the policies first, and change this in a file with {_CONTRACT}",
         ),
         _breaking(
             "ban-detach-inheritance",
-            "the running release does not find the rows in {table} any more",
+            "the running release no longer finds the rows in {table}",
             _later("detach it"),
         ),
         _breaking(
@@ -133,7 +133,7 @@ SQUAWK_RULES = catalogue(
         _breaking(
             "ban-drop-constraint",
             "ON CONFLICT of the running release fails without its unique constraint (42P10), and "
-            "what a constraint kept out comes in",
+            "data that the constraint kept out gets in",
             _later("ALTER TABLE {table} DROP CONSTRAINT {constraint}"),
         ),
         _breaking(
@@ -158,12 +158,12 @@ SQUAWK_RULES = catalogue(
         ),
         _breaking(
             "ban-drop-generated-expression",
-            "rows that the running release writes have no {column} any more",
+            "rows that the running release writes no longer have a {column}",
             _later("ALTER TABLE {table} ALTER COLUMN {column} DROP EXPRESSION"),
         ),
         _breaking(
             "ban-drop-policy",
-            "the running release sees other rows than before, or none",
+            "the running release sees different rows, or none",
             _later("drop it"),
         ),
         _breaking(
@@ -183,7 +183,7 @@ SQUAWK_RULES = catalogue(
         ),
         _breaking(
             "ban-drop-trigger",
-            "what the running release writes to {table} is not checked, copied or counted any more",
+            "what the running release writes to {table} is no longer checked, copied or counted",
             _later("drop it"),
         ),
         _breaking(
@@ -199,7 +199,7 @@ SQUAWK_RULES = catalogue(
         _breaking(
             "ban-revoke",
             "queries of the running release are refused (42501)",
-            _later("take the right away"),
+            _later("revoke the privilege"),
         ),
         _breaking(
             "ban-set-schema",
@@ -222,12 +222,12 @@ SQUAWK_RULES = catalogue(
         _breaking(
             "renaming-table",
             "every query of the running release that names {table} fails (42P01)",
-            "rename it and CREATE VIEW {table} in the same file, with an allow= and that as its "
+            "rename it and CREATE VIEW {table} in the same file, with allow= and the view as its "
             f"reason; drop the view in a file with {_CONTRACT}",
         ),
         _advice(
             "ban-alter-sequence-values",
-            "numbers may come twice, and INSERTs of the running release fail on them (23505)",
+            "numbers may repeat, and INSERTs of the running release fail on them (23505)",
             "only ever move a sequence forward, past the largest number in use",
             Severity.WARNING,
         ),
@@ -235,19 +235,19 @@ SQUAWK_RULES = catalogue(
             "ban-drop-index",
             "queries of the running release that use the index read the whole table instead, and "
             "ON CONFLICT fails without a unique one (42P10)",
-            f"look into pg_stat_user_indexes first, or drop it in a file with {_CONTRACT}",
+            f"look at pg_stat_user_indexes first, or drop it in a file with {_CONTRACT}",
             None,
         ),
         _advice(
             "ban-drop-not-null",
-            "the running release may read NULL where it never did",
+            "the running release may read NULL where it never did before",
             "let only the next release write NULL",
             None,
         ),
         _advice(
             "ban-new-write-restriction",
             "writes of the running release that break the new rule are refused, old rows or not",
-            "make sure that the running release keeps to it already; if not, add it in a file with "
+            "make sure that the running release already complies; if not, add it in a file with "
             f"{_CONTRACT}",
             None,
         ),
@@ -275,7 +275,7 @@ SQUAWK_RULES = catalogue(
     )
 )
 
-# Why each of these is nothing to a person here.
+# Why each of these does not matter here.
 LEFT_OUT = {
     "require-lock-timeout": "the runner sets the limits",
     "require-statement-timeout": "the runner sets the limits",
@@ -283,35 +283,35 @@ LEFT_OUT = {
     "prefer-robust-stmts": "a file is undone as a whole, or resumed at its statement",
     "transaction-nesting": "refused when the file is read",
     "ban-uncommitted-transaction": "refused when the file is read",
-    "ban-concurrent-index-creation-in-transaction": "needs-no-transaction",
-    "ban-disable-trigger": "disabling-trigger, which lets a trigger be switched on",
-    "ban-alter-generated-expression": "changing-generated-column",
-    "ban-alter-system-options": "needs-no-transaction",
+    "ban-concurrent-index-creation-in-transaction": "covered by needs-no-transaction",
+    "ban-disable-trigger": "covered by disabling-trigger, which allows enabling one",
+    "ban-alter-generated-expression": "covered by changing-generated-column",
+    "ban-alter-system-options": "covered by needs-no-transaction",
     "ban-duplicate-column-assignments": "the server refuses it",
     "ban-create-domain-with-constraint": "nothing uses a new domain yet",
-    "ban-add-column": "the running release does not mind what it does not know",
-    "ban-add-composite-attribute": "the running release does not mind what it does not know",
-    "ban-add-enum-value": "the running release does not mind what it does not know",
-    "ban-set-default": "the running release does not mind what it does not know",
+    "ban-add-column": "the running release ignores what it does not know",
+    "ban-add-composite-attribute": "the running release ignores what it does not know",
+    "ban-add-enum-value": "the running release ignores what it does not know",
+    "ban-set-default": "the running release ignores what it does not know",
     "ban-create-policy": "it does nothing before row level security is on",
-    "ban-alter-policy-condition": "a matter of rights, not of traffic",
-    "ban-alter-policy-roles": "a matter of rights, not of traffic",
-    "ban-alter-role-options": "a matter of rights, not of traffic",
+    "ban-alter-policy-condition": "a matter of privileges, not of traffic",
+    "ban-alter-policy-roles": "a matter of privileges, not of traffic",
+    "ban-alter-role-options": "a matter of privileges, not of traffic",
     "ban-alter-database-options": "a matter of settings, not of traffic",
     "ban-alter-function-options": "a matter of settings, not of traffic",
     "ban-alter-view-options": "a matter of settings, not of traffic",
     "ban-alter-extension": "a matter of settings, not of traffic",
     "ban-replace-view-function": "the new text serves both releases, or the rehearsal says so",
     "ban-replica-identity": "a matter of replication, not of traffic",
-    "ban-char-field": "taste",
-    "prefer-bigint-over-int": "taste",
-    "prefer-bigint-over-smallint": "taste",
-    "prefer-identity": "taste",
-    "prefer-repack": "full-vacuum-or-cluster",
-    "prefer-text-field": "taste",
-    "prefer-timestamp-tz": "taste",
-    "prefer-timestamptz": "taste",
-    "require-enum-value-ordering": "taste",
-    "require-table-schema": "taste",
+    "ban-char-field": "a matter of style",
+    "prefer-bigint-over-int": "a matter of style",
+    "prefer-bigint-over-smallint": "a matter of style",
+    "prefer-identity": "a matter of style",
+    "prefer-repack": "covered by full-vacuum-or-cluster",
+    "prefer-text-field": "a matter of style",
+    "prefer-timestamp-tz": "a matter of style",
+    "prefer-timestamptz": "a matter of style",
+    "require-enum-value-ordering": "a matter of style",
+    "require-table-schema": "a matter of style",
     "unused-ignore": "squawk-ignore comments do not count here",
 }

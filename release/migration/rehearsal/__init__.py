@@ -1,0 +1,1 @@
+"""What a rehearsal on a copy of the schema showed."""

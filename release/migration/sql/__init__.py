@@ -1,0 +1,1 @@
+"""SQL text, its statements as trees, and what PostgreSQL does with them."""

@@ -1,4 +1,4 @@
-"""Statements as trees: PostgreSQL's own parser behind one door, and what a tree says it touches.
+"""Statements as trees: PostgreSQL's own parser behind one door, and what a tree touches.
 
 The grammar is PostgreSQL 18's. A server may be older or newer, so a statement that cannot be read
 here is nothing worse than unread: the server has the last word.

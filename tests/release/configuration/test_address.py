@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -171,6 +171,9 @@ def test_whatever_is_typed_is_taken_or_refused_in_one_line(checked: Checked, tex
     assert len(said.splitlines()) <= 1
 
 
+@example("/@0")
+@example("registry.example.com/team@1")
+@example("@registry.example.com")
 @given(st.from_regex(r"[A-Za-z0-9.:/@ -]{0,40}", fullmatch=True))
 def test_what_is_told_to_write_as_registry_is_one(text: str) -> None:
     try:

@@ -437,7 +437,7 @@ def test_every_error_is_named_and_the_first_recipe_is_the_hint():
 
     what = caught.value.what
     assert what.startswith("2 errors in the migrations: 0007_step.sql:1: TRUNCATE a: ")
-    assert "; 0007_step.sql:4: DISCARD: it lets go of the advisory lock" in what
+    assert "; 0007_step.sql:4: DISCARD: it releases the advisory lock" in what
     assert "do-block" not in what
     assert caught.value.hint.startswith("delete in batches (DELETE FROM a WHERE")
 

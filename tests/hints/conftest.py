@@ -1,0 +1,222 @@
+"""An environment and a Prefect server as a person at a shell finds them.
+
+Real: the command line, the configuration, the ledger, the Prefect server with what `ignition setup`
+registers, and the flows. In memory: the containers and the router. The tests play the worker.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.flow_engine import run_flow
+from prefect.runtime import flow_run
+from prefect.settings import get_current_settings
+from pydantic import SecretStr
+
+import cli.examine
+import cli.p0
+import flows.rollback
+import tasks.restore
+from blocks.ledger.ledger import Ledger
+from cli import automations, install, runs
+from cli.runs import prefect
+from release.ledger import EventKind
+from release.model import Step
+from settings import Settings, load_settings
+from tests.fakes.commands import ROOT, Typed, typed
+from tests.fakes.environment import Environment, run_on
+from tests.fakes.shell import Shell, exported
+
+CONFIGURATION = f"""
+runbook = "{ROOT / "RUNBOOK.md"}"
+[service]
+name = "ignition-api"
+[repository]
+url = "/srv/orders.git"
+[registry]
+address = "127.0.0.1:9"
+[environments.production]
+url = "http://127.0.0.1:9"
+staging = "staging"
+[environments.production.compose]
+directory = "production"
+[environments.staging]
+url = "http://127.0.0.1:9"
+[environments.staging.compose]
+directory = "staging"
+[environments.staging.gate]
+approval = "evidence"
+"""
+DATABASES = [f"IGNITION_ENVIRONMENTS__{name}__DATABASE__DSN" for name in ("PRODUCTION", "STAGING")]
+
+
+@cache
+def hints() -> list[Typed]:
+    """Every command that a text of the product itself tells somebody to type."""
+    product = ("release/", "tasks/", "flows/", "blocks/", "cli/")
+    found = dict.fromkeys(typed())
+    return [one for one in found if one.function and one.place.startswith(product)]
+
+
+def key_of(one: Typed) -> str:
+    """Which hint it is: the function that gives it, and its first words that are no person's."""
+    program, command, *_ = one.text.split()
+    return f"{one.function}: {command if program == 'ignition' else f'{program} {command}'}"
+
+
+@pytest.fixture
+def configuration(tmp_path: Path, dsn: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two environments, whose databases and ledger are there."""
+    for name in [name for name in os.environ if name.startswith("IGNITION_")]:
+        monkeypatch.delenv(name)
+    path = tmp_path / "ignition.toml"
+    path.write_text(CONFIGURATION)
+    monkeypatch.setenv("IGNITION_CONFIG", str(path))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    for variable in ("IGNITION_LEDGER__DSN", *DATABASES):
+        monkeypatch.setenv(variable, dsn)
+    return path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A test that is marked with a hint has to have typed it."""
+    yield
+    shell = getattr(item, "funcargs", {}).get("shell")
+    for key in {key for mark in item.iter_markers("hint") for key in mark.args}:
+        texts = [one.text for one in hints() if key_of(one) == key]
+        done = shell.typed if shell else []
+        assert any(_is_of(text, one) for text in texts for one in done), f"{key}: {texts}, {done}"
+
+
+@pytest.fixture
+def shell(configuration: Path) -> Shell:
+    """A person's shell."""
+    return Shell()
+
+
+def _is_of(text: str, typed: str) -> bool:
+    """Whether a command was made by filling in an f-string."""
+    return re.fullmatch(re.escape(text).replace("NAME", ".*"), typed) is not None
+
+
+@pytest.fixture
+def settings(configuration: Path) -> Settings:
+    return load_settings()
+
+
+@pytest.fixture(scope="session")
+def registered(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What `ignition setup` registers, once for all: it takes seconds."""
+    path = tmp_path_factory.mktemp("registered") / "ignition.toml"
+    path.write_text(CONFIGURATION)
+    with exported(IGNITION_CONFIG=str(path), PREFECT_API_URL=str(get_current_settings().api.url)):
+        install._ensure_work_pool()
+        install._apply_prefect_yaml()
+        with prefect() as client:
+            automations.apply(client, load_settings())
+
+
+@pytest.fixture
+def server(
+    registered: None, configuration: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """A Prefect server with the work pool, the deployments and the automations, and no run."""
+    monkeypatch.setattr(runs, "_KNOWN", set())
+    monkeypatch.setenv("PREFECT_API_URL", str(get_current_settings().api.url))
+    yield load_settings()
+    with prefect() as client:
+        for run in client.read_flow_runs():
+            client.delete_flow_run(run.id)
+
+
+@pytest.fixture
+def ledger(dsn: str, tmp_path: Path) -> Ledger:
+    made = Ledger(dsn=SecretStr(dsn), spool=tmp_path / "spool")
+    made.install()
+    return made
+
+
+@pytest.fixture
+def production(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """v1.1.0 serves since an hour ago; v1.0.0 served before."""
+    made = Environment(ledger)
+    made.replace_baseline()
+    made.database = SimpleNamespace(schema_version=lambda: "0002", applied=lambda: made.applied)
+    for command in (cli.examine, cli.p0):
+        monkeypatch.setattr(command, "build_target", lambda settings, name: made)
+    return made
+
+
+@dataclass
+class Crew:
+    """What a worker would do, and what runs are there for it."""
+
+    production: Environment
+
+    def begun(self, *steps: Step) -> str:
+        """A deployment that is under way and holds production, having begun these steps."""
+        with get_client(sync_client=True) as client:
+            found = client.read_deployment_by_name("deploy/production")
+            parameters = {"request": {"version": "v1.2.0"}, "environment": "production"}
+            run = client.create_flow_run_from_deployment(found.id, parameters=parameters)
+        run_id = str(run.id)
+        self.ends(run_id, StateType.RUNNING)
+        ledger = self.production.ledger
+        ledger.acquire("production", run_id, "Grace", "deploy v1.2.0")
+        for step in steps:
+            ledger.record("production", run_id, EventKind.STEP_BEGUN, step=step)
+        return run_id
+
+    def ends(self, run_id: str, state: StateType, message: str = "") -> None:
+        """Bring a run into a state, whatever it was in."""
+        with get_client(sync_client=True) as client:
+            told: State[Any] = State(type=state, message=message)
+            client.set_flow_run_state(UUID(run_id), told, force=True)
+
+    def gives_back(self, run_id: str) -> None:
+        self.production.ledger.release("production", run_id)
+
+    def is_silent(self) -> None:
+        """The holder was heard of last a minute ago."""
+        with psycopg.connect(self.production.ledger.dsn.get_secret_value()) as connection:
+            connection.execute("UPDATE environment_locks SET heartbeat_at = now() - interval '60s'")
+
+    def due(self, flow: str) -> list[FlowRun]:
+        """The runs of a flow that wait for a worker."""
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])))
+        return [run for run in found if run.state and run.state.is_scheduled()]
+
+    def carries_out_the_rollback(self) -> State[Any]:
+        """Carry out the one rollback that is due."""
+        (due,) = self.due("rollback")
+        ended: Any = run_flow(flows.rollback.rollback, due, return_type="state")
+        return ended  # type: ignore[no-any-return]
+
+    @property
+    def left(self) -> tuple[str, str]:
+        """What production serves, and which run holds it ("" for none)."""
+        return self.production.serves, self.production.held_by()
+
+
+@pytest.fixture
+def crew(server: Settings, production: Environment, monkeypatch: pytest.MonkeyPatch) -> Crew:
+    def begin(environment: str) -> Any:
+        return run_on(production, str(flow_run.root_flow_run_id or flow_run.id))
+
+    monkeypatch.setattr(flows.rollback, "begin", begin)
+    monkeypatch.setattr(tasks.restore, "_HICCUPS", (0, 0))
+    return Crew(production)
