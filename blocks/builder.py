@@ -10,10 +10,9 @@ import docker.errors
 import requests.exceptions
 from pydantic import Field
 
-from blocks.engine import client_of, name_of
+from blocks.engine import client_of, is_worth_another_build, name_of
 from blocks.part import Part
 from release.errors import BuildFailed, DeployError, Unreachable
-from release.image import is_worth_another_build
 
 _LAST_LINES = 10
 

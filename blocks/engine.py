@@ -1,4 +1,6 @@
-"""Which container engine is used: one and the same for the SDK and for Docker's own command.
+"""The container engine: which one is used, and what its words for a failure mean.
+
+It is one, for the SDK and for Docker's own command alike.
 
 Docker's command follows DOCKER_HOST, else DOCKER_CONTEXT, else the context that `docker context
 use` chose; the SDK does the same, but takes a context that is not there for the default one.
@@ -14,6 +16,23 @@ from docker.context import ContextAPI
 from docker.utils.config import find_config_file
 
 from release.errors import Unreachable
+
+# What no second try changes: of the codes of a registry, as an engine says them, and of its own.
+_FOR_GOOD = (
+    *("unauthorized", "denied", "forbidden", "no basic auth credentials", "unsupported"),
+    *("name invalid", "name unknown", "manifest invalid", "does not exist locally"),
+    *("x509:", "http response to https client"),
+)
+
+# What a second try may change: of an engine that is restarted, of names, connections and mirrors.
+_MAY_PASS = (
+    *("cannot connect to the docker daemon", "error during connect", "error reading from server"),
+    *("code = unavailable", "context canceled", "broken pipe"),
+    *("connection refused", "connection reset", "connection aborted", "timed out", "i/o timeout"),
+    *("handshake timeout", "network is unreachable", "too many requests", "toomanyrequests"),
+    *("temporary failure", "could not resolve", "no such host", "name or service not known"),
+    *("502 bad gateway", "503 service unavailable", "504 gateway time"),
+)
 
 
 def client_of(engine: str) -> docker.DockerClient:
@@ -60,3 +79,23 @@ def _has_address(name: str) -> bool:
         return bool(found and found.Host)
     except Exception:  # noqa: BLE001  # a damaged file: the SDK raises whatever it met
         return False
+
+
+def is_refused_for_good(said: str) -> bool:
+    """Whether a registry that did not take an image will not take it later either.
+
+    ``said`` is the engine's sentence. Whatever is not known as a refusal may pass: a connection
+    that is refused or cut, a time limit, an HTTP status of 5xx, too many requests. Source: OCI
+    distribution specification, "Error Codes".
+    """
+    return any(words in said.lower() for words in _FOR_GOOD)
+
+
+def is_worth_another_build(said: str) -> bool:
+    """Whether a build that failed may succeed when it is tried again, as it is.
+
+    ``said`` is how it ended, and its last lines. What is not known as a hiccup is the release's own
+    fault. A build whose own tests say "connection refused" is tried in vain, for a bounded time.
+    Source: the status codes of gRPC and HTTP, and the C library's words for names and connections.
+    """
+    return any(words in said.lower() for words in _MAY_PASS)

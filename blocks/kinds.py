@@ -23,10 +23,10 @@ from release.configuration.prometheus import PrometheusSettings
 
 if TYPE_CHECKING:
     from blocks.forge import Forge
+    from blocks.metrics_source import MetricsServer
     from blocks.on_call import OnCall
     from blocks.orchestrator import Orchestrator
     from blocks.part import Part
-    from blocks.prometheus import Prometheus
     from blocks.router import Router
     from blocks.ticketing import Ticketing
 
@@ -103,7 +103,7 @@ ORCHESTRATORS: "Kinds[Orchestrator]" = Kinds(
 ROUTERS: "Kinds[Router]" = Kinds(
     Kind(HaproxySettings, "blocks.haproxy.router:HaproxyRouter"),
 )
-METRICS: "Kinds[Prometheus]" = Kinds(
+METRICS: "Kinds[MetricsServer]" = Kinds(
     Kind(PrometheusSettings, "blocks.prometheus:Prometheus"),
 )
 FORGES: "Kinds[Forge]" = Kinds(

@@ -1,7 +1,9 @@
 """What runs the instances of a service, whatever system that is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import timedelta
 
 from pydantic import SecretStr
@@ -10,7 +12,14 @@ from blocks.part import Part
 from release.configuration.kinds import OrchestratorSettings
 from release.configuration.layout import ServiceInterface
 from release.model import ImageRef, Instance, Release
-from release.rollback.by_hand import Host
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """What a person does on the host, where none of us can."""
+
+    commands: tuple[str, ...]  # to type one after the other
+    meanwhile: str  # what users do then: "meet errors for some seconds"
 
 
 class Orchestrator(ServiceInterface, OrchestratorSettings, Part, ABC):
@@ -93,12 +102,31 @@ class Orchestrator(ServiceInterface, OrchestratorSettings, Part, ABC):
     def remove(self, ids: Sequence[str]) -> None:
         """Remove stopped containers; one that is gone is no error, one that runs is."""
 
+    @abstractmethod
+    def reach(self, instance: Instance, port: int) -> str:
+        """The base URL at which this one instance answers, whether or not users meet it.
+
+        ``port`` is the one that its release listens on. Raises RolloutFailed where the instance
+        cannot be reached, as one that does not run.
+        """
+
+    @abstractmethod
+    def apart(
+        self, image: ImageRef, variables: Mapping[str, SecretStr], within: timedelta
+    ) -> AbstractContextManager[Instance]:
+        """One healthy container more, with other ``variables``, for the length of the context.
+
+        It is no instance of the service: :meth:`instances` does not list it, and no router finds
+        it. It is removed at the end. Raises RolloutFailed where it does not come up ``within``
+        this time.
+        """
+
+    @abstractmethod
     def remove_apart(self) -> int:
-        """Remove what a killed run left running apart from the instances; return how many.
+        """Remove what a killed run left running :meth:`apart`; return how many.
 
         For whoever holds the environment's lock: nobody else rehearses there then.
         """
-        return 0
 
     @abstractmethod
     def logs(self, id: str, tail: int) -> str:
@@ -122,8 +150,11 @@ class Orchestrator(ServiceInterface, OrchestratorSettings, Part, ABC):
         """What :meth:`pin` named last; None where it is nothing, or no digest."""
 
     @abstractmethod
-    def by_hand(self, replicas: int) -> Host:
-        """What a person needs to know to start the service on the host, without any of us."""
+    def by_hand(self, image: ImageRef | None, replicas: int, routed: bool) -> ByHand:
+        """How a person makes the host serve ``image`` (None: nothing), also after a reboot.
+
+        It is said even where the engine does not answer. ``routed``: users come by a router.
+        """
 
     @abstractmethod
     def kept_releases(self) -> tuple[Release, ...]:

@@ -1,21 +1,27 @@
 """The pipeline's own requests, one sample after another, logged in if needed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
+from typing import ClassVar
 
 from blocks.auth import Session
+from blocks.metrics_source import MetricsSource
 from blocks.service import Service
 from release.configuration.rules import WatchProbe
 from release.errors import DeployError
-from release.watch.probing import Asked, next_probes
+from release.measure.counters import Growth, ProbeLook, probe_growth
+from release.measure.traffic import PROBES
+from release.watch.probing import Asked, after_probes, next_probes
 
 
-class Prober:
+class Prober(MetricsSource[ProbeLook]):
     """Sends probes one sample after the other, with a session that it keeps.
 
     ``account`` is held by whoever uses the account meanwhile: where it has one session alone, a
     login ends that of another.
     """
+
+    name: ClassVar[str] = PROBES
 
     def __init__(
         self, mix: Sequence[WatchProbe], concurrency: int, service: Service, account: Lock
@@ -28,8 +34,17 @@ class Prober:
         self._account = account
         self._open = tuple(probe for probe in self.mix if not probe.session)
         self._sent = 0
+        self._look = ProbeLook()
         self._session: Session | None = None
         self._no_session = "no login was tried yet"  # why there is none
+
+    def look(self) -> ProbeLook:
+        """What has come of all probes that were answered, or given up, until now."""
+        return self._look
+
+    def growth(self, before: ProbeLook, now: ProbeLook, versions: Mapping[str, str]) -> Growth:
+        """What came of those in between."""
+        return probe_growth(before, now)
 
     def probe(self, count: int, *, log_in: bool) -> tuple[Asked, ...]:
         """Send the next ``count``. ``log_in``: where there is no session, one may be asked for.
@@ -37,6 +52,11 @@ class Prober:
         What needs a session is left out where there is none, and others take its place: that one
         cannot log in is the auth flow's to say.
         """
+        asked = self._probe(count, log_in)
+        self._look = after_probes(self._look, asked)
+        return asked
+
+    def _probe(self, count: int, log_in: bool) -> tuple[Asked, ...]:
         wanted = next_probes(self.mix, self._sent, count)
         self._sent += count
         self.left_out, self.logins = (), 0

@@ -11,12 +11,12 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
 from blocks.http_client import Reply, ask, client, shown
-from blocks.part import Part
+from blocks.metrics_source import MetricsServer
 from release.configuration.prometheus import (
     PrometheusSettings,
     for_environment,
@@ -25,7 +25,7 @@ from release.configuration.prometheus import (
     without_zero,
 )
 from release.errors import BadConfiguration, Unreachable
-from release.measure.counters import Labels, Look, Series, bound_of
+from release.measure.counters import Growth, Labels, Look, Series, bound_of, growth, remember
 
 _LONGEST_ANSWER = 20_000_000  # bytes: some ten thousand series
 _LOOKED_BACK = timedelta(days=7)
@@ -34,13 +34,12 @@ _REFUSED = (400, 422)  # the query cannot be parsed, or not be evaluated
 _LONGEST_MESSAGE = 300  # characters of Prometheus's own words
 
 
-class Prometheus(PrometheusSettings, Part):
+class Prometheus(PrometheusSettings, MetricsServer):
     """A server of Prometheus's HTTP API: Prometheus, Thanos, Mimir, VictoriaMetrics."""
 
     _block_type_name = "Ignition Prometheus"
 
-    environment: str
-    """What `$environment` stands for in a query."""
+    name: ClassVar[str] = "prometheus"
 
     @property
     def timeout_s(self) -> float:
@@ -63,6 +62,14 @@ class Prometheus(PrometheusSettings, Part):
             self._series("errors", errors),
             self._series("durations", buckets),
         )
+
+    def growth(self, before: Look, now: Look, versions: Mapping[str, str]) -> Growth:
+        """What was counted between two looks: of all, and by the label that names the release."""
+        return growth(self.name, before, now, self.release_label)
+
+    def remember(self, before: Look | None, now: Look) -> Look:
+        """The later look, with the series that it lacks: a scrape that failed hides them."""
+        return remember(before, now)
 
     def check(self, serving: bool) -> None:
         """Raise BadConfiguration if the queries could never judge a release.

@@ -6,12 +6,11 @@ import docker
 import docker.errors
 import httpx
 
-from blocks.engine import client_of
+from blocks.engine import client_of, is_refused_for_good
 from blocks.http_client import tls
 from blocks.part import Part
 from release.configuration.places import RegistrySettings
 from release.errors import BuildFailed, Unreachable
-from release.image import is_refused_for_good
 from release.model import ImageRef
 
 

@@ -1,18 +1,29 @@
 """The proxy in front of the service: which instances get requests, and how one leaves unnoticed."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import ClassVar
 
+from blocks.metrics_source import MetricsSource
 from blocks.part import Part
 from release.configuration.kinds import RouterSettings
 from release.configuration.layout import ServiceInterface
-from release.measure.counters import Counted, RouterLook
+from release.measure.counters import Growth, RouterLook, router_growth
 from release.measure.slot import FULL_WEIGHT, Slot
+from release.measure.tally import Tally
+from release.measure.traffic import ROUTER
 from release.model import Instance
 
 
-class Router(ServiceInterface, RouterSettings, Part, ABC):
-    """Sends users' requests to admitted instances. Every method is safe to repeat."""
+class Router(ServiceInterface, RouterSettings, Part, MetricsSource[RouterLook], ABC):
+    """Sends users' requests to admitted instances, and counts them. Every method is safe to repeat.
+
+    One that does not answer may have been restarted, and counts from zero then.
+    """
+
+    name: ClassVar[str] = ROUTER
+    counts_on: ClassVar[bool] = False
 
     @abstractmethod
     def check(self) -> None:
@@ -23,12 +34,16 @@ class Router(ServiceInterface, RouterSettings, Part, ABC):
         """All slots, as the router sees them now."""
 
     @abstractmethod
-    def answered(self) -> Counted:
+    def answered(self) -> Tally:
         """All answers to users since the router started, also those that no instance gave."""
 
     def look(self) -> RouterLook:
         """What has been counted, in all and slot by slot."""
         return RouterLook(slots=self.slots(), answered=self.answered())
+
+    def growth(self, before: RouterLook, now: RouterLook, versions: Mapping[str, str]) -> Growth:
+        """What it has counted between two looks, in all and by release."""
+        return router_growth(before, now, versions)
 
     @abstractmethod
     def admit(self, instance: Instance, weight: int = FULL_WEIGHT) -> Slot:

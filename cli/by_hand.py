@@ -18,7 +18,6 @@ from release.migration.contract import refuse_contracted
 from release.model import ImageRef, Release
 from release.outcome import Ending
 from release.rollback.baseline import NOTHING
-from release.rollback.by_hand import Host, commands, stopping, truth
 from release.rollback.hand_over import Way
 from release.rollback.recovery import replaced_release
 from tasks.baseline import meant_to_serve
@@ -131,7 +130,7 @@ class Heard:
         return False
 
     def _hands(self, way: Way, deployment: str) -> Iterable[str]:
-        there, host = self.target.environment, self.target.orchestrator.by_hand(self.replicas)
+        there = self.target.environment
         serves = what_serves(self.target)
         yield f"nothing was rolled back yet; {there} serves {serves}"
         try:
@@ -146,23 +145,17 @@ class Heard:
         if release and (removed := self._removed(release)):
             yield removed
         yield f"on the host of {there}, to go back to {version}:"
-        for command in self._commands(host, release):
+        by_hand = self.target.orchestrator.by_hand(
+            release.image if release else None, self.replicas, self.target.router is not None
+        )
+        for command in by_hand.commands:
             yield f"  {command}"
         yield f"  curl -fsS {shown(self.target.url)}{self.service.health_path}"
-        yield truth(there, self.target.router is not None)
+        yield f"users of {there} {by_hand.meanwhile}"
         yield (
             f"when Prefect answers again: ignition rollback {there} --to {self.to or version} "
             "--reason …, which verifies it and writes it down"
         )
-
-    def _commands(self, host: Host, release: Release | None) -> tuple[str, ...]:
-        image = release.image if release else None
-        if image is None:
-            return stopping(host)
-        there = False
-        with contextlib.suppress(DeployError):  # then it is pulled, which harms nothing
-            there = self.target.orchestrator.has_image(image)
-        return commands(host, image, there)
 
     def _release(self, way: Way, deployment: str) -> Release | None:
         """The release to go back to, with its image; None: nothing is to serve. Raises DeployError

@@ -15,6 +15,7 @@ from prefect.blocks import notifications as _known_blocks  # noqa: F401  # so th
 from prefect.blocks.core import Block
 from prefect.settings import get_current_settings
 
+from blocks.dockerfile import base_images
 from blocks.http_client import shown
 from blocks.target import Target
 from cli.examine import approvers_of
@@ -32,7 +33,6 @@ from release.gate.checklist import Quorum
 from release.gate.signatures import unsignable
 from release.model import Step
 from release.notice import Notice
-from release.readiness.dockerfile import base_images
 from release.readiness.registered import judge_server
 from release.readiness.schedule import judge_schedule
 from release.readiness.serving import PortLook, judge_address, judge_port, judge_version
@@ -286,7 +286,7 @@ def _ask_addresses(target: Target, settings: Settings) -> Sequence[Answer]:
     health = service.health()
     version, probe = service.version()
     looks = [
-        PortLook(one.name, service.health(f"http://{one.address}:{layout.port}"))
+        PortLook(one.name, service.health(target.orchestrator.reach(one, layout.port)))
         for one in instances
     ]
     address = f"{service.shown_url}{layout.version_path}"

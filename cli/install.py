@@ -93,7 +93,7 @@ def _save(target: Target) -> None:
         target.router,
         target.service.auth,
         target.service,
-        target.metrics.prometheus,
+        target.metrics.server,
         target.metrics,
     )
     with SyncClientContext.get_or_create():  # each save makes three clients of its own without it

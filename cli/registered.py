@@ -56,7 +56,7 @@ _SETTINGS = {
     "service.url": "environments.{}.url",
     "service.request_timeout_s": "environments.{}.verify.request_timeout",
     "service.auth": "environments.{}.auth",
-    "metrics.prometheus": "environments.{}.prometheus",
+    "metrics.server": "environments.{}.prometheus",
     "ticketing": "ticket",
 }
 

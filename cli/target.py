@@ -63,7 +63,7 @@ def build_target(settings: Settings, name: str) -> Target:
             auth=AuthFlow(**dict(rules.auth)),
         ),
         metrics=Metrics(
-            prometheus=METRICS.block_of(located(rules.prometheus), environment=name)
+            server=METRICS.block_of(located(rules.prometheus), environment=name)
             if rules.prometheus.configured
             else None
         ),

@@ -26,7 +26,7 @@ _NPM_FRAME = re.compile(
 _FAILED_TEST = re.compile(r"\s*(not ok\b|✖|✕|FAIL(ED)?\b|\w*Error\b)", re.ASCII)
 
 
-def judge_health(probe: Probe, where: str = "") -> Check:
+def check_health(probe: Probe, where: str = "") -> Check:
     """Any answer from 200 to 299 is healthy, as for ``curl -f`` without redirects.
 
     ``where`` is the address that was asked, for the sentence of a failure.
@@ -35,7 +35,7 @@ def judge_health(probe: Probe, where: str = "") -> Check:
     return Check("health", probe.ok, f"HTTP {probe.status}" if probe.ok else said, probe.took)
 
 
-def judge_version(expected: str, found: str | None, probe: Probe, where: str = "") -> Check:
+def check_version(expected: str, found: str | None, probe: Probe, where: str = "") -> Check:
     """The service must name the version that was deployed; a leading ``v`` makes no difference.
 
     ``where`` is the address that was asked, for the sentence of a failure.
@@ -54,7 +54,7 @@ def _said(probe: Probe, where: str) -> str:
     return f"{where} {said}" if probe.ok and where else f"{where}: {said}" if where else said
 
 
-def judge_smoke(
+def check_smoke(
     exit_code: int | None, output: Sequence[str], took: timedelta = timedelta()
 ) -> Check:
     """Exit code 0 passes. None: the tests were stopped when their time was up.

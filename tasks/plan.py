@@ -73,7 +73,8 @@ def make_plan(
         left=target.orchestrator.left_behind(),
         unmeasured=warnings(systems) + _asked_in_vain(target, baseline, watch),
         measured_on=measured_on(
-            metrics.counting(target.router), metrics.mix(target.service, watch)
+            [source.name for source in metrics.counting(target.router)],
+            metrics.mix(target.service, watch),
         ),
         warnings=schema.warnings,
     )

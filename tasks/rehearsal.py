@@ -10,7 +10,7 @@ from typing import Protocol
 from prefect.artifacts import create_markdown_artifact
 from pydantic import SecretStr
 
-from blocks.compose.orchestrator import ComposeOrchestrator
+from blocks.orchestrator import Orchestrator
 from blocks.postgres.database import Database
 from blocks.postgres.rehearsal import Rehearsal
 from blocks.service import Service
@@ -19,7 +19,7 @@ from release.configuration.rules import VerifyRules
 from release.migration.files import MigrationFile
 from release.migration.rehearsal import outcome as rehearsal
 from release.model import Baseline, Check, Release, image_of
-from release.verification import judge_smoke
+from release.verification import check_smoke
 from tasks.say import say, sayer
 from tasks.step import step, write_report
 from tasks.verification import Source
@@ -35,7 +35,7 @@ class Rehearsable(Protocol):
     @property
     def rehearsal(self) -> Rehearsal: ...
     @property
-    def orchestrator(self) -> ComposeOrchestrator: ...
+    def orchestrator(self) -> Orchestrator: ...
     @property
     def service(self) -> Service: ...
     @property
@@ -110,8 +110,8 @@ class OldRelease:
                     self.release.version,
                     self.rules.smoke_timeout,
                     lambda line: self.say(f"smoke | {line}"),
-                    f"http://{instance.address}:{self.service.port}",
+                    self.target.orchestrator.reach(instance, self.service.port),
                 )
-                return judge_smoke(ran.exit_code, ran.output, ran.took)
+                return check_smoke(ran.exit_code, ran.output, ran.took)
 
             yield smoke

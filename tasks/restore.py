@@ -327,13 +327,15 @@ class _WayBack:
         """Wait until instances can serve, as the engine or their own health path says."""
 
         def answers(instance: Instance) -> bool:
-            base_url = f"http://{instance.address}:{layout.port}"
-            return bool(instance.address) and asked.health(base_url).ok
+            try:
+                return asked.health(orchestrator.reach(instance, port)).ok
+            except DeployError:  # it has no address yet
+                return False
 
-        then, layout = self.baseline.deployed_with, self.baseline.layout(self.service)
+        then, port = self.baseline.deployed_with, self.baseline.layout(self.service).port
+        orchestrator, within = self.target.orchestrator, self.rules.healthy_within
         asked = self.target.service.as_deployed(then) if then else self.target.service
-        within = self.rules.healthy_within
-        return self.target.orchestrator.await_healthy(ids, within, answers)
+        return orchestrator.await_healthy(ids, within, answers)
 
     def _admit(self, instance: Instance, id: str) -> None:
         self._router().admit(instance)

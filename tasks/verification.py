@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from prefect.artifacts import create_markdown_artifact
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from blocks.orchestrator import Orchestrator
 from blocks.service import Service
 from release.configuration.layout import ServiceLayout
 from release.configuration.rules import VerifyRules
@@ -20,10 +21,10 @@ from release.duration import say_duration
 from release.errors import DeployError, VerificationFailed
 from release.model import Baseline, Check, Instance, Release
 from release.verification import (
+    check_health,
+    check_smoke,
+    check_version,
     explain_failures,
-    judge_health,
-    judge_smoke,
-    judge_version,
     only_smoke_failed,
     summary,
 )
@@ -56,9 +57,16 @@ class Verified(Protocol):
     def repository(self) -> Source: ...
 
 
+class Started(Verified, Protocol):
+    """The same, and what knows where each instance answers."""
+
+    @property
+    def orchestrator(self) -> Orchestrator: ...
+
+
 @step("Verify new instances", timeout=_TIMEOUT)
 def verify_instances(
-    target: Verified,
+    target: Started,
     instances: Sequence[Instance],
     release: Release,
     service: ServiceLayout,
@@ -72,7 +80,7 @@ def verify_instances(
     detail = sayer(DEBUG)
     with target.repository.export(release.revision) as tree:
         for instance in instances:
-            base_url = f"http://{instance.address}:{service.port}"
+            base_url = target.orchestrator.reach(instance, service.port)
             found = look(
                 target.service,
                 base_url,
@@ -182,11 +190,11 @@ def _looks(
     began = monotonic()
     probe = _insist(lambda: service.health(base_url), lambda probe: probe.ok, rules)
     where = f"{base_url or service.shown_url}{layout.health_path}"
-    yield _tried_since(began, judge_health(probe, where))
+    yield _tried_since(began, check_health(probe, where))
     began = monotonic()
     found, probe = _insist(lambda: service.version(base_url), lambda answer: answer[1].ok, rules)
     where = f"{base_url or service.shown_url}{layout.version_path}"
-    yield _tried_since(began, judge_version(release.version, found, probe, where))
+    yield _tried_since(began, check_version(release.version, found, probe, where))
     if tree is not None:
         smoke = service.run_smoke(
             layout.smoke,
@@ -199,7 +207,7 @@ def _looks(
         )
         for line in smoke.output if smoke.exit_code and detail is not say else ():
             say(f"smoke | {line}")
-        yield judge_smoke(smoke.exit_code, smoke.output, smoke.took)
+        yield check_smoke(smoke.exit_code, smoke.output, smoke.took)
 
 
 def _insist(ask: Callable[[], T], good: Callable[[T], bool], rules: VerifyRules) -> T:

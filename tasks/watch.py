@@ -22,7 +22,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 
-from blocks.metrics import Counters, Metrics
+from blocks.metrics import Metrics, Source
 from blocks.plots import picture_of
 from blocks.service import Service
 from release.configuration.deployed_with import DeployedWith
@@ -66,7 +66,7 @@ class Watched(Protocol):
     @property
     def metrics(self) -> Metrics: ...
     @property
-    def router(self) -> Counters | None: ...
+    def router(self) -> Source | None: ...
     @property
     def ledger(self) -> Reports: ...
     @property
@@ -114,7 +114,7 @@ class AsDeployed:
     environment: str
     service: Service
     metrics: Metrics
-    router: Counters | None
+    router: Source | None
     ledger: Reports
     orchestrator: Engine
 

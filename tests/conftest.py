@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 GROUPS = {
     "sandbox": ("tests/e2e/*",),
     "containers": (
-        *("tests/blocks/test_apart.py*", "tests/blocks/test_builder.py*"),
-        *("tests/blocks/compose/*", "tests/blocks/haproxy/*", "tests/blocks/test_registry.py*"),
+        *("tests/blocks/contract/*", "tests/blocks/compose/*", "tests/blocks/haproxy/*"),
+        *("tests/blocks/test_builder.py*", "tests/blocks/test_registry.py*"),
         *("tests/tasks/test_rollout.py*", "tests/tasks/test_rehearsal.py*"),
     ),
     "prefect": ("tests/flows/*", "tests/tasks/*"),
@@ -127,12 +127,26 @@ def real_project(engine: str) -> Iterator["RealProject"]:
         yield project
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.engine)])
-def project(request: pytest.FixtureRequest) -> Any:
-    """Either world; a test that takes this says what both do."""
+@pytest.fixture
+def fake_project() -> Any:
+    """The same in memory."""
     from tests.fakes.project import FakeProject
 
-    return request.getfixturevalue("real_project") if request.param == "real" else FakeProject()
+    return FakeProject()
+
+
+# Every pair of an orchestrator and a router, by the fixture that stands it up: the contracts run
+# over each, so a new adapter is one line here.
+PROJECTS = (
+    pytest.param("fake_project", id="in memory"),
+    pytest.param("real_project", id="Compose and HAProxy", marks=pytest.mark.engine),
+)
+
+
+@pytest.fixture(params=PROJECTS)
+def project(request: pytest.FixtureRequest) -> Any:
+    """Each world in turn; a test that takes this says what all of them do."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")

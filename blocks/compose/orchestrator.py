@@ -19,6 +19,7 @@ import docker.errors
 import requests.exceptions
 from pydantic import PrivateAttr, SecretStr
 
+from blocks.compose.by_hand import commands, meanwhile, stopping
 from blocks.compose.fitness import (
     Problem,
     Wanted,
@@ -29,13 +30,12 @@ from blocks.compose.fitness import (
 )
 from blocks.compose.project import PROBE, ComposeProject
 from blocks.engine import client_of, name_of
-from blocks.orchestrator import Orchestrator
+from blocks.orchestrator import ByHand, Orchestrator
 from release.configuration.compose import ComposeSettings
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed, Unreachable
 from release.masking import secrets_of, without_secrets
 from release.model import ImageRef, Instance, Release
 from release.rollback.baseline import release_of_image
-from release.rollback.by_hand import Host
 from release.rollout import did_not_come_up, is_ready, unfit_instance
 
 _POLL = 0.2  # seconds
@@ -115,6 +115,12 @@ class ComposeOrchestrator(ComposeSettings, Orchestrator):
     def listing(self) -> str:
         """All containers of the project as a table (runbook, step 4: `ps`)."""
         return self._mask(self._files.run("ps", "--all", failure=Unreachable))
+
+    def reach(self, instance: Instance, port: int) -> str:
+        """The base URL at which this one instance answers: its own address, past the router."""
+        if not instance.address:
+            raise RolloutFailed(f"{instance.name} has no address on the service's network")
+        return f"http://{instance.address}:{port}"
 
     # ---- what changes
 
@@ -264,12 +270,16 @@ class ComposeOrchestrator(ComposeSettings, Orchestrator):
         """What the directory's .env names; None where it is nothing, or no digest."""
         return self._files.pinned()
 
-    def by_hand(self, replicas: int) -> Host:
-        """What a person needs to know to start the service on the host, without any of us."""
-        there = 0
+    def by_hand(self, image: ImageRef | None, replicas: int, routed: bool) -> ByHand:
+        """How a person makes the host serve ``image`` (None: nothing), also after a reboot."""
+        containers, there = replicas, False
         with suppress(DeployError):  # what is typed is right for the least there has to be
-            there = len(self._containers())
-        return self._files.by_hand(self.service, max(replicas, there))
+            containers = max(replicas, len(self._containers()))
+        with suppress(DeployError):  # then it is pulled, which harms nothing
+            there = image is not None and self.has_image(image)
+        host = self._files.host(self.service, containers)
+        typed = commands(host, image, there) if image is not None else stopping(host)
+        return ByHand(typed, meanwhile(routed))
 
     def kept_releases(self) -> tuple[Release, ...]:
         """The releases whose images the engine holds, newest first: those start without others."""

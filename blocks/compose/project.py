@@ -14,11 +14,11 @@ from typing import Any
 
 from dotenv import dotenv_values
 
+from blocks.compose.by_hand import Host
 from blocks.compose.fitness import Problem, in_a_profile, read_otherwise
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed
 from release.masking import secrets_in_lines, secrets_of, secrets_of_file, without_secrets
 from release.model import ImageRef
-from release.rollback.by_hand import Host
 
 PROBE = "probe.invalid/image@sha256:" + 64 * "0"
 """The image while nothing is deployed: it shows where the variable is used."""
@@ -191,8 +191,8 @@ class ComposeProject:
         found = self._assignment().findall(self._env_text())
         return found[-1].partition("=")[2].strip() if found else ""
 
-    def by_hand(self, service: str, containers: int) -> Host:
-        """What a person needs to know to start ``service`` on the host, without any of us."""
+    def host(self, service: str, containers: int) -> Host:
+        """What the host's own start of ``service`` is made of."""
         return Host(
             directory=self.directory,
             file=self.file,

@@ -14,8 +14,8 @@ from blocks.router import Router
 from release.configuration.haproxy import HaproxySettings
 from release.duration import say_duration
 from release.errors import BadConfiguration, RolloutFailed
-from release.measure.counters import Counted
 from release.measure.slot import FULL_WEIGHT, Admin, Slot
+from release.measure.tally import Tally
 from release.model import Instance
 from release.rollout import choose_slots
 
@@ -69,10 +69,10 @@ class HaproxyRouter(HaproxySettings, Router):
             if name in states and name in counters
         )
 
-    def answered(self) -> Counted:
+    def answered(self) -> Tally:
         """All answers since HAProxy started; a 503 because no server is UP is the backend's own."""
         whole = self._counters()["BACKEND"]
-        return Counted(_answers(whole), _number(whole["hrsp_5xx"]))
+        return Tally(_answers(whole), _number(whole["hrsp_5xx"]))
 
     def admit(self, instance: Instance, weight: int = FULL_WEIGHT) -> Slot:
         """Let users meet an instance, after HAProxy's own health check of it has passed.

@@ -9,31 +9,38 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
+from release.measure.sample import percentile
 from release.measure.slot import Slot
-from release.measure.traffic import ALL_RELEASES, PROMETHEUS, ROUTER, Times, Traffic
+from release.measure.tally import Tally
+from release.measure.traffic import ALL_RELEASES, PROBES, ROUTER, TOO_MANY, Times, Traffic
 
 Labels = frozenset[tuple[str, str]]
 Series = Mapping[Labels, float]
 
+_PERCENTILES = (0.5, 0.95, 0.99)
+_BEGAN_AGAIN = "its counters began again, the traffic until now is unknown"
+_SOME_TOO_MANY = f"some are answered HTTP {TOO_MANY}, and are not counted"
 _NAME = "__name__"  # a metric's own name: what was computed from counters has lost it
 _BOUND = "le"  # upper bound of a histogram's bucket, in seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """Answers, and 5xx among them."""
-
-    requests: int
-    errors: int
 
 
 @dataclass(frozen=True, slots=True)
 class RouterLook:
     """What a router has counted since it started."""
 
-    answered: Counted  # of all answers to users, also those that no instance gave
+    answered: Tally  # of all answers to users, also those that no instance gave
     slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeLook:
+    """What has come of our own requests since the first of them."""
+
+    counted: Tally = field(default_factory=Tally)
+    took: tuple[timedelta, ...] = ()  # of each that was answered, in order
+    too_many: int = 0  # answers that say nothing of a release: there were too many requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +52,8 @@ class Look:
     buckets: Series = field(default_factory=dict)  # of a histogram of answer times; {}: not asked
 
 
-@dataclass(frozen=True, slots=True)
-class Looks:
-    """What each source that counts stood at; None: it could not be seen, or there is none."""
-
-    router: RouterLook | None = None
-    prometheus: Look | None = None
+Looks = Mapping[str, Any]
+"""What each source stood at, by its name; one that could not be seen is not in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,39 +62,43 @@ class Growth:
 
     traffic: tuple[Traffic, ...] = ()
     times: tuple[Times, ...] = ()
-    unknown: str = ""  # why nothing can be said
+    unknown: str = ""  # what cannot be said, and why
 
 
-def router_growth(
-    before: RouterLook, now: RouterLook, versions: Mapping[str, str]
-) -> tuple[Traffic, ...] | None:
-    """What a router counted between two looks; None if its counting began again in between.
+def router_growth(before: RouterLook, now: RouterLook, versions: Mapping[str, str]) -> Growth:
+    """What a router counted between two looks; nothing if its counting began again in between.
 
     Of all together, and of each release whose instances stood in the same slot at both looks.
     ``versions`` names the release of each instance.
     """
-    whole = _difference(before.answered, now.answered)
-    if whole is None:
-        return None
     old = {slot.name: slot for slot in before.slots}
-    by_release: dict[str, Counted] = {}
+    grown = {ALL_RELEASES: now.answered - before.answered}
     for slot in now.slots:
         was, version = old.get(slot.name), versions.get(slot.instance, "")
         if was is None or was.instance != slot.instance or not version:
             continue
-        grown = _difference(_counted(was), _counted(slot))
-        if grown is None:
-            return None
-        so_far = by_release.get(version, Counted(0, 0))
-        by_release[version] = Counted(
-            so_far.requests + grown.requests, so_far.errors + grown.errors
-        )
-    return (
-        Traffic(ROUTER, ALL_RELEASES, whole.requests, whole.errors),
-        *(
-            Traffic(ROUTER, v, by_release[v].requests, by_release[v].errors)
-            for v in sorted(by_release)
-        ),
+        since = slot.tally - was.tally
+        if not since.possible:
+            return Growth(unknown=_BEGAN_AGAIN)
+        grown[version] = grown.get(version, Tally()) + since
+    if not grown[ALL_RELEASES].possible:
+        return Growth(unknown=_BEGAN_AGAIN)
+    return Growth(
+        tuple(Traffic(ROUTER, of, grown[of].requests, grown[of].errors) for of in sorted(grown))
+    )
+
+
+def probe_growth(before: ProbeLook, now: ProbeLook) -> Growth:
+    """What came of the probes between two looks. They are of all releases: nobody knows which
+    instance answers one."""
+    since, took = now.counted - before.counted, now.took[len(before.took) :]
+    if not since.possible:
+        return Growth(unknown=_BEGAN_AGAIN)
+    p50, p95, p99 = (percentile(took, fraction) if took else None for fraction in _PERCENTILES)
+    return Growth(
+        (Traffic(PROBES, ALL_RELEASES, since.requests, since.errors),) if since.requests else (),
+        (Times(PROBES, ALL_RELEASES, p50, p95, p99),) if took else (),
+        _SOME_TOO_MANY if now.too_many > before.too_many else "",
     )
 
 
@@ -106,8 +113,8 @@ def remember(before: Look | None, now: Look) -> Look:
     )
 
 
-def growth(before: Look, now: Look, release_label: str) -> Growth:
-    """What was counted between two looks: of each release, and of all together.
+def growth(source: str, before: Look, now: Look, release_label: str) -> Growth:
+    """What ``source`` counted between two looks: of each release, and of all together.
 
     A release that is seen for the first time counts from this look on: nobody knows how much of
     it is old. In a release that was seen before, a series that is new was born since (the first
@@ -143,8 +150,8 @@ def growth(before: Look, now: Look, release_label: str) -> Growth:
                 "count the same answers"
             )
     return Growth(
-        tuple(Traffic(PROMETHEUS, *count) for count in counts if seen),
-        tuple(_times(before, now, known, release_label)),
+        tuple(Traffic(source, *count) for count in counts if seen),
+        tuple(_times(source, before, now, known, release_label)),
     )
 
 
@@ -169,16 +176,6 @@ def quantile(buckets: Mapping[float, float], fraction: float) -> timedelta | Non
             return timedelta(seconds=lower + (bound - lower) * (rank - below) / (count - below))
         lower, below = (bound, count) if not math.isinf(bound) else (lower, count)
     return timedelta(seconds=lower) if len(bounds) > 1 else None
-
-
-def _counted(slot: Slot) -> Counted:
-    return Counted(slot.answered, slot.answered_5xx)
-
-
-def _difference(before: Counted, now: Counted) -> Counted | None:
-    """What was counted in between; None where a counter fell."""
-    requests, errors = now.requests - before.requests, now.errors - before.errors
-    return Counted(requests, errors) if 0 <= errors <= requests else None
 
 
 def _pairs(before: Look, now: Look) -> Iterator[tuple[Series, Series]]:
@@ -218,7 +215,9 @@ def _growth_of(old: float, value: float) -> float:
     return value if value < old / 2 else 0.0
 
 
-def _times(before: Look, now: Look, known: Collection[str], release_label: str) -> Iterator[Times]:
+def _times(
+    source: str, before: Look, now: Look, known: Collection[str], release_label: str
+) -> Iterator[Times]:
     """Answer times of each release and of all, from a histogram's buckets."""
     grown: dict[str, dict[float, float]] = {}
     for bound in {bound for labels in now.buckets if (bound := bound_of(labels)) is not None}:
@@ -228,9 +227,9 @@ def _times(before: Look, now: Look, known: Collection[str], release_label: str) 
                 buckets = grown.setdefault(whose, {})
                 buckets[bound] = buckets.get(bound, 0.0) + count
     for release in sorted(grown):
-        p50, p95, p99 = (quantile(grown[release], fraction) for fraction in (0.5, 0.95, 0.99))
+        p50, p95, p99 = (quantile(grown[release], fraction) for fraction in _PERCENTILES)
         if p50 is not None:
-            yield Times(PROMETHEUS, release, p50, p95, p99)
+            yield Times(source, release, p50, p95, p99)
 
 
 def bound_of(labels: Labels) -> float | None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from release.measure.tally import Tally
+
 FULL_WEIGHT = 100  # of a slot's weight; what every instance has once it is trusted
 
 
@@ -32,6 +34,11 @@ class Slot:
     average: timedelta = timedelta()  # answer time, over the last 1,024 requests
     weight: int = FULL_WEIGHT
     remembers: str = ""  # name that a free slot had last: a router may be unable to forget it
+
+    @property
+    def tally(self) -> Tally:
+        """What it has answered since the router started."""
+        return Tally(self.answered, self.answered_5xx)
 
     @property
     def admitted(self) -> bool:

@@ -18,6 +18,11 @@ class Tally:
         return Tally(self.requests - other.requests, self.errors - other.errors)
 
     @property
+    def possible(self) -> bool:
+        """Whether it can have been counted: a difference of two cannot, where counters fell."""
+        return 0 <= self.errors <= self.requests
+
+    @property
     def rate(self) -> float:
         """The error rate, a fraction; 0 without a request."""
         return self.errors / self.requests if self.requests else 0.0

@@ -5,7 +5,9 @@ from datetime import timedelta
 
 ROUTER = "router"
 PROBES = "probes"
-PROMETHEUS = "prometheus"
+
+TOO_MANY = 429
+"""Our own requests may be what is too many: it says nothing of a release."""
 
 ALL_RELEASES = ""
 """The release of traffic that a source cannot tell apart by release."""
@@ -18,7 +20,7 @@ class Traffic:
     Sources overlap (the router counts the probes too): they are judged one by one, never summed.
     """
 
-    source: str  # ROUTER, PROBES, PROMETHEUS, …
+    source: str  # ROUTER, PROBES, or the name of a system that keeps what instances count
     release: str  # version; ALL_RELEASES where the source does not tell
     requests: int
     errors: int  # 5xx, or no answer

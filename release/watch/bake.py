@@ -125,6 +125,4 @@ def _look(before: Sequence[Slot], after: Sequence[Slot], new: Collection[str]) -
 def _since(before: Slot, after: Slot) -> Tally:
     """What a slot's counters grew by; a router that was restarted counts from 0 again."""
     again = after.answered < before.answered or after.answered_5xx < before.answered_5xx
-    if again:
-        return Tally(after.answered, after.answered_5xx)
-    return Tally(after.answered - before.answered, after.answered_5xx - before.answered_5xx)
+    return after.tally if again else after.tally - before.tally

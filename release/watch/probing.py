@@ -3,12 +3,11 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from release.configuration.rules import WatchProbe, WatchRules
-from release.measure.traffic import PROMETHEUS, ROUTER
+from release.configuration.rules import WatchProbe
+from release.measure.counters import ProbeLook
+from release.measure.tally import Tally
+from release.measure.traffic import PROBES, ROUTER, TOO_MANY
 from release.model import Probe
-
-TOO_MANY = 429
-"""Our own requests may be what is too many: it says nothing of a release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +68,15 @@ def _cycle(mix: Sequence[WatchProbe]) -> list[WatchProbe]:
     return cycle
 
 
-def probes_needed(rules: WatchRules) -> int:
-    """How many probes a tick sends, so that they alone make every window big enough to judge.
-
-    A window spans ``sustained_for``, or the watch where that is shorter; one tick in it may come
-    late.
-    """
-    window = min(rules.sustained_for, rules.length)
-    ticks = max(1, window // rules.every - 1)
-    return -(-rules.fewest_requests // ticks)
+def after_probes(before: ProbeLook, asked: Sequence[Asked]) -> ProbeLook:
+    """What has come of all probes, with those that were ``asked`` now."""
+    counted = [one for one in asked if one.counts]
+    failed = sum(1 for one in counted if one.failed)
+    return ProbeLook(
+        before.counted + Tally(len(counted), failed),
+        (*before.took, *(one.answer.took for one in asked if one.answer.status)),
+        before.too_many + len(asked) - len(counted),
+    )
 
 
 def say_failed(one: Asked) -> str:
@@ -94,19 +93,18 @@ def measured_on(sources: Collection[str], mix: Sequence[WatchProbe]) -> str:
     Where none does, it says what is left out.
     """
     names = ", ".join(dict.fromkeys(probe.name for probe in mix))
-    said = [text for source, text in _COUNTED.items() if source in sources]
+    said = [_AS_COUNTED] if ROUTER in sources else []
+    others = sorted(set(sources) - {ROUTER, PROBES})
+    said += [f"those that {source.capitalize()} counts," for source in others]
     on = f"error rate measured on: {' and '.join([*said, f'our own probes of {names}'])}"
     return on if said else f"{on}; {_LEFT_OUT}"
 
 
-_COUNTED = {
-    ROUTER: "all requests, as the router counts them,",
-    PROMETHEUS: "those that Prometheus counts,",
-}
+_AS_COUNTED = "all requests, as the router counts them,"
 _LEFT_OUT = "not measured: all other requests, because neither router nor Prometheus counts them"
 
 
 def unmeasured(sources: Collection[str], mix: Sequence[WatchProbe]) -> tuple[str, ...]:
     """The same for people to look at, where the error rate rests on probes alone."""
-    alone = not {ROUTER, PROMETHEUS} & set(sources)
+    alone = not set(sources) - {PROBES}
     return (measured_on(sources, mix),) if alone else ()

@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,18 +13,21 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from blocks.auth import AuthFlow, Session
-from blocks.metrics import Counters, Metrics, Sampler
+from blocks.metrics import Metrics, Sampler, Source
+from blocks.metrics_source import MetricsSource
 from blocks.prometheus import Prometheus
 from blocks.service import Service
 from release.configuration.rules import WatchProbe, WatchRules
 from release.errors import Unreachable
-from release.measure.counters import Counted, RouterLook
+from release.measure.counters import Growth, RouterLook, router_growth
 from release.measure.sample import Restarts
+from release.measure.sampling import probes_needed
 from release.measure.slot import Slot
-from release.measure.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER
+from release.measure.tally import Tally
+from release.measure.traffic import ALL_RELEASES, PROBES, ROUTER
 from release.model import Check, Instance
-from release.watch.probing import probes_needed
 from release.watch.triggers import AUTH_NOT_CONFIGURED, Sample
+from tests.fakes.samples import PROMETHEUS
 
 AT = datetime(2026, 1, 8, 2, 14, tzinfo=UTC)
 RULES = WatchRules(length=timedelta(minutes=1), every=timedelta(seconds=15))  # 34 probes a tick
@@ -46,8 +49,11 @@ def sources(sample: Sample) -> list[tuple[str, str]]:
     return [(traffic.source, traffic.release) for traffic in sample.traffic]
 
 
-class Router:
+class Router(MetricsSource[RouterLook]):
     """A router whose counters a test sets: what slot 1's instance answered, and all."""
+
+    name = ROUTER
+    counts_on = False
 
     def __init__(self) -> None:
         self.answered = 1000
@@ -64,8 +70,11 @@ class Router:
             raise Unreachable("HAProxy does not answer at its admin socket")
         first, second = self.instances
         busy = Slot("api1", first, answered=self.answered, answered_5xx=self.errors)
-        whole = Counted(self.answered + self.own_errors, self.errors + self.own_errors)
+        whole = Tally(self.answered + self.own_errors, self.errors + self.own_errors)
         return RouterLook(whole, (busy, Slot("api2", second)))
+
+    def growth(self, before: RouterLook, now: RouterLook, versions: Mapping[str, str]) -> Growth:
+        return router_growth(before, now, versions)
 
 
 class Engine:
@@ -107,7 +116,7 @@ def sampler_of(service: Service) -> Iterator[Callable[..., Sampler]]:
     samplers: list[Sampler] = []
 
     def make(
-        counters: Counters | None = None,
+        counters: Source | None = None,
         ask_p0: Callable[[], str | None] | None = None,
         engine: Engine | None = None,
     ) -> Sampler:
@@ -362,8 +371,9 @@ class TestWhatProbesAskFor:
         prometheus = Prometheus(
             url="http://127.0.0.1:9", environment="production", requests="r", errors="e"
         )
-        assert Metrics().counting(None) == set()
-        assert Metrics(prometheus=prometheus).counting(Router()) == {ROUTER, PROMETHEUS}
+        assert Metrics().counting(None) == ()
+        counting = Metrics(server=prometheus).counting(Router())
+        assert [source.name for source in counting] == [ROUTER, PROMETHEUS]
 
 
 class TestWithRouter:
@@ -506,7 +516,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         prometheus.counts = (1000, 10)
-        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
             prometheus.counts = (1200, 40)
             sample = sampler.sample(AT)
         assert counts(sample, PROMETHEUS) == (200, 30)
@@ -516,7 +526,7 @@ class TestWithPrometheus:
     def test_users_that_only_it_can_see_make_probes_unnecessary(
         self, service: Service, prometheus: "Answers"
     ) -> None:
-        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
             prometheus.counts = (1000, 0)
             sampler.sample(AT)
             sample = sampler.sample(AT)
@@ -526,7 +536,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         prometheus.status = 503
-        with Metrics(prometheus=prometheus.block).sampler(service, Router(), RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(service, Router(), RULES) as sampler:
             sample = sampler.sample(AT)
             assert sample.health is True
             assert sources(sample) == [(ROUTER, ALL_RELEASES), (PROBES, ALL_RELEASES)]
@@ -538,7 +548,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         prometheus.counts = (1000, 0)
-        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
             prometheus.status = 503
             sampler.sample(AT)
             prometheus.status, prometheus.counts = 200, (1100, 50)
@@ -548,7 +558,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         prometheus.status = 503
-        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
             prometheus.status = 200
             sample = sampler.sample(AT)
         assert sources(sample) == [(PROBES, ALL_RELEASES)]
@@ -560,8 +570,8 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         rules = RULES.model_copy(update={"every": timedelta(milliseconds=200)})
-        with Metrics(prometheus=prometheus.block).sampler(service, None, rules) as sampler:
-            while sampler.looks.prometheus is None:  # on a busy machine, the first one is late
+        with Metrics(server=prometheus.block).sampler(service, None, rules) as sampler:
+            while PROMETHEUS not in sampler.looks:  # on a busy machine, the first one is late
                 sampler.sample(AT, probes=1)
             asked = prometheus.asked
             prometheus.answers.clear()
@@ -578,7 +588,7 @@ class TestWithPrometheus:
 
     def test_no_data_are_no_health(self, service: Service, prometheus: "Answers") -> None:
         prometheus.counts = None
-        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
             sample = sampler.sample(AT)
         assert sources(sample) == [(PROBES, ALL_RELEASES)]
         assert sample.unknown == ("prometheus: no data: its query for requests finds nothing",)

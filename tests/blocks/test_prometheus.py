@@ -11,7 +11,7 @@ from pytest_httpserver import HTTPServer
 from blocks.prometheus import Prometheus
 from release.configuration.prometheus import PrometheusSettings
 from release.errors import BadConfiguration, Unreachable
-from release.measure.counters import Growth, Look, growth
+from release.measure.counters import Growth, Look
 from sandbox.commands import wait_until
 from sandbox.parts.local_prometheus import LocalPrometheus, local_prometheus
 from tests.fakes.exporter import Exporter, exporters
@@ -56,7 +56,7 @@ class Scraped:
         return wait_until(seen, what=f"{requests} requests", seconds=SECONDS, hint="")
 
     def grown(self, before: Look, requests: float) -> Growth:
-        return growth(before, self.look(requests), "version")
+        return self.block.growth(before, self.look(requests), {})
 
     def end(self) -> None:
         """End all instances."""
@@ -140,7 +140,7 @@ class TestCounts:
     def test_nothing_scraped_is_no_data_and_no_health(self, scraped: Scraped) -> None:
         before = Look({frozenset({("version", "v1.0.0")}): 1.0}, {})
 
-        found = growth(before, scraped.block.look(), "version")
+        found = scraped.block.growth(before, scraped.block.look(), {})
 
         assert found.traffic == ()
         assert found.unknown == "no data: its query for requests finds nothing"

@@ -283,7 +283,7 @@ FIXED = {
     "metrics.auth_every",
     "metrics.concurrency",
     "metrics.fewest_probes",
-    "metrics.prometheus.environment",
+    "metrics.server.environment",
 }
 
 

@@ -118,7 +118,7 @@ def test_the_routers_network_is_the_one_that_instances_are_looked_for_on(
 
 
 def test_the_sources_of_the_watch_are_as_configured(target: Target) -> None:
-    auth, prometheus = target.service.auth, target.metrics.prometheus
+    auth, prometheus = target.service.auth, target.metrics.server
 
     assert (auth.login_path, auth.login_format) == ("/oauth/token", "form")
     assert auth.login_fields == {"grant_type": "password"}
@@ -133,8 +133,8 @@ def test_secrets_reach_the_blocks_and_no_text_of_them(target: Target) -> None:
     assert target.registry.password.get_secret_value() == SECRET
     assert target.ticketing.token.get_secret_value() == SECRET
     assert target.service.auth.password.get_secret_value() == SECRET
-    assert target.metrics.prometheus is not None
-    assert target.metrics.prometheus.token.get_secret_value() == SECRET
+    assert target.metrics.server is not None
+    assert target.metrics.server.token.get_secret_value() == SECRET
 
     for text in (repr(target), str(target), target.model_dump_json()):
         assert SECRET not in text
@@ -145,8 +145,8 @@ def test_a_part_of_a_part_is_a_block_of_its_own(target: Target, prefect_server: 
     install._save(target)
     found = Target.load("eu-west")
     assert isinstance(found, Target)
-    assert found.metrics.prometheus is not None
-    assert found.metrics.prometheus.token.get_secret_value() == SECRET
+    assert found.metrics.server is not None
+    assert found.metrics.server.token.get_secret_value() == SECRET
     assert found.service.auth.password.get_secret_value() == SECRET
 
     prometheus = Prometheus.load("eu-west")
@@ -156,8 +156,8 @@ def test_a_part_of_a_part_is_a_block_of_its_own(target: Target, prefect_server: 
 
     again = Target.load("eu-west")
     assert isinstance(again, Target)
-    assert again.metrics.prometheus is not None
-    assert again.metrics.prometheus.token.get_secret_value() == "rotated"
+    assert again.metrics.server is not None
+    assert again.metrics.server.token.get_secret_value() == "rotated"
 
 
 @pytest.mark.parametrize("variable", [DATABASE, LEDGER])

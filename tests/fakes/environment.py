@@ -157,7 +157,7 @@ class Metrics:
     meanwhile: Callable[[], None] = lambda: None  # with each sample
     took: list[timedelta] = field(default_factory=list)
     mix: tuple[WatchProbe, ...] = (WatchProbe(path="/health"),)
-    looks: Looks = field(default_factory=Looks)
+    looks: Looks = field(default_factory=dict)
 
     def sampler(self, *_: object, **how: object) -> "Metrics":
         return self

@@ -29,6 +29,11 @@ class Exporter:
         for index, bound in enumerate(BOUNDS):
             self._buckets[index] += count * (seconds <= bound)
 
+    @property
+    def total(self) -> float:
+        """All answers that were counted."""
+        return sum(self._codes.values())
+
     def say(self, code: int, value: float) -> None:
         """Count something that no counter can be."""
         self._codes[code] = value
@@ -50,11 +55,10 @@ class Exporter:
             f'http_requests_total{{code="{code}",version="{self.version}"}} {count}'
             for code, count in sorted(self._codes.items())
         ]
-        total = sum(self._codes.values())
         name, label = "http_request_duration_seconds_bucket", f'version="{self.version}"'
         for bound, count in zip(BOUNDS, self._buckets, strict=True):
             lines.append(f'{name}{{{label},le="{bound}"}} {count}')
-        lines.append(f'{name}{{{label},le="+Inf"}} {total}')
+        lines.append(f'{name}{{{label},le="+Inf"}} {self.total}')
         return "\n".join(lines) + "\n"
 
 

@@ -1,16 +1,17 @@
 """A container engine in memory: containers with states, started from images that behave."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, SecretStr
 
-from blocks.orchestrator import Orchestrator
+from blocks.compose.by_hand import Host, commands, meanwhile, stopping
+from blocks.orchestrator import ByHand, Orchestrator
 from release.errors import RolloutFailed, Unreachable
 from release.model import ImageRef, Instance, Release
-from release.rollback.by_hand import Host
 from release.rollout import did_not_come_up, unfit_instance
 
 
@@ -20,6 +21,7 @@ class FakeHost:
 
     containers: list[Instance] = field(default_factory=list)
     registry: dict[ImageRef, tuple[str, str]] = field(default_factory=dict)  # version, behaviour
+    apart: list[str] = field(default_factory=list)  # ids of containers that are no instances
     pulled: set[ImageRef] = field(default_factory=set)
     pinned: ImageRef | None = None
     named: str = ""  # where no digest is pinned: what the host's own start names instead
@@ -46,7 +48,7 @@ class FakeOrchestrator(Orchestrator):
 
     def instances(self) -> tuple[Instance, ...]:
         self._ask()
-        return tuple(self._host.containers)
+        return tuple(i for i in self._host.containers if i.id not in self._host.apart)
 
     def has_image(self, image: ImageRef) -> bool:
         self._ask()
@@ -111,6 +113,36 @@ class FakeOrchestrator(Orchestrator):
                 raise RolloutFailed(f"cannot remove {instance.name}: it is running")
             self._host.containers.remove(instance)
 
+    def reach(self, instance: Instance, port: int) -> str:
+        if not instance.address:
+            raise RolloutFailed(f"{instance.name} has no address")
+        return f"http://{instance.address}:{port}"
+
+    @contextmanager
+    def apart(
+        self, image: ImageRef, variables: Mapping[str, SecretStr], within: timedelta
+    ) -> Iterator[Instance]:
+        id = self._make(image, "apart")
+        self._host.apart.append(id)
+        try:
+            self.start([id])
+            yield self.await_healthy([id], within)[0]
+        finally:
+            self._remove_apart(id)
+
+    def remove_apart(self) -> int:
+        self._ask()
+        found = list(self._host.apart)
+        for id in found:
+            self._remove_apart(id)
+        return len(found)
+
+    def leave_apart(self, image: ImageRef) -> None:
+        """As a run that is killed while it rehearses."""
+        id = self._make(image, "apart")
+        self._host.apart.append(id)
+        self.start([id])
+
     def logs(self, id: str, tail: int) -> str:
         found = self._those([id])
         return f"{found[0].name} was here" if found else "(the container is gone)"
@@ -128,11 +160,13 @@ class FakeOrchestrator(Orchestrator):
     def pinned(self) -> ImageRef | None:
         return self._host.pinned
 
-    def by_hand(self, replicas: int) -> Host:
-        self._ask()
-        folder = Path("/srv/production")
+    def by_hand(self, image: ImageRef | None, replicas: int, routed: bool) -> ByHand:
+        folder, file = Path("/srv/production"), "docker-compose.yml"
         count = max(replicas, len(self._host.containers))
-        return Host(folder, "docker-compose.yml", "api", "API_IMAGE", folder / ".env", True, count)
+        host = Host(folder, file, "api", "API_IMAGE", folder / ".env", True, count)
+        there = image in self._host.pulled and self._host.answers
+        typed = commands(host, image, there) if image else stopping(host)
+        return ByHand(typed, meanwhile(routed))
 
     def kept_releases(self) -> tuple[Release, ...]:
         self._ask()
@@ -154,14 +188,19 @@ class FakeOrchestrator(Orchestrator):
         if not self._host.answers:
             raise Unreachable("the container engine does not answer")
 
-    def _make(self, image: ImageRef) -> str:
+    def _remove_apart(self, id: str) -> None:
+        self.stop([id], timedelta())
+        self.remove([id])
+        self._host.apart.remove(id)
+
+    def _make(self, image: ImageRef, what: str = "api") -> str:
         if image not in self._host.pulled:
             raise RolloutFailed(f"no image {image} on this engine")
         self._host.made += 1
         number, version = self._host.made, self._host.registry[image][0]
         id = f"{number:064x}"
         self._host.containers.append(
-            Instance(id, f"app-api-{number}", "", image, version, "", "created", "none")
+            Instance(id, f"app-{what}-{number}", "", image, version, "", "created", "none")
         )
         return id
 

@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from blocks.compose.orchestrator import ComposeOrchestrator
 from blocks.haproxy.file import render_backend, slot_names
 from blocks.haproxy.router import HaproxyRouter
@@ -41,6 +43,7 @@ VERSIONS = {
 }
 SECRET = "correct-horse-battery"
 WITHIN = timedelta(seconds=20)
+PORT = 8000  # that an instance listens on
 _ASKED = 12  # requests, to see who answers
 
 
@@ -107,8 +110,27 @@ class Project:
         """The versions that users meet now."""
         raise NotImplementedError
 
+    def users_ask(self, times: int) -> None:
+        """Send requests as users do."""
+        raise NotImplementedError
+
+    def answers_at(self, base_url: str) -> str:
+        """The version that answers at an address of one instance."""
+        raise NotImplementedError
+
+    def leave_apart(self, version: str) -> None:
+        """Leave a container apart, as a run does that is killed."""
+        raise NotImplementedError
+
     def restart_router(self) -> None:
-        """Start the router anew, from its file."""
+        """Start the router anew, from its file; its counters begin at zero."""
+
+    def with_router_away(self) -> Router:
+        """The same router, where it does not answer."""
+        raise NotImplementedError
+
+    def with_a_hasty_router(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let it give an instance up soon that it cannot admit."""
 
 
 class Unasked:
@@ -139,6 +161,27 @@ class FakeProject(Project):
             self.router.answer(_ASKED)
             return {"nothing"}
         return {i.version for i in self.orchestrator.instances() if i.name in names}
+
+    def users_ask(self, times: int) -> None:
+        assert self.router is not None
+        self.router.answer(times)
+
+    def answers_at(self, base_url: str) -> str:
+        running = [i for i in self.orchestrator.host.containers if i.running]
+        (found,) = (i for i in running if self.orchestrator.reach(i, PORT) == base_url)
+        return found.version
+
+    def leave_apart(self, version: str) -> None:
+        self.orchestrator.leave_apart(self.images[version])
+
+    def restart_router(self) -> None:
+        assert self.router is not None
+        self.router.begin_again()
+
+    def with_router_away(self) -> Router:
+        router = FakeRouter(orchestrator=self.orchestrator)
+        router.hang_up()
+        return router
 
 
 APP = """\
@@ -277,7 +320,25 @@ class RealProject(Project):
         remove_registry(self.sandbox)
 
     def serving(self) -> set[str]:
-        return {self._ask() for _ in range(_ASKED)}
+        return {self._ask(self.url) for _ in range(_ASKED)}
+
+    def users_ask(self, times: int) -> None:
+        for _ in range(times):
+            self._ask(self.url)
+
+    def answers_at(self, base_url: str) -> str:
+        return self._ask(base_url)
+
+    def leave_apart(self, version: str) -> None:
+        label = f"ignition.apart={self.name}/api"
+        run(["docker", "run", "--detach", "--label", label, str(self.images[version])])
+
+    def with_router_away(self) -> Router:
+        assert self.router is not None
+        return self.router.model_copy(update={"socket": self.folder / "nobody.sock"})
+
+    def with_a_hasty_router(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("blocks.haproxy.router._SETTLE_WITHIN", timedelta(seconds=2))
 
     def restart_router(self) -> None:
         run(["docker", "compose", "restart", "--timeout", "1", "proxy"], directory=self.host)
@@ -296,9 +357,9 @@ class RealProject(Project):
 
         wait_until(answers, what="an answer from HAProxy", seconds=30, hint="docker logs")
 
-    def _ask(self) -> str:
+    def _ask(self, base_url: str) -> str:
         try:
-            with urllib.request.urlopen(f"{self.url}/api/", timeout=5) as answer:
+            with urllib.request.urlopen(f"{base_url}/api/", timeout=5) as answer:
                 return str(json.load(answer)["version"])
         except urllib.error.HTTPError as error:
             if error.code == 503:

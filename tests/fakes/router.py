@@ -9,8 +9,8 @@ from pydantic import PrivateAttr
 from blocks.haproxy.file import slot_names
 from blocks.router import Router
 from release.errors import RolloutFailed, Unreachable
-from release.measure.counters import Counted
 from release.measure.slot import FULL_WEIGHT, Admin, Slot
+from release.measure.tally import Tally
 from release.model import Instance
 from release.rollout import choose_slots
 from tests.fakes.orchestrator import FakeOrchestrator
@@ -31,6 +31,12 @@ class FakeRouter(Router):
         """Answer none of the next ``looks``."""
         self._silent = looks
 
+    def begin_again(self) -> None:
+        """Count from zero, as one does that was restarted."""
+        self._refused = 0
+        for name, slot in self._slots.items():
+            self._slots[name] = replace(slot, answered=0, answered_2xx=0, answered_5xx=0)
+
     def check(self) -> None:
         self.slots()
 
@@ -40,9 +46,9 @@ class FakeRouter(Router):
             raise Unreachable("the router does not answer")
         return tuple(self._seen(slot) for slot in self._slots.values())
 
-    def answered(self) -> Counted:
+    def answered(self) -> Tally:
         slots = self.slots()
-        return Counted(
+        return Tally(
             sum(slot.answered for slot in slots) + self._refused,
             sum(slot.answered_5xx for slot in slots) + self._refused,
         )

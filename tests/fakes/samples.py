@@ -11,6 +11,9 @@ from release.watch.triggers import (
 )
 from release.watch.verdict import Outcome, Span
 
+PROMETHEUS = "prometheus"
+"""A source beside the router and the probes, as its adapter calls itself."""
+
 START = datetime(2026, 1, 8, 2, 14, tzinfo=UTC)
 RULES = WatchRules()
 SANDBOX = WatchRules(

@@ -6,11 +6,11 @@ import pytest
 
 from release.model import Check, Probe
 from release.verification import (
+    check_health,
+    check_smoke,
+    check_version,
     explain_answer,
     explain_failures,
-    judge_health,
-    judge_smoke,
-    judge_version,
     only_smoke_failed,
     read_field,
     summary,
@@ -65,7 +65,7 @@ def answered(status: int, detail: str = "") -> Probe:
     ],
 )
 def test_only_an_answer_of_200_to_299_is_healthy(probe: Probe, passed: bool, sentence: str) -> None:
-    assert judge_health(probe) == Check("health", passed, sentence, TOOK)
+    assert check_health(probe) == Check("health", passed, sentence, TOOK)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_only_an_answer_of_200_to_299_is_healthy(probe: Probe, passed: bool, sen
 def test_the_version_has_to_be_the_one_that_was_deployed(
     found: str | None, probe: Probe, passed: bool, sentence: str
 ) -> None:
-    assert judge_version("v1.2.3", found, probe) == Check("version", passed, sentence, TOOK)
+    assert check_version("v1.2.3", found, probe) == Check("version", passed, sentence, TOOK)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_a_field_of_an_answer_is_read_or_is_not_there(
 
 
 def test_smoke_tests_pass_with_exit_code_0_only() -> None:
-    assert judge_smoke(0, ["ok 1"], TOOK) == Check("smoke tests", True, "exit code 0", TOOK)
-    assert judge_smoke(None, []).sentence == "stopped: out of time"
-    assert not judge_smoke(None, []).passed
+    assert check_smoke(0, ["ok 1"], TOOK) == Check("smoke tests", True, "exit code 0", TOOK)
+    assert check_smoke(None, []).sentence == "stopped: out of time"
+    assert not check_smoke(None, []).passed
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_smoke_tests_pass_with_exit_code_0_only() -> None:
     ],
 )
 def test_a_failure_names_the_first_test_that_failed(output: list[str], sentence: str) -> None:
-    assert judge_smoke(1, output).sentence.splitlines()[0] == sentence
+    assert check_smoke(1, output).sentence.splitlines()[0] == sentence
 
 
 @pytest.mark.parametrize(
@@ -175,24 +175,24 @@ def test_an_answer_without_a_version_is_told_in_one_line(
 def test_a_failure_says_which_address_was_asked() -> None:
     refused = answered(0, "Connection refused")
 
-    assert judge_health(refused, "http://10.0.0.2:8001/health").sentence == (
+    assert check_health(refused, "http://10.0.0.2:8001/health").sentence == (
         "http://10.0.0.2:8001/health: Connection refused"
     )
-    assert judge_version("v1.2.3", "v1.2.2", answered(200), "https://x/api/").sentence == (
+    assert check_version("v1.2.3", "v1.2.2", answered(200), "https://x/api/").sentence == (
         "https://x/api/ answers v1.2.2, expected v1.2.3"
     )
 
 
 def test_a_failure_shows_the_last_lines() -> None:
-    sentence = judge_smoke(1, [f"line {number}" for number in range(90)]).sentence
+    sentence = check_smoke(1, [f"line {number}" for number in range(90)]).sentence
     assert sentence.splitlines()[1:] == [f"line {number}" for number in range(50, 90)]
 
 
 def test_a_release_that_answers_as_itself_may_have_failed_by_its_smoke_tests_alone() -> None:
     good = [Check("health", True, "HTTP 200"), Check("version", True, "v1.1.0")]
 
-    assert only_smoke_failed([*good, judge_smoke(1, ["not ok 2 login"])])
-    assert not only_smoke_failed([*good, judge_smoke(0, [])])
+    assert only_smoke_failed([*good, check_smoke(1, ["not ok 2 login"])])
+    assert not only_smoke_failed([*good, check_smoke(0, [])])
     assert not only_smoke_failed([Check("health", False, "HTTP 503")])
     assert not only_smoke_failed([])
 

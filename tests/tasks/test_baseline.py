@@ -1,5 +1,6 @@
 """What counts as serving, and so as what a rollback brings back; and how well it does."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -10,11 +11,13 @@ from prefect import flow
 from pytest_httpserver import HTTPServer
 
 from blocks.metrics import Metrics
+from blocks.metrics_source import MetricsSource
 from blocks.service import Service
 from flows.deploy import measured_until_now
 from release.configuration.rules import WatchRules
-from release.measure.counters import Counted, RouterLook
+from release.measure.counters import Growth, RouterLook, router_growth
 from release.measure.slot import Admin, Slot
+from release.measure.tally import Tally
 from release.measure.traffic import ALL_RELEASES, ROUTER, Traffic
 from release.model import Baseline, ImageRef, Instance, Release
 from release.rollback.baseline import measured
@@ -47,15 +50,21 @@ def test_an_instance_that_was_taken_out_does_not(admin: Admin) -> None:
     assert serving(a_target(Slot("api1", "api-1", admin=admin, up=True))) == ()
 
 
-class Busy:
+class Busy(MetricsSource[RouterLook]):
     """A router that counts a hundred answers, one of them an error, from look to look."""
+
+    name = ROUTER
+    counts_on = False
 
     def __init__(self) -> None:
         self.looked = 0
 
     def look(self) -> RouterLook:
         self.looked += 1
-        return RouterLook(Counted(100 * self.looked, self.looked), ())
+        return RouterLook(Tally(100 * self.looked, self.looked), ())
+
+    def growth(self, before: RouterLook, now: RouterLook, versions: Mapping[str, str]) -> Growth:
+        return router_growth(before, now, versions)
 
 
 class TestTheBaselineIsMeasured:

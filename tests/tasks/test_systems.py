@@ -111,13 +111,13 @@ def test_a_project_that_cannot_be_rolled_out_refuses_the_deployment(target: Any)
 
 class TestPrometheus:
     def test_that_answers_is_good(self, target: Any, httpserver: HTTPServer) -> None:
-        target.metrics = Metrics(prometheus=prometheus(finding(httpserver, 7)))
+        target.metrics = Metrics(server=prometheus(finding(httpserver, 7)))
 
         assert asked(target, "prometheus").ok
 
     def test_that_is_down_is_a_warning(self, target: Any) -> None:
         """The metrics being down is not the release being bad."""
-        target.metrics = Metrics(prometheus=prometheus("http://127.0.0.1:9"))
+        target.metrics = Metrics(server=prometheus("http://127.0.0.1:9"))
 
         answers = ask_systems(target, ROLLOUT)
 
@@ -129,7 +129,7 @@ class TestPrometheus:
     def test_whose_query_never_found_anything_refuses_the_deployment(
         self, target: Any, httpserver: HTTPServer
     ) -> None:
-        target.metrics = Metrics(prometheus=prometheus(finding(httpserver)))
+        target.metrics = Metrics(server=prometheus(finding(httpserver)))
 
         (answer,) = blocking(ask_systems(target, ROLLOUT))
 
@@ -144,7 +144,7 @@ class TestPrometheus:
         self, target: Any, httpserver: HTTPServer
     ) -> None:
         target.service.health_path = "/not-there-yet"
-        target.metrics = Metrics(prometheus=prometheus(finding(httpserver)))
+        target.metrics = Metrics(server=prometheus(finding(httpserver)))
 
         assert asked(target, "prometheus").ok
 
@@ -217,7 +217,7 @@ class TestTheStep:
     def test_goes_on_with_a_warning(
         self, target: Any, check: Callable[[Any], tuple[Answer, ...]]
     ) -> None:
-        target.metrics = Metrics(prometheus=prometheus("http://127.0.0.1:9"))
+        target.metrics = Metrics(server=prometheus("http://127.0.0.1:9"))
 
         assert len(warnings(check(target))) == 1
 
@@ -227,7 +227,7 @@ class TestTheStep:
         httpserver: HTTPServer,
         check: Callable[[Any], tuple[Answer, ...]],
     ) -> None:
-        target.metrics = Metrics(prometheus=prometheus(finding(httpserver)))
+        target.metrics = Metrics(server=prometheus(finding(httpserver)))
 
         with pytest.raises(BadConfiguration, match="has found nothing in 7 days"):
             check(target)

@@ -23,6 +23,7 @@ from release.errors import TriggerFired, Unreachable, VerificationFailed
 from release.model import Baseline, Check, Instance, Release
 from tasks.alarm import listening
 from tasks.verification import look, verify_baseline, verify_instances, verify_public
+from tests.fakes.orchestrator import FakeOrchestrator
 
 Artifact = Callable[[str], Any]
 RELEASE = Release("v1.1.0", "b" * 40)
@@ -58,6 +59,7 @@ class Production:
     service: Service
     repository: Source
     environment: str = "production"
+    orchestrator: FakeOrchestrator = field(default_factory=FakeOrchestrator)
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
-"""What every orchestrator does (in memory and on a real engine), and what Compose adds."""
+"""What Compose on a real engine adds to the contract of every orchestrator."""
 
 import json
 import os
-import re
 import stat
 import subprocess
 from datetime import timedelta
@@ -16,166 +15,10 @@ from blocks.compose.project import ComposeProject
 from release.errors import BadConfiguration, RolloutFailed, Unreachable
 from release.masking import without_secrets
 from release.model import ImageRef
-from release.rollback.by_hand import commands
 from sandbox.commands import run, wait_until
-from tests.fakes.project import SECRET, WITHIN, Project, RealProject
+from tests.fakes.project import SECRET, RealProject
 
 IMAGE = ImageRef("registry.example.com/api", "sha256:" + 64 * "a")
-
-# ---- the contract
-
-
-def test_a_service_that_can_be_deployed_passes_its_check(project: Project) -> None:
-    project.orchestrator.check(replicas=1, routed=True)
-
-
-def test_new_containers_start_beside_the_old_and_serve_nobody(project: Project) -> None:
-    baseline = project.reset()
-    orchestrator = project.orchestrator
-    orchestrator.pull(project.images["v1.1.0"])
-
-    new = orchestrator.start_beside(project.images["v1.1.0"], 2, keep=baseline.instances)
-    healthy = orchestrator.await_healthy([i.id for i in new], WITHIN)
-
-    assert [i.version for i in orchestrator.instances()] == ["v1.0.0", "v1.1.0", "v1.1.0"]
-    assert {i.image for i in healthy} == {project.images["v1.1.0"]}
-    assert all(i.running and i.health == "healthy" and i.address for i in healthy)
-    assert project.serving() == {"v1.0.0"}
-
-
-def test_starting_beside_does_not_change_what_a_reboot_starts(project: Project) -> None:
-    project.reset()
-    project.put_in_service("v1.1.0")
-
-    assert project.orchestrator.pinned() == project.images["v1.0.0"]
-
-
-def test_leftovers_are_removed_but_a_kept_container_stays_stopped(project: Project) -> None:
-    baseline = project.reset()
-    orchestrator = project.orchestrator
-    project.put_in_service("v1.1.0")
-    leftover = orchestrator.instances()[-1].id
-    orchestrator.stop([*baseline.instances, leftover], timedelta(seconds=5))
-
-    orchestrator.start_beside(project.images["v1.1.0"], 1, keep=baseline.instances)
-
-    found = orchestrator.instances()
-    assert [(i.version, i.running) for i in found] == [("v1.0.0", False), ("v1.1.0", True)]
-    assert found[0].id == baseline.instances[0]
-    assert leftover not in {i.id for i in found}
-
-
-@pytest.mark.parametrize(
-    ("version", "sentence"),
-    [
-        ("v1.2.0-never-healthy", "is unhealthy after"),
-        # Seen between its death and the engine's restart of it, or after that.
-        ("v1.2.0-exits", "(stopped|ended) with exit code [13]"),
-    ],
-)
-def test_a_container_that_does_not_come_up_is_named_and_the_baseline_serves(
-    project: Project, version: str, sentence: str
-) -> None:
-    project.reset()
-    if not isinstance(project, RealProject) and "never" in version:
-        sentence = "not yet healthy after"
-
-    with pytest.raises(RolloutFailed) as caught:
-        project.put_in_service(version)
-
-    name = project.orchestrator.instances()[-1].name
-    assert name in caught.value.what
-    assert re.search(sentence, caught.value.what)
-    assert re.search("last log line|it logged nothing", caught.value.what)
-    assert "\n" not in caught.value.what
-    assert project.serving() == {"v1.0.0"}
-
-
-def test_a_container_that_answers_is_not_waited_for_until_the_engine_has_looked(
-    project: Project,
-) -> None:
-    """An engine may look only every half minute. The baseline serves all the while."""
-    baseline = project.reset()
-    orchestrator, image = project.orchestrator, project.images["v1.2.0-never-healthy"]
-    orchestrator.pull(image)
-    new = orchestrator.start_beside(image, 1, keep=baseline.instances)
-
-    (found,) = orchestrator.await_healthy([i.id for i in new], WITHIN, lambda instance: True)
-
-    assert found.running
-    assert found.health != "healthy"
-    assert project.serving() == {"v1.0.0"}
-
-
-def test_stopped_containers_are_kept_and_start_again(project: Project) -> None:
-    baseline = project.reset()
-    orchestrator = project.orchestrator
-    orchestrator.stop(baseline.instances, timedelta(seconds=5))
-    assert [i.state for i in orchestrator.instances()] == ["exited"]
-
-    orchestrator.start(baseline.instances)
-
-    (again,) = orchestrator.await_healthy(baseline.instances, WITHIN)
-    assert again.id == baseline.instances[0]
-
-
-def test_stop_start_and_remove_are_safe_to_repeat(project: Project) -> None:
-    baseline = project.reset()
-    orchestrator = project.orchestrator
-    for _ in range(2):
-        orchestrator.start(baseline.instances)
-    for _ in range(2):
-        orchestrator.stop(baseline.instances, timedelta(seconds=5))
-    for _ in range(2):
-        orchestrator.remove(baseline.instances)
-    orchestrator.stop(baseline.instances, timedelta(seconds=5))
-
-    assert orchestrator.instances() == ()
-
-
-def test_a_running_container_is_never_removed(project: Project) -> None:
-    baseline = project.reset()
-
-    with pytest.raises(RolloutFailed, match="cannot remove"):
-        project.orchestrator.remove(baseline.instances)
-
-    assert project.serving() == {"v1.0.0"}
-
-
-def test_an_image_that_the_registry_does_not_have_is_an_error_that_names_it(
-    project: Project,
-) -> None:
-    project.reset()
-    unknown = ImageRef(project.images["v1.0.0"].repository, IMAGE.digest)
-
-    assert not project.orchestrator.has_image(unknown)
-    with pytest.raises(RolloutFailed, match=f"the registry has no {unknown}"):
-        project.orchestrator.pull(unknown)
-
-    assert project.serving() == {"v1.0.0"}
-
-
-def test_the_pinned_image_is_what_was_pinned_last(project: Project) -> None:
-    project.reset()
-    project.orchestrator.pin(project.images["v1.1.0"])
-
-    assert project.orchestrator.pinned() == project.images["v1.1.0"]
-
-
-def test_a_restart_in_place_leaves_only_the_new_release_and_pins_it(project: Project) -> None:
-    project.reset()
-    image = project.images["v1.1.0"]
-    project.orchestrator.pull(image)
-
-    started = project.orchestrator.restart_in_place(image, 1)
-    project.orchestrator.await_healthy([i.id for i in started], WITHIN)
-
-    assert [i.image for i in project.orchestrator.instances()] == [image]
-    assert project.orchestrator.pinned() == image
-
-
-def test_a_log_that_is_gone_is_no_error(project: Project) -> None:
-    assert "gone" in project.orchestrator.logs("f" * 64, 10)
 
 
 # ---- Compose on a real engine
@@ -499,7 +342,7 @@ def test_what_a_person_types_on_the_host_serves_the_release_whatever_the_router_
     assert real_project.serving() == {"v1.1.0"}
     image = real_project.images["v1.0.0"]
 
-    typed = commands(orchestrator.by_hand(1), image, orchestrator.has_image(image))
+    typed = orchestrator.by_hand(image, 1, routed=True).commands
     own = {n: v for n, v in os.environ.items() if not n.startswith("API_")}
     subprocess.run(["sh", "-eu"], input="\n".join(typed), text=True, check=True, env=own)
 

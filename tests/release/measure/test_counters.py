@@ -9,19 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from release.measure.counters import (
-    Counted,
     Growth,
     Labels,
     Look,
+    ProbeLook,
     RouterLook,
     growth,
+    probe_growth,
     quantile,
     remember,
     router_growth,
 )
 from release.measure.slot import Slot
-from release.measure.traffic import ALL_RELEASES, PROMETHEUS, ROUTER, Traffic
+from release.measure.tally import Tally
+from release.measure.traffic import ALL_RELEASES, PROBES, ROUTER, Times, Traffic
 
+SOURCE = "metrics"
 Counts = Mapping[str, float]  # "v1.1.0 200 a": release, status code, instance
 
 
@@ -41,7 +44,7 @@ def look(counts: Counts) -> Look:
 
 
 def counted(found: Growth) -> dict[str, tuple[int, int]]:
-    assert all(traffic.source == PROMETHEUS for traffic in found.traffic)
+    assert all(traffic.source == SOURCE for traffic in found.traffic)
     return {traffic.release: (traffic.requests, traffic.errors) for traffic in found.traffic}
 
 
@@ -111,7 +114,7 @@ def counted(found: Growth) -> dict[str, tuple[int, int]]:
 def test_growth_is_taken_series_by_series(
     before: Counts, now: Counts, expected: Mapping[str, tuple[int, int]]
 ) -> None:
-    found = growth(look(before), look(now), "version")
+    found = growth(SOURCE, look(before), look(now), "version")
 
     assert counted(found) == expected
     assert found.unknown == ""
@@ -119,7 +122,9 @@ def test_growth_is_taken_series_by_series(
 
 def test_no_requests_are_no_data_and_no_health() -> None:
     """The errors are zero only where there is something that could have failed."""
-    found = growth(look({"v1 200 a": 10}), Look({}, series({"- - -": 0.0}, "vector")), "version")
+    found = growth(
+        SOURCE, look({"v1 200 a": 10}), Look({}, series({"- - -": 0.0}, "vector")), "version"
+    )
 
     assert found.traffic == ()
     assert found.unknown == "no data: its query for requests finds nothing"
@@ -130,7 +135,7 @@ def test_an_error_query_that_always_finds_a_zero_is_the_same_as_one_that_finds_n
     zero: dict[Labels, float] = {frozenset(): 0.0}
     before = Look(series({"v1 200 a": 10}), zero)
 
-    found = growth(before, Look(series({"v1 200 a": 30}), zero), "version")
+    found = growth(SOURCE, before, Look(series({"v1 200 a": 30}), zero), "version")
 
     assert counted(found) == {"": (20, 0), "v1": (20, 0)}
 
@@ -140,14 +145,14 @@ def test_errors_that_name_no_release_are_held_against_no_release_and_clear_none(
     before = Look(series({"v1 200 a": 10, "v2 200 b": 10}), {failed: 1.0})
     now = Look(series({"v1 200 a": 60, "v2 200 b": 60}), {failed: 41.0})
 
-    assert counted(growth(before, now, "version")) == {"": (100, 40)}
+    assert counted(growth(SOURCE, before, now, "version")) == {"": (100, 40)}
 
 
 def test_a_sum_that_falls_is_not_taken_for_a_restart() -> None:
     """An instance that leaves makes a sum fall: its old requests would be counted again."""
     total = frozenset({("version", "v1")})  # sum by (version) (…): the metric has lost its name
 
-    found = growth(Look({total: 5000.0}, {}), Look({total: 2600.0}, {}), "version")
+    found = growth(SOURCE, Look({total: 5000.0}, {}), Look({total: 2600.0}, {}), "version")
 
     assert found.traffic == ()
     assert found.unknown.startswith("a sum of counters has fallen")
@@ -157,7 +162,7 @@ def test_more_errors_than_requests_are_no_count() -> None:
     before, now = look({"v1 200 a": 10}), look({"v1 200 a": 12})
     wrong = Look(now.requests, series({"v1 500 a": 9}, "http_errors_total"))
 
-    found = growth(before, wrong, "version")
+    found = growth(SOURCE, before, wrong, "version")
 
     assert found.traffic == ()
     assert found.unknown == (
@@ -171,7 +176,7 @@ def test_a_series_that_was_away_is_not_new() -> None:
     second = look({"v1 200 a": 1010})
     third = look({"v1 200 a": 1020, "v1 200 b": 1030})
 
-    found = growth(remember(remember(None, first), second), third, "version")
+    found = growth(SOURCE, remember(remember(None, first), second), third, "version")
 
     assert counted(found) == {"": (40, 0), "v1": (40, 0)}
 
@@ -197,7 +202,7 @@ def test_however_often_one_looks_nothing_is_counted_twice_or_lost(
         happened[release][1] += failed
         if looked_at:
             now = look(counts)
-            for traffic in growth(before, now, "version").traffic:
+            for traffic in growth(SOURCE, before, now, "version").traffic:
                 if traffic.release:
                     sums[traffic.release][0] += traffic.requests
                     sums[traffic.release][1] += traffic.errors
@@ -243,7 +248,7 @@ def test_answer_times_are_those_since_the_last_look_by_release() -> None:
     before = Look(requests, {}, buckets((1000, 1000), (0, 1000)))
     now = Look(requests, {}, buckets((1100, 1100), (0, 1100)))
 
-    found = {times.release: times.p95 for times in growth(before, now, "version").times}
+    found = {times.release: times.p95 for times in growth(SOURCE, before, now, "version").times}
 
     assert found == {
         ALL_RELEASES: timedelta(seconds=0.91),
@@ -259,7 +264,7 @@ def router_look(slots: SlotCounts, own_errors: int = 0) -> RouterLook:
     answered = sum(requests for _, requests, _ in slots.values()) + own_errors
     errors = sum(errors for _, _, errors in slots.values()) + own_errors
     return RouterLook(
-        Counted(answered, errors),
+        Tally(answered, errors),
         tuple(
             Slot(name, instance, answered=requests, answered_5xx=errors)
             for name, (instance, requests, errors) in slots.items()
@@ -330,14 +335,59 @@ def test_a_router_counts_in_all_and_by_release(
     found = router_growth(router_look(before), router_look(now, own_errors), versions)
 
     if expected is None:
-        assert found is None
+        assert found == Growth(unknown="its counters began again, the traffic until now is unknown")
     else:
-        assert found is not None
-        assert {t.release: (t.requests, t.errors) for t in found} == expected
-        assert {t.source for t in found} == {ROUTER}
+        assert {t.release: (t.requests, t.errors) for t in found.traffic} == expected
+        assert {t.source for t in found.traffic} == {ROUTER}
+
+
+MS = timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        pytest.param(ProbeLook(), ProbeLook(), Growth(), id="none was sent"),
+        pytest.param(
+            ProbeLook(Tally(10, 1), (9 * MS,) * 10),
+            ProbeLook(Tally(12, 2), (9 * MS,) * 10 + (MS, 3 * MS)),
+            Growth(
+                (Traffic(PROBES, ALL_RELEASES, 2, 1),),
+                (Times(PROBES, ALL_RELEASES, MS, 3 * MS, 3 * MS),),
+            ),
+            id="since the last look only",
+        ),
+        pytest.param(
+            ProbeLook(),
+            ProbeLook(Tally(3, 3)),
+            Growth((Traffic(PROBES, ALL_RELEASES, 3, 3),)),
+            id="none was answered",
+        ),
+        pytest.param(
+            ProbeLook(),
+            ProbeLook(Tally(0, 0), (MS,), too_many=1),
+            Growth(
+                (),
+                (Times(PROBES, ALL_RELEASES, MS, MS, MS),),
+                "some are answered HTTP 429, and are not counted",
+            ),
+            id="too many are no traffic",
+        ),
+        pytest.param(
+            ProbeLook(Tally(5, 0), too_many=4),
+            ProbeLook(Tally(6, 0), too_many=4),
+            Growth((Traffic(PROBES, ALL_RELEASES, 1, 0),)),
+            id="too many, but not this time",
+        ),
+    ],
+)
+def test_probes_count_what_came_of_them(
+    before: ProbeLook, now: ProbeLook, expected: Growth
+) -> None:
+    assert probe_growth(before, now) == expected
 
 
 def test_traffic_is_what_a_rule_can_judge() -> None:
-    (whole, one) = growth(look({"v1 200 a": 0}), look({"v1 200 a": 200}), "version").traffic
-    assert whole == Traffic(PROMETHEUS, ALL_RELEASES, 200, 0)
-    assert one == Traffic(PROMETHEUS, "v1", 200, 0)
+    (whole, one) = growth(SOURCE, look({"v1 200 a": 0}), look({"v1 200 a": 200}), "version").traffic
+    assert whole == Traffic(SOURCE, ALL_RELEASES, 200, 0)
+    assert one == Traffic(SOURCE, "v1", 200, 0)

@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from release.errors import BadConfiguration, BadRequest
-from release.measure.counters import Looks
 from release.measure.sample import Sample
-from release.measure.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER, Times, Traffic
+from release.measure.traffic import ALL_RELEASES, PROBES, ROUTER, Times, Traffic
 from release.model import Baseline, ImageRef, Instance, Release
 from release.rollback.baseline import (
     NOTHING,
@@ -21,6 +20,7 @@ from release.rollback.baseline import (
     serving_instances,
     serving_release,
 )
+from tests.fakes.samples import PROMETHEUS
 
 AT = datetime(2026, 11, 3, 14, 0, tzinfo=UTC)
 OLD = ImageRef("localhost:5000/api", "sha256:" + "1" * 64)
@@ -248,6 +248,6 @@ class TestTheBaselineIsMeasured:
         assert again.error_rate == 1 / 90
 
     def test_what_was_never_counted_has_no_rate(self) -> None:
-        baseline = measured(self.first(), Sample(AT), Looks())
+        baseline = measured(self.first(), Sample(AT), {})
 
-        assert (baseline.error_rate, baseline.p95, baseline.looks) == (None, None, Looks())
+        assert (baseline.error_rate, baseline.p95, baseline.looks) == (None, None, {})

@@ -7,9 +7,10 @@ import pytest
 
 from release.configuration.rules import WatchRules
 from release.measure.sample import Sample
-from release.measure.traffic import PROBES, PROMETHEUS, ROUTER, Times, Traffic
+from release.measure.traffic import PROBES, ROUTER, Times, Traffic
 from release.model import Baseline, Release
 from release.watch.chart import BEFORE, NEW, OLD, Chart, Limit, Mark, Moment, Panel, chart_of_watch
+from tests.fakes.samples import PROMETHEUS
 
 START = datetime(2026, 1, 8, 2, 14, 7, tzinfo=UTC)
 MS = timedelta(milliseconds=1)

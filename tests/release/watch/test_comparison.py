@@ -8,10 +8,11 @@ import pytest
 
 from release.configuration.rules import WatchRules
 from release.measure.sample import Sample
-from release.measure.traffic import ALL_RELEASES, PROBES, PROMETHEUS, ROUTER, Times, Traffic
+from release.measure.traffic import ALL_RELEASES, PROBES, ROUTER, Times, Traffic
 from release.model import Baseline, Release
 from release.watch.comparison import judge_error_change, judge_response_times
 from release.watch.verdict import Outcome, Span, Verdict
+from tests.fakes.samples import PROMETHEUS
 
 START = datetime(2026, 1, 8, 2, 14, tzinfo=UTC)
 SPAN = Span(START, START + timedelta(minutes=10))

@@ -7,16 +7,28 @@ import pytest
 from pydantic import ValidationError
 
 from release.configuration.rules import WatchProbe
-from release.measure.traffic import PROBES, PROMETHEUS, ROUTER
+from release.measure.counters import ProbeLook
+from release.measure.tally import Tally
+from release.measure.traffic import PROBES, ROUTER
 from release.model import Probe
-from release.watch.probing import Asked, measured_on, mix_of, next_probes, say_failed, unmeasured
+from release.watch.probing import (
+    Asked,
+    after_probes,
+    measured_on,
+    mix_of,
+    next_probes,
+    say_failed,
+    unmeasured,
+)
+from tests.fakes.samples import PROMETHEUS
 
 KNOWN = mix_of((), "/health", "/api/", "/api/me")
+MS = timedelta(milliseconds=1)
 ORDERS = WatchProbe(path="/api/orders", weight=3, expect=(200, 304))
 
 
 def asked(wanted: WatchProbe, status: int, detail: str = "") -> Asked:
-    return Asked(wanted, Probe(datetime(2026, 1, 8, tzinfo=UTC), status, timedelta(), detail))
+    return Asked(wanted, Probe(datetime(2026, 1, 8, tzinfo=UTC), status, MS, detail))
 
 
 def test_without_a_list_half_of_the_probes_do_what_a_user_does() -> None:
@@ -68,6 +80,24 @@ def test_too_many_requests_say_nothing_unless_they_are_expected() -> None:
     assert asked(ORDERS, 200).counts
     limit = WatchProbe(path="/limit", expect=(429,))
     assert (asked(limit, 429).counts, asked(limit, 429).failed) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        pytest.param([], ProbeLook(Tally(10, 1), (MS,)), id="none"),
+        pytest.param([200, 304], ProbeLook(Tally(12, 1), (MS,) * 3), id="as expected"),
+        pytest.param([200, 500], ProbeLook(Tally(12, 2), (MS,) * 3), id="one failed"),
+        pytest.param([0], ProbeLook(Tally(11, 2), (MS,)), id="no answer has no answer time"),
+        pytest.param([429, 200], ProbeLook(Tally(11, 1), (MS,) * 3, 1), id="too many"),
+    ],
+)
+def test_what_came_of_probes_is_added_to_what_came_before(
+    statuses: list[int], expected: ProbeLook
+) -> None:
+    before = ProbeLook(Tally(10, 1), (MS,))
+
+    assert after_probes(before, [asked(ORDERS, status) for status in statuses]) == expected
 
 
 def test_a_probe_that_failed_is_said_with_what_was_expected() -> None:

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from release.configuration.rules import WatchRules
-from release.measure.traffic import PROBES, PROMETHEUS, ROUTER, Traffic
+from release.measure.sampling import probes_needed
+from release.measure.traffic import PROBES, ROUTER, Traffic
 from release.watch.comparison import judge_response_times
-from release.watch.probing import probes_needed
 from release.watch.triggers import (
     Sample,
     judge_auth,
@@ -25,6 +25,7 @@ from tests.fakes.samples import (
     HEALTHY,
     INCONCLUSIVE,
     MS,
+    PROMETHEUS,
     RULES,
     SANDBOX,
     SPAN,
@@ -406,25 +407,6 @@ class TestResponseTimes:
         assert verdict.sentence == (
             "95% of answers within 900 ms > 500 ms for 5 min 30 s (02:14–02:19 UTC, probes)"
         )
-
-
-@pytest.mark.parametrize(
-    ("rules", "probes"),
-    [
-        pytest.param(RULES, 6, id="15 s apart, 5 min: 19 ticks, one may be late"),
-        pytest.param(SANDBOX, 20, id="500 ms apart, 3 s: 5 ticks"),
-        pytest.param(
-            WatchRules(length=timedelta(minutes=2)), 15, id="the watch is shorter: 7 ticks"
-        ),
-        pytest.param(
-            WatchRules(every=timedelta(minutes=10), longest_gap=timedelta(minutes=20)),
-            100,
-            id="one tick",
-        ),
-    ],
-)
-def test_probes_alone_fill_every_window(rules: WatchRules, probes: int) -> None:
-    assert probes_needed(rules) == probes
 
 
 @pytest.mark.parametrize("rules", [RULES, SANDBOX])

@@ -1,4 +1,4 @@
-"""The rollback at the host's own hands: commands that do what they say, in a real shell."""
+"""What a person types on the host: commands that do what they say, in a real shell."""
 
 import os
 import subprocess
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from blocks.compose.by_hand import Host, commands, meanwhile, stopping
 from release.model import ImageRef
-from release.rollback.by_hand import Host, commands, stopping, truth
 
 OLD = ImageRef("registry.example.com:5000/ignition-api", "sha256:" + "1" * 64)
 
@@ -109,6 +109,6 @@ def test_a_shell_that_types_them_starts_the_service_with_that_image(
     )
 
 
-@pytest.mark.parametrize("router", [True, False])
-def test_that_users_meet_errors_meanwhile_is_not_kept_from_anybody(router: bool) -> None:
-    assert truth("production", router).startswith("users of production meet errors for some sec")
+@pytest.mark.parametrize("routed", [True, False])
+def test_that_users_meet_errors_meanwhile_is_not_kept_from_anybody(routed: bool) -> None:
+    assert meanwhile(routed).startswith("meet errors for some seconds")

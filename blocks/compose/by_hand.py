@@ -1,4 +1,4 @@
-"""The rollback by hand: what a person types on the host if nothing of ours answers."""
+"""What a person types on the host of a Compose project, if nothing of ours answers."""
 
 import re
 import shlex
@@ -71,14 +71,11 @@ def _env(host: Host) -> str:
     return ".env" if host.env_file == plain else str(host.env_file)
 
 
-def truth(environment: str, router: bool) -> str:
-    """What these commands do to users."""
-    if router:
+def meanwhile(routed: bool) -> str:
+    """What these commands do to users; ``routed``: they come by a router."""
+    if routed:
         return (
-            f"users of {environment} meet errors for some seconds: Compose stops each container "
-            "before it starts the other, and HAProxy waits until it answers"
+            "meet errors for some seconds: Compose stops each container before it starts the "
+            "other, and HAProxy waits until it answers"
         )
-    return (
-        f"users of {environment} meet errors for some seconds, as with every plain restart, and "
-        "nothing is verified"
-    )
+    return "meet errors for some seconds, as with every plain restart, and nothing is verified"

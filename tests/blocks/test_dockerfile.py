@@ -2,7 +2,7 @@
 
 import pytest
 
-from release.readiness.dockerfile import base_images
+from blocks.dockerfile import base_images
 
 
 @pytest.mark.parametrize(
