@@ -1,7 +1,5 @@
 """A forge over HTTP: pages, other shapes, no answer; and the token, which is never said."""
 
-import time
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -120,36 +118,3 @@ def test_the_token_is_carried_to_no_other_host(httpserver: HTTPServer, forge: Gi
     with pytest.raises(Unreachable, match="answers 302"):
         forge.checks(SHA)
     assert [request.path for request, _ in httpserver.log] == [STATUS]
-
-
-def test_a_forge_that_is_away_is_named_without_the_token() -> None:
-    forge = GithubForge(url="http://127.0.0.1:9/repos/a/b", token=SecretStr(TOKEN))
-
-    with pytest.raises(Unreachable) as away:
-        forge.critical_issues()
-    assert away.value.what == "http://127.0.0.1:9/repos/a/b/issues does not answer: ConnectError"
-    assert TOKEN not in repr(forge)
-
-
-@pytest.mark.parametrize(("code", "last"), [(0, "all green"), (3, "2 failed")])
-def test_a_command_is_asked_about_the_commit(code: int, last: str) -> None:
-    forge = GithubForge(
-        tests_command=("sh", "-c", f"echo $0; echo '{last}'; exit {code}", "{revision}")
-    )
-    result = forge.run_tests_command(SHA, timedelta(seconds=10))
-
-    assert (result.program, result.code, result.last_line) == ("sh", code, last)
-
-
-def test_a_command_that_hangs_is_killed_with_what_it_started() -> None:
-    forge = GithubForge(tests_command=("sh", "-c", "sleep 60 & sleep 60"))
-
-    began = time.monotonic()
-    with pytest.raises(Unreachable, match="sh was not done within 0 s"):
-        forge.run_tests_command(SHA, timedelta(seconds=0.3))
-    assert time.monotonic() - began < 10
-
-
-def test_a_command_that_is_not_there_is_named() -> None:
-    with pytest.raises(Unreachable, match="no-such-program cannot be run"):
-        GithubForge(tests_command=("no-such-program",)).run_tests_command(SHA, timedelta(seconds=1))

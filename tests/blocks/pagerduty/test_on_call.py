@@ -150,9 +150,3 @@ def test_what_is_no_answer_is_not_taken_for_one(
     with pytest.raises(Unreachable, match=says) as refused:
         on_call.now()
     assert TOKEN not in str(refused.value)
-
-
-def test_a_schedule_that_is_away_is_named_without_the_token() -> None:
-    with pytest.raises(Unreachable, match="does not answer: ConnectError") as away:
-        PagerDuty(url="http://127.0.0.1:9", schedule="P", token=SecretStr(TOKEN)).now()
-    assert TOKEN not in str(away.value)
