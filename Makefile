@@ -61,7 +61,8 @@ ROUNDS ?= 1
 chaos: setup ## break something at each moment of a deployment: ROUNDS=3 ONLY='engine@*' ADD=yes
 	$(PYTHON) -m sandbox chaos --rounds $(ROUNDS) --only "$(ONLY)" $(if $(ADD),--add)
 
-docs: setup ## the pages of settings, lint rules and modules, from the code
+docs: setup ## the example file, the pages of settings, lint rules and modules, from the code
 	$(PYTHON) -m docs.settings
+	$(PYTHON) -m docs.example
 	$(PYTHON) -m docs.migrations_lint
 	$(PYTHON) -m docs.architecture

@@ -13,9 +13,10 @@ from datetime import timedelta
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import (
+    BaseModel,
     Field,
     ValidationError,
     field_validator,
@@ -30,29 +31,22 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from release.configuration.address import (
-    WebAddress,
-)
+from blocks import kinds
+from release.configuration.address import WebAddress
 from release.configuration.auth import AuthSettings
-from release.configuration.key import PREFIX, refused_variables, secret_keys, variable_of
+from release.configuration.key import PREFIX, Key, refused_variables, secret_keys, variable_of
 from release.configuration.key_errors import explain, misplaced
 from release.configuration.layout import ServiceLayout
 from release.configuration.places import (
     ApproverSettings,
-    ComposeSettings,
     DatabaseSettings,
-    ForgeSettings,
     LedgerSettings,
     NotifySettings,
-    OnCallSettings,
     OwnPlace,
     RegistrySettings,
     RehearsalSettings,
     RepositorySettings,
-    RouterSettings,
-    TicketSettings,
 )
-from release.configuration.prometheus import PrometheusSettings
 from release.configuration.rules import (
     GateRules,
     RollbackRules,
@@ -69,27 +63,36 @@ from release.wording import there_is
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 _DEFAULT_CONFIG = "ignition.toml"
 
-# Without such a secret what the key beside it asks for certainly fails.
-_NEEDED = (
-    ("registry", "username", "password"),
-    ("ticket", "url", "token"),
-    ("on_call", "schedule", "token"),
-)
-_NEEDED_THERE = (("auth", "username", "password"), ("prometheus", "username", "password"))
+if TYPE_CHECKING:
+    from release.configuration.kinds import (
+        ForgeSettings,
+        MetricsSettings,
+        OnCallSettings,
+        OrchestratorSettings,
+        RouterSettings,
+        TicketSettings,
+    )
+else:  # a table is read as the settings of one of the kinds that there are
+    ForgeSettings = kinds.FORGES.settings()
+    MetricsSettings = kinds.METRICS.settings()
+    OnCallSettings = kinds.ON_CALL.settings()
+    OrchestratorSettings = kinds.ORCHESTRATORS.settings()
+    RouterSettings = kinds.ROUTERS.settings()
+    TicketSettings = kinds.TICKETING.settings()
 
 
 class EnvironmentSettings(Rules):
     """One environment: where it is and which rules hold there."""
 
-    url: WebAddress
+    url: WebAddress = Field(examples=["https://api.example.com"])
     """The public address, as users reach it."""
 
-    compose: ComposeSettings
+    compose: OrchestratorSettings
     database: DatabaseSettings = DatabaseSettings()
     rehearsal: RehearsalSettings = RehearsalSettings()
     router: RouterSettings | None = None
     auth: AuthSettings = AuthSettings()
-    prometheus: PrometheusSettings = PrometheusSettings()
+    prometheus: MetricsSettings = kinds.METRICS.default()
     gate: GateRules = GateRules()
     rollout: RolloutRules = RolloutRules()
     verify: VerifyRules = VerifyRules()
@@ -104,13 +107,10 @@ class EnvironmentSettings(Rules):
     at once. A rollback never waits: it takes over, or hands over."""
 
     @model_validator(mode="after")
-    def _slots_for_old_and_new(self) -> Self:
-        needed = 2 * self.rollout.replicas
-        if self.router is not None and self.router.slots < needed:
-            raise ValueError(
-                f"router.slots is {self.router.slots}; rollout.replicas = {self.rollout.replicas} "
-                f"needs {needed}, because old and new serve side by side"
-            )
+    def _room_for_old_and_new(self) -> Self:
+        refusal = self.router.refusal(self.rollout.replicas) if self.router else ""
+        if refusal:
+            raise ValueError(refusal)
         return self
 
     @model_validator(mode="after")
@@ -165,10 +165,10 @@ class Settings(BaseSettings):
     repository: RepositorySettings
     registry: RegistrySettings
     ledger: LedgerSettings = LedgerSettings()
-    ticket: TicketSettings = TicketSettings()
+    ticket: TicketSettings = kinds.TICKETING.default()
     approvers: ApproverSettings = ApproverSettings()
-    forge: ForgeSettings = ForgeSettings()
-    on_call: OnCallSettings = OnCallSettings()
+    forge: ForgeSettings = kinds.FORGES.default()
+    on_call: OnCallSettings = kinds.ON_CALL.default()
     notify: NotifySettings = NotifySettings()
     runbook: Path = Path("RUNBOOK.md")
     """The runbook whose checklist items are the gates."""
@@ -176,7 +176,8 @@ class Settings(BaseSettings):
     state: OwnPlace = None
     """The folder for this machine's own data: the mirror, the approvers, events that the ledger has
     not taken yet. Empty: a folder for this configuration in the user's state directory,
-    `$XDG_STATE_HOME` or `~/.local/state`; or `.ignition` beside this file, if it exists."""
+    `$XDG_STATE_HOME` or `~/.local/state`; or `.ignition` beside this file, if it exists. Type
+    `ignition setup` after a change, as the worker's user."""
 
     environments: dict[str, EnvironmentSettings]
 
@@ -260,23 +261,14 @@ class Settings(BaseSettings):
 
     def missing_secrets(self) -> Iterator[str]:
         """A sentence for each secret that is not set, and without which something cannot work."""
-        needed: list[tuple[tuple[str, ...], str, str]] = [
-            (("ledger",), "", "dsn"),
-            *(((table,), key, secret) for table, key, secret in _NEEDED),
-        ]
-        for name in sorted(self.environments):
-            there = ("environments", name)
-            needed += [((*there, "database"), "", "dsn")]
-            needed += [((*there, table), key, secret) for table, key, secret in _NEEDED_THERE]
-        for table, key, secret in needed:
-            held: Any = self
-            for part in table:
-                held = held[part] if isinstance(held, dict) else getattr(held, part)
-            value = getattr(held, secret)
-            if (not key or getattr(held, key)) and not (value and value.get_secret_value().strip()):
-                variable = variable_of(*table, secret)
-                why = f" ({'.'.join((*table, key))} is set, and needs it)" if key else ""
-                yield f"{variable} is not set{why}"
+        for key, table in _tables(self):
+            for need in table.needs:
+                value = getattr(table, need.secret)
+                asked = getattr(table, need.asked_by) if need.asked_by else True
+                if asked and not (value and value.get_secret_value().strip()):
+                    by = ".".join((*key, need.asked_by))
+                    why = f" ({by} is set, and needs it)" if need.asked_by else ""
+                    yield f"{variable_of(*key, need.secret)} is not set{why}"
 
     def environment(self, name: str) -> EnvironmentSettings:
         """Return the environment's settings. Raises BadRequest naming those that exist."""
@@ -293,6 +285,18 @@ class Settings(BaseSettings):
 def config_path() -> Path:
     """The configuration file: ``$IGNITION_CONFIG``, else ``ignition.toml`` here."""
     return Path(os.environ.get(CONFIG_VARIABLE, _DEFAULT_CONFIG))
+
+
+def _tables(value: Any, key: Key = ()) -> Iterator[tuple[Key, Rules]]:
+    """Every table with its key, those of the environments last and in the order of their names."""
+    if isinstance(value, dict):
+        for name in sorted(value):
+            yield from _tables(value[name], (*key, name))
+    elif isinstance(value, BaseModel):
+        if isinstance(value, Rules):
+            yield key, value
+        for name in type(value).model_fields:
+            yield from _tables(getattr(value, name), (*key, name))
 
 
 def _folder_of(configuration: Path) -> Path:

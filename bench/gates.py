@@ -33,7 +33,7 @@ from pytest_httpserver import HTTPServer
 from bench.report import judged, machine, progress, publish, spread, table
 from blocks.approvers import Approvers
 from blocks.postgres.database import Database
-from cli.install import build_target
+from cli.target import build_target
 from flows.deploy import sign_checklist
 from flows.run import begin
 from release.configuration.key import variable_of

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from http.cookies import CookieError, SimpleCookie
 from time import monotonic
-from typing import Any, Literal
-
-from pydantic import Field, SecretStr
+from typing import Any
 
 from blocks.http_client import Reply, ask, client
 from blocks.part import Part
+from release.configuration.auth import AuthSettings
 from release.errors import Unreachable
 from release.model import Check, Probe
 from release.verification import read_field
@@ -32,35 +31,10 @@ class Session:
     refresh_token: str = field(default="", repr=False)
 
 
-class AuthFlow(Part):
+class AuthFlow(AuthSettings, Part):
     """How one logs in, and what has to work, or not to work, afterwards."""
 
     _block_type_name = "Ignition Auth Flow"
-
-    username: str = Field(default="", description="The checks' own account; empty: no check.")
-    password: SecretStr = Field(default=SecretStr(""), description="Of that account.")
-    login_path: str = Field(default="/api/login", description="Where one logs in.")
-    login_method: Literal["POST", "PUT"] = Field(default="POST", description="How it is asked.")
-    login_format: Literal["json", "form"] = Field(default="json", description="Its body's form.")
-    username_field: str = Field(default="username", description="The username's field in it.")
-    password_field: str = Field(default="password", description="The password's field in it.")
-    login_fields: dict[str, str] = Field(default_factory=dict, description="More fields of it.")
-    session: Literal["token", "cookie"] = Field(
-        default="token", description="Whether one is known by a token or by a cookie."
-    )
-    token_field: str = Field(default="token", description="Where the answer has it: a.b.c.")
-    header: str = Field(default="Authorization", description="The header that carries a token.")
-    scheme: str = Field(default="Bearer", description="Before the token; empty: nothing.")
-    protected_path: str = Field(default="/api/me", description="Answers who is known only.")
-    refresh_path: str = Field(default="", description="Where a session is renewed; empty: none.")
-    refresh_token_field: str = Field(
-        default="", description="Where the login's answer has a refresh token; empty: none."
-    )
-    refresh_field: str = Field(default="refresh_token", description="The field it is sent in.")
-    logout_path: str = Field(default="", description="Where one logs out; empty: nowhere.")
-    logout_ends_session: bool = Field(
-        default=True, description="Whether a session is refused after its log-out."
-    )
 
     @property
     def configured(self) -> bool:

@@ -1,7 +1,7 @@
 """What is measured while a release is watched, by several sources.
 
-The router counts all that users were answered; Prometheus has what the instances count themselves;
-probes are requests of our own, more of them the fewer users there are.
+The router counts all that users were answered; a metrics server has what the instances count
+themselves; probes are requests of our own, more of them the fewer users there are.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from threading import Lock
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from blocks import kinds
 from blocks.metrics_source import MetricsSource
 from blocks.part import Part
 from blocks.prober import Prober
-from blocks.prometheus import Prometheus
 from blocks.service import Service
 from release.configuration.rules import WatchProbe, WatchRules
 from release.duration import say_duration
@@ -36,6 +36,11 @@ from release.model import Check, Instance, Probe
 from release.watch.probing import mix_of, say_failed
 from release.watch.triggers import AUTH_NOT_CONFIGURED, Sample
 
+if TYPE_CHECKING:
+    from blocks.metrics_source import MetricsServer
+else:
+    MetricsServer = kinds.METRICS.blocks()
+
 Source = MetricsSource[Any]
 
 
@@ -44,9 +49,9 @@ class Metrics(Part):
 
     _block_type_name = "Ignition Metrics"
 
-    prometheus: Prometheus | None = Field(
-        default=None, description="What the instances count themselves; none: it is not asked."
-    )
+    server: MetricsServer | None = None
+    """What keeps the instances' own counts; none: nobody is asked for them."""
+
     fewest_probes: int = Field(
         default=3, ge=1, description="Probes of each sample, however busy the service is."
     )
@@ -62,7 +67,7 @@ class Metrics(Part):
 
     def counting(self, router: Source | None) -> tuple[Source, ...]:
         """The sources that count what others than the probes are answered, the best one first."""
-        return tuple(source for source in (router, self.prometheus) if source is not None)
+        return tuple(source for source in (router, self.server) if source is not None)
 
     def misses(self, service: Service, rules: WatchRules) -> tuple[str, ...]:
         """What the listed probes ask for in vain already, a sentence each: it would be taken for

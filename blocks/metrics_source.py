@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from blocks.part import Part
+from release.configuration.kinds import MetricsSettings
 from release.measure.counters import Growth
 
 L = TypeVar("L")
@@ -41,8 +42,11 @@ class MetricsSource(ABC, Generic[L]):
         return now
 
 
-class MetricsServer(Part, MetricsSource[Any], ABC):
+class MetricsServer(MetricsSettings, Part, MetricsSource[Any], ABC):
     """A system beside the service that keeps what its instances count."""
+
+    environment: str
+    """The environment whose service it is asked about."""
 
     @abstractmethod
     def check(self, serving: bool) -> None:

@@ -9,6 +9,8 @@ from datetime import timedelta
 from pydantic import SecretStr
 
 from blocks.part import Part
+from release.configuration.kinds import OrchestratorSettings
+from release.configuration.layout import ServiceInterface
 from release.model import ImageRef, Instance, Release
 
 
@@ -20,12 +22,24 @@ class ByHand:
     meanwhile: str  # what users do then: "meet errors for some seconds"
 
 
-class Orchestrator(Part, ABC):
+class Orchestrator(ServiceInterface, OrchestratorSettings, Part, ABC):
     """Starts, stops and describes the containers of one service in one environment.
 
     Every method asks the engine anew and is safe to repeat. Errors are Unreachable when the engine
     does not answer, and otherwise name the container or the command.
     """
+
+    service: str = "api"
+    """The service that is deployed, as the orchestrator calls it."""
+
+    network: str = ""
+    """By which the router reaches an instance; empty: the only one there is."""
+
+    registry_username: str = ""
+    """The login for pulling; empty: the engine's own."""
+
+    registry_password: SecretStr = SecretStr("")
+    """Of that login."""
 
     @abstractmethod
     def check(self, replicas: int, routed: bool) -> None:

@@ -14,11 +14,16 @@ from time import monotonic
 from typing import Any, ClassVar
 
 import httpx
-from pydantic import Field, SecretStr
 
 from blocks.http_client import Reply, ask, client, shown
 from blocks.metrics_source import MetricsServer
-from release.configuration.prometheus import for_environment, rate_in, selectors, without_zero
+from release.configuration.prometheus import (
+    PrometheusSettings,
+    for_environment,
+    rate_in,
+    selectors,
+    without_zero,
+)
 from release.errors import BadConfiguration, Unreachable
 from release.measure.counters import Growth, Labels, Look, Series, bound_of, growth, remember
 
@@ -29,23 +34,17 @@ _REFUSED = (400, 422)  # the query cannot be parsed, or not be evaluated
 _LONGEST_MESSAGE = 300  # characters of Prometheus's own words
 
 
-class Prometheus(MetricsServer):
+class Prometheus(PrometheusSettings, MetricsServer):
     """A server of Prometheus's HTTP API: Prometheus, Thanos, Mimir, VictoriaMetrics."""
 
     _block_type_name = "Ignition Prometheus"
 
     name: ClassVar[str] = "prometheus"
 
-    environment: str = Field(description="What $environment stands for in a query.")
-    url: str = Field(description="Its address, below which /api/v1/query is.")
-    token: SecretStr = Field(default=SecretStr(""), description="Bearer token.")
-    username: str = Field(default="", description="Of a login; empty: none.")
-    password: SecretStr = Field(default=SecretStr(""), description="Of that login.")
-    requests: str = Field(description="PromQL: counters of answered requests.")
-    errors: str = Field(description="PromQL: counters of those that failed.")
-    durations: str = Field(default="", description="PromQL: a histogram's buckets; empty: none.")
-    release_label: str = Field(default="version", description="The label that names the release.")
-    timeout_s: float = Field(default=5.0, gt=0, description="Seconds that one look may take.")
+    @property
+    def timeout_s(self) -> float:
+        """How long one look may take, in seconds."""
+        return self.timeout.total_seconds()
 
     def look(self) -> Look:
         """What the counters stand at now. Raises Unreachable or BadConfiguration."""

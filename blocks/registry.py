@@ -5,25 +5,19 @@ from collections.abc import Callable
 import docker
 import docker.errors
 import httpx
-from pydantic import Field, SecretStr
 
 from blocks.engine import client_of, is_refused_for_good
 from blocks.http_client import tls
 from blocks.part import Part
+from release.configuration.places import RegistrySettings
 from release.errors import BuildFailed, Unreachable
 from release.model import ImageRef
 
 
-class Registry(Part):
+class Registry(RegistrySettings, Part):
     """One registry and the login for it."""
 
     _block_type_name = "Ignition Registry"
-
-    address: str = Field(description="Host and port, without scheme.")
-    username: str = Field(default="", description="Empty: no login.")
-    password: SecretStr = Field(default=SecretStr(""), description="The login's password.")
-    insecure: bool = Field(default=False, description="Plain HTTP, for a registry on this machine.")
-    engine: str = Field(default="", description="DOCKER_HOST of the engine that pushes.")
 
     def repository(self, name: str) -> str:
         """The image name with the registry before it, without a tag."""

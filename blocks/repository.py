@@ -16,10 +16,10 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import git
-from pydantic import Field
 
 from blocks.own_folder import own_folder
 from blocks.part import Part
+from release.configuration.places import RepositorySettings
 from release.errors import BadConfiguration, SourceRefused, Unreachable
 from release.git_ref import checked_ref
 
@@ -40,14 +40,13 @@ class Commit:
     author: str
 
 
-class Repository(Part):
+class Repository(RepositorySettings, Part):
     """Where the source is, and the worker's own mirror of it."""
 
     _block_type_name = "Ignition Repository"
 
-    url: str = Field(description="The git remote: a URL or a path.")
-    workspace: Path = Field(description="Where the worker keeps its bare mirror.")
-    main: str = Field(default="main", description="The branch that the nightly follows.")
+    workspace: Path
+    """Where the worker keeps its bare mirror."""
 
     @property
     def shown_url(self) -> str:

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from blocks.metrics_source import MetricsSource
 from blocks.part import Part
+from release.configuration.kinds import RouterSettings
+from release.configuration.layout import ServiceInterface
 from release.measure.counters import Growth, RouterLook, router_growth
 from release.measure.slot import FULL_WEIGHT, Slot
 from release.measure.tally import Tally
@@ -14,7 +16,7 @@ from release.measure.traffic import ROUTER
 from release.model import Instance
 
 
-class Router(Part, MetricsSource[RouterLook], ABC):
+class Router(ServiceInterface, RouterSettings, Part, MetricsSource[RouterLook], ABC):
     """Sends users' requests to admitted instances, and counts them. Every method is safe to repeat.
 
     One that does not answer may have been restarted, and counts from zero then.

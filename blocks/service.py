@@ -19,6 +19,7 @@ from blocks.http_client import ask, client, shown
 from blocks.part import Part
 from blocks.program import follow
 from release.configuration.deployed_with import DeployedWith
+from release.configuration.layout import ServiceInterface
 from release.configuration.rules import WatchProbe
 from release.errors import BadConfiguration
 from release.model import Check, Probe
@@ -40,15 +41,12 @@ class SmokeRun:
     took: timedelta
 
 
-class Service(Part):
+class Service(ServiceInterface, Part):
     """The backend's HTTP interface. Every method takes another address than the public one."""
 
     _block_type_name = "Ignition Service"
 
     url: str = Field(description="The public address, as users reach it.")
-    health_path: str = Field(default="/health", description="Answers 200 while it can serve.")
-    version_path: str = Field(default="/api/", description="Answers JSON that names the version.")
-    version_field: str = Field(default="version", description="The field of that JSON.")
     request_timeout_s: float = Field(
         default=10.0, gt=0, description="Seconds that one answer may take."
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from blocks.postgres.adoption import adopt, plan_to_adopt, read_histories
 from blocks.postgres.database import read_folder
 from blocks.target import Target
-from cli.install import build_target
+from cli.target import build_target
 from release.errors import BadRequest
 from release.migration.adoption import adopt_command, propose_through
 from release.migration.files import MigrationFile, read_migrations

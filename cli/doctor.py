@@ -15,10 +15,11 @@ from blocks.dockerfile import base_images
 from blocks.http_client import shown
 from blocks.target import Target
 from cli.examine import approvers_of
-from cli.install import build_target, say_missing
+from cli.install import say_missing
 from cli.registered import ask_automations, ask_blocks, ask_deployments
 from cli.runs import prefect
 from cli.schedule import read_schedules
+from cli.target import build_target
 from cli.workforce import WORK_POOL, read_pool
 from release.configuration.layout import build_file, refuse_unfit_source
 from release.configuration.rules import RolloutRules

@@ -8,9 +8,9 @@ from typing import Any
 from blocks.approvers import Approvers
 from blocks.ledger.ledger import Ledger
 from cli.environments import EnvironmentView, look_at
-from cli.install import build_target
 from cli.runs import RunView, read, unavailable, waiting
 from cli.schedule import schedule_lines
+from cli.target import build_target
 from release.errors import BadRequest, DeployError
 from release.ledger import EventKind, Lock, LogRow, short_run
 from settings import Settings

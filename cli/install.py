@@ -5,113 +5,30 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+from uuid import UUID
 
 import yaml
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.blocks.core import Block
+from prefect.client.schemas.actions import BlockDocumentUpdate, WorkPoolCreate
 from prefect.context import SyncClientContext
 from prefect.exceptions import ObjectNotFound
-from pydantic import SecretStr
 
-from blocks.auth import AuthFlow
-from blocks.builder import Builder
-from blocks.compose.orchestrator import ComposeOrchestrator
-from blocks.forge import Forge
-from blocks.haproxy.router import HaproxyRouter
 from blocks.ledger.ledger import Ledger
-from blocks.metrics import Metrics
-from blocks.on_call import OnCall
 from blocks.own_folder import leave_out_of_git
-from blocks.postgres.database import Database
-from blocks.postgres.rehearsal import Rehearsal
-from blocks.prometheus import Prometheus
-from blocks.registry import Registry
-from blocks.repository import Repository
-from blocks.service import Service
 from blocks.target import Target
-from blocks.ticketing import Ticketing
 from cli.automations import apply as apply_automations
 from cli.registered import HOME, template_variables
 from cli.runs import prefect
+from cli.target import build_target
 from cli.workforce import WORK_POOL
-from release.configuration.key import variable_of
-from release.configuration.prometheus import PrometheusSettings
 from release.errors import BadConfiguration
 from release.ledger import RUNBOOK_RUN, EventKind
 from release.runbook.log import written_rows
 from release.wording import count_of
-from settings import EnvironmentSettings, Settings, config_path
+from settings import Settings, config_path
 
 _SHARED = "default"  # the name of the blocks that all environments share
-
-
-def build_target(settings: Settings, name: str) -> Target:
-    """The blocks of one environment, from the settings alone; nothing is saved.
-
-    Raises BadConfiguration where a secret is missing, naming its variable.
-    """
-    rules = settings.environment(name)
-    compose = rules.compose
-    router = _router(settings, rules)
-    service = _service(settings, rules)
-    return Target(
-        environment=name,
-        url=rules.url,
-        repository=Repository(
-            url=settings.repository.url,
-            workspace=settings.mirror,
-            main=settings.repository.main,
-        ),
-        builder=Builder(),
-        registry=Registry(
-            address=settings.registry.address,
-            username=settings.registry.username,
-            password=settings.registry.password,
-            insecure=settings.registry.insecure,
-        ),
-        database=Database(
-            dsn=_secret(rules.database.dsn, variable_of("environments", name, "database", "dsn")),
-            lock_timeout_ms=rules.database.lock_timeout_ms,
-            lock_budget_s=rules.database.lock_budget_s,
-            statement_timeout_s=rules.database.statement_timeout_s,
-        ),
-        rehearsal=Rehearsal(
-            dsn=rules.rehearsal.dsn,
-            container_dsn=rules.rehearsal.container_dsn,
-            database_variable=rules.rehearsal.database_variable,
-            seed=rules.rehearsal.seed,
-            limit_s=round(rules.rehearsal.limit.total_seconds()),
-            statement_timeout_s=round(rules.rehearsal.statement_timeout.total_seconds()),
-            most_statements=rules.rehearsal.most_statements,
-        ),
-        orchestrator=ComposeOrchestrator(
-            directory=settings.located(compose.directory),
-            file=compose.file,
-            service=settings.service.compose_service,
-            image_variable=compose.image_variable,
-            engine=compose.engine,
-            port=settings.service.port,
-            network=rules.router.network if rules.router else "",
-        ),
-        router=router,
-        service=service,
-        metrics=Metrics(prometheus=_prometheus(rules.prometheus, name)),
-        ledger=Ledger(
-            dsn=_secret(settings.ledger.dsn, variable_of("ledger", "dsn")),
-            spool=settings.spool,
-        ),
-        ticketing=Ticketing(url=settings.ticket.url, token=settings.ticket.token),
-        forge=Forge(
-            url=settings.forge.url,
-            token=settings.forge.token,
-            critical_label=settings.forge.critical_label,
-            tests_command=settings.forge.tests_command,
-        ),
-        on_call=OnCall(
-            url=settings.on_call.url,
-            schedule=settings.on_call.schedule,
-            token=settings.on_call.token,
-        ),
-    )
 
 
 def install(settings: Settings) -> Iterator[str]:
@@ -158,46 +75,6 @@ def _write_rows_of_runbook(settings: Settings, ledger: Ledger) -> Iterator[str]:
         yield f"deployment log: {count_of(len(rows), 'row')} of {settings.runbook}"
 
 
-def _router(settings: Settings, rules: EnvironmentSettings) -> HaproxyRouter | None:
-    if rules.router is None:
-        return None
-    return HaproxyRouter(
-        socket=settings.located(rules.router.socket),
-        backend_file=settings.located(rules.router.backend_file),
-        backend=rules.router.backend,
-        slot_count=rules.router.slots,
-        port=settings.service.port,
-    )
-
-
-def _service(settings: Settings, rules: EnvironmentSettings) -> Service:
-    return Service(
-        url=rules.url,
-        health_path=settings.service.health_path,
-        version_path=settings.service.version_path,
-        version_field=settings.service.version_field,
-        request_timeout_s=rules.verify.request_timeout.total_seconds(),
-        auth=AuthFlow(**dict(rules.auth)),
-    )
-
-
-def _prometheus(settings: PrometheusSettings, environment: str) -> Prometheus | None:
-    if not settings.url:
-        return None
-    return Prometheus(
-        environment=environment,
-        url=settings.url,
-        token=settings.token,
-        username=settings.username,
-        password=settings.password,
-        requests=settings.requests,
-        errors=settings.errors,
-        durations=settings.durations,
-        release_label=settings.release_label,
-        timeout_s=settings.timeout.total_seconds(),
-    )
-
-
 def _save(target: Target) -> None:
     """Save the parts, then the whole that refers to them, so that a part can be edited alone."""
     shared = (
@@ -216,15 +93,39 @@ def _save(target: Target) -> None:
         target.router,
         target.service.auth,
         target.service,
-        target.metrics.prometheus,
+        target.metrics.server,
         target.metrics,
     )
     with SyncClientContext.get_or_create():  # each save makes three clients of its own without it
         for block in shared:
-            block.save(_SHARED, overwrite=True)
+            _save_whole(block, _SHARED)
         for part in filter(None, own):
-            part.save(target.environment, overwrite=True)
-        target.save(target.environment, overwrite=True)
+            _save_whole(part, target.environment)
+        _save_whole(target, target.environment)
+
+
+def _save_whole(block: Block, name: str) -> None:
+    """Save a block, and leave out what another version saved there: Prefect merges the two."""
+    id = cast(UUID, block.save(name, overwrite=True))
+    with prefect() as client:
+        there = client.read_block_document(id)
+        known = type(block).model_json_schema()["properties"].keys()
+        if there.data.keys() <= known:
+            return
+        # A secret reads as stars, which the server takes for the one that it has.
+        data = {key: value for key, value in there.data.items() if key in known}
+        parts = there.block_document_references
+        data |= {
+            key: {"$ref": {"block_document_id": part["block_document"]["id"]}}
+            for key, part in parts.items()
+            if key in known
+        }
+        client.update_block_document(
+            id,
+            BlockDocumentUpdate(
+                block_schema_id=there.block_schema_id, data=data, merge_existing_data=False
+            ),
+        )
 
 
 def _ensure_work_pool() -> str:
@@ -285,12 +186,3 @@ def _apply_prefect_yaml() -> None:
         raise BadConfiguration(
             f"prefect deploy failed:\n{tail}", f"mend {HOME / 'prefect.yaml'}, then: ignition setup"
         )
-
-
-def _secret(value: SecretStr | None, variable: str) -> SecretStr:
-    if value is None or not value.get_secret_value():
-        raise BadConfiguration(
-            f"{config_path()} needs a secret that is not set: {variable}",
-            f"export {variable}=… and run: ignition setup",
-        )
-    return value

@@ -19,8 +19,8 @@ from prefect.client.schemas.objects import StateType
 from blocks.target import Target
 from cli.by_hand import Heard
 from cli.environments import replaced_by
-from cli.install import build_target
 from cli.runs import RunView, follow, prefect, read, start, unavailable, view
+from cli.target import build_target
 from release.errors import Unreachable
 from release.ledger import EventKind
 from release.outcome import Ending

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.postgres.database import read_folder
-from cli.install import build_target
+from cli.target import build_target
 from release.migration.change import SchemaChange
 from release.rollback.baseline import serving_release
 from settings import Settings

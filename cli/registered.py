@@ -19,10 +19,11 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from pydantic import BaseModel, SecretStr
 
-from blocks.target import Target
+from blocks.target import Target, say_unreadable
 from cli import automations
 from cli.runs import prefect
 from cli.schedule import registered
+from release.configuration.layout import ServiceInterface
 from release.readiness.registered import differing, judge_registered
 from release.readiness.systems import Readiness
 from settings import Settings
@@ -41,19 +42,22 @@ _SETTINGS = {
     "rehearsal": "environments.{}.rehearsal",
     "orchestrator": "environments.{}.compose",
     "orchestrator.service": "service.compose_service",
-    "orchestrator.port": "service.port",
+    "orchestrator.network": "environments.{}.router.network",
+    "orchestrator.registry_username": "registry.username",
+    "orchestrator.registry_password": "registry.password",
+    "builder.engine": "registry.engine",
     "router": "environments.{}.router",
-    "router.slot_count": "environments.{}.router.slots",
-    "router.port": "service.port",
+    **{
+        f"{part}.{field}": f"service.{field}"
+        for part in ("orchestrator", "router")
+        for field in ServiceInterface.model_fields
+    },
     "service": "service",
     "service.url": "environments.{}.url",
     "service.request_timeout_s": "environments.{}.verify.request_timeout",
     "service.auth": "environments.{}.auth",
-    "metrics.prometheus": "environments.{}.prometheus",
+    "metrics.server": "environments.{}.prometheus",
     "ticketing": "ticket",
-    "rehearsal.limit_s": "environments.{}.rehearsal.limit",
-    "rehearsal.statement_timeout_s": "environments.{}.rehearsal.statement_timeout",
-    "metrics.prometheus.timeout_s": "environments.{}.prometheus.timeout",
 }
 
 
@@ -99,6 +103,8 @@ def ask_blocks(target: Target) -> Readiness:
         if "Unable to find block document" in str(error):
             return Readiness("saved blocks", f"there is no {name}: no run can begin", _SETUP)
         return Readiness("saved blocks", f"{name} cannot be read by this version", _SETUP)
+    except RuntimeError as error:
+        return Readiness("saved blocks", f"{name} {say_unreadable(error)}", _SETUP)
     keys = sorted({setting_of(key, target.environment) for key in _differing_fields(target, saved)})
     if not keys:
         return Readiness("saved blocks", found=f"{name} is as configured")
@@ -198,7 +204,8 @@ def _differing_fields(ours: Block, saved: Block) -> Iterator[str]:
 def _plain(value: Any) -> Any:
     """A block as plain values, secrets in clear: they are compared, and go nowhere."""
     if isinstance(value, Block):
-        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+        fields = type(value).model_fields
+        return {one.alias or name: _plain(getattr(value, name)) for name, one in fields.items()}
     if isinstance(value, BaseModel):
         return {name: _plain(inner) for name, inner in value}
     if isinstance(value, SecretStr):

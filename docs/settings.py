@@ -3,6 +3,7 @@
 A setting's description is the text below it in the code, so the table cannot say anything else.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from enum import Enum
@@ -13,7 +14,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from release.configuration.key import variable_of
+from release.configuration.key import is_secret, kind_of, settings_of, tables_in, variable_of
+from release.configuration.kinds import KindSettings
 from release.duration import say_duration
 from settings import Settings
 
@@ -53,15 +55,17 @@ Group = tuple[str, type[BaseModel]]
 def page() -> str:
     """The whole page."""
     example = variable_of("environments", "production", "watch", "length")
-    return "\n".join([_HEAD.format(variable=example), *map(_section, groups("", Settings))])
+    found = list(groups("", Settings))
+    several = {key for key, many in Counter(key for key, _ in found).items() if many > 1}
+    sections = (_section(group, group[0] in several) for group in found)
+    return "\n".join([_HEAD.format(variable=example), *sections])
 
 
 def groups(key: str, model: type[BaseModel]) -> Iterator[Group]:
     """Each table of the file with its key, in the order of the classes."""
     yield key, model
-    for name, field in model.model_fields.items():
-        inner = _table_in(field.annotation)
-        if inner is not None:
+    for name, field in settings_of(model).items():
+        for inner in _tables_in(field.annotation):
             named = [key, name, "<name>"] if _is_mapping(field.annotation) else [key, name]
             many = _MANY if get_origin(field.annotation) is tuple else ""
             yield from groups(".".join(filter(None, named)) + many, inner)
@@ -70,30 +74,40 @@ def groups(key: str, model: type[BaseModel]) -> Iterator[Group]:
 def setting_keys() -> Iterator[str]:
     """The full key of every setting."""
     for key, model in groups("", Settings):
-        for name, field in model.model_fields.items():
-            if _table_in(field.annotation) is None:
+        for name, field in settings_of(model).items():
+            if not _tables_in(field.annotation):
                 yield ".".join(filter(None, [key.removesuffix(_MANY), name]))
 
 
-def _section(group: Group) -> str:
+def _section(group: Group, one_of_several: bool) -> str:
     key, model = group
     rows = [
-        f"| `{name}` | {_kind(field.annotation)} | {_default(field)} | {_text(field)} |"
-        for name, field in model.model_fields.items()
-        if _table_in(field.annotation) is None
+        f"| `{name}` | {_kind(field.annotation)} | {_default(field)} | {_text(key, name, field)} |"
+        for name, field in in_reading_order(model).items()
+        if not _tables_in(field.annotation)
     ]
-    intro = "" if model is Settings else f"{_one_line(model.__doc__ or '')}\n\n"
+    intro = "" if model is Settings else f"{one_line(model.__doc__ or '')}\n\n"
     shown = f"`[[{key.removesuffix(_MANY)}]]`" if key.endswith(_MANY) else f"`[{key}]`"
-    title = _TITLES.get(key, shown)
+    kind = f' with `kind = "{kind_of(model)}"`' if one_of_several else ""
+    title = _TITLES.get(key, f"{shown}{kind}")
     table = "\n".join(["| key | kind | default | meaning |", "|---|---|---|---|", *rows])
     return f"## {title}\n\n{intro}{table if rows else ''}\n"
 
 
-def _table_in(annotation: Any) -> type[BaseModel] | None:
-    """The model of a nested table, whether it stands alone, may be left out, or is named."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_table_in, get_args(annotation))), None)
+def in_reading_order(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A table's settings: which kind it is, what is its own, then what all kinds have."""
+    found = settings_of(model)
+    if not issubclass(model, KindSettings):
+        return found
+    shared = {name for base in model.__bases__ for name in settings_of(base)} - {"kind"}
+    return dict(sorted(found.items(), key=lambda one: (one[0] != "kind", one[0] in shared)))
+
+
+def _tables_in(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """The models of a nested table, or of those of a list."""
+    if get_origin(annotation) is tuple:
+        return tuple(table for one in get_args(annotation) for table in tables_in(one))
+    return tables_in(annotation)
 
 
 def _is_mapping(annotation: Any) -> bool:
@@ -133,13 +147,17 @@ def _default(field: FieldInfo) -> str:
     return f"`{value}`" if value else "none"
 
 
-def _text(field: FieldInfo) -> str:
+def _text(key: str, name: str, field: FieldInfo) -> str:
     """The description; outside of code, ``<`` would begin an HTML tag."""
-    parts = _one_line(field.description or "").replace("|", "\\|").split("`")
+    said = one_line(field.description or "")
+    if is_secret(field):
+        said = f"{said} From {variable_of(*key.split('.'), name)}."
+    parts = said.replace("|", "\\|").split("`")
     return "`".join(p if code % 2 else p.replace("<", "&lt;") for code, p in enumerate(parts))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """A text that was written over several lines."""
     return " ".join(text.split())
 
 

@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import deployment, flow_run
 
 from blocks.approvers import Approvers
-from blocks.target import Target
+from blocks.target import Target, say_unreadable
 from flows.once import earlier_ends, refuse_ended
 from release.configuration.deployed_with import DeployedWith
 from release.errors import BadConfiguration, BadRequest, DeployError, EnvironmentLocked
@@ -183,6 +183,10 @@ def load_target(environment: str) -> Target:
     except ValueError as error:
         raise BadConfiguration(
             f"Prefect has no usable block ignition-target/{environment}: {error}", "ignition setup"
+        ) from None
+    except RuntimeError as error:
+        raise BadConfiguration(
+            f"the block ignition-target/{environment} {say_unreadable(error)}", "ignition setup"
         ) from None
 
 

@@ -54,8 +54,16 @@ def say_duration(length: timedelta) -> str:
     return " ".join(part for part in parts if part)
 
 
+def write_duration(length: timedelta) -> str:
+    """Write a duration for :func:`parse_duration`, which reads the very same from it."""
+    said = say_duration(length)
+    if length >= timedelta() and parse_duration(said) == length:
+        return said
+    return f"{length / timedelta(milliseconds=1):.3f} ms"
+
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
-    PlainSerializer(say_duration, return_type=str, when_used="json"),
+    PlainSerializer(write_duration, return_type=str, when_used="json"),
 ]

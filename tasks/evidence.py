@@ -122,7 +122,7 @@ def _tests(target: Target, staging: Target | None, plan: Plan) -> Finding:
     forge = target.forge
     if forge.tests_command:
         return judge_tests_command(forge.run_tests_command(plan.revision, WITHIN * 0.9))
-    if not forge.url:
+    if not forge.configured:
         return nobody_to_ask("no CI source configured")
     return judge_checks(forge.checks(plan.revision), f"checks of {plan.revision[:12]}")
 
@@ -130,7 +130,7 @@ def _tests(target: Target, staging: Target | None, plan: Plan) -> Finding:
 def _staging_health(target: Target, staging: Target | None, plan: Plan) -> Finding:
     if staging is None:
         return _no_staging(target)
-    issues = target.forge.critical_issues() if target.forge.url else None
+    issues = target.forge.critical_issues() if target.forge.configured else None
     health = staging.service.health()
     version, _ = staging.service.version() if health.ok else ("", health)
     rules = WatchRules()
@@ -197,9 +197,9 @@ def _on_call(target: Target, staging: Target | None, plan: Plan) -> Finding:
     if not on_call.configured:
         return nobody_to_ask("no on-call source configured")
     message = _message(on_call)
-    if not on_call.schedule:
+    if not on_call.rota:
         return judge_on_call(message, None)
-    return judge_on_call(message, judge_duty(on_call.now(), f"schedule {on_call.schedule}"))
+    return judge_on_call(message, judge_duty(on_call.now(), on_call.rota))
 
 
 def _message(on_call: OnCall) -> Finding:

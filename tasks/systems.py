@@ -5,6 +5,7 @@ from datetime import timedelta
 from functools import partial
 from logging import WARNING
 
+from blocks.kinds import METRICS
 from blocks.target import Target
 from release.configuration.key import variable_of
 from release.configuration.rules import RolloutRules
@@ -19,7 +20,8 @@ WITHIN = timedelta(seconds=100)
 """How long all systems together may take: longer than each of them has for itself."""
 
 _DOCTOR = "ignition doctor"
-_WITHOUT = frozenset({"prometheus", "auth flow"})  # a deployment goes on with a warning
+# A deployment goes on without them, with a warning.
+_WITHOUT = frozenset({"auth flow", *(kind.name for kind in METRICS)})
 
 
 def systems_of(target: Target, rollout: RolloutRules) -> dict[str, Callable[[], None]]:
@@ -35,17 +37,11 @@ def systems_of(target: Target, rollout: RolloutRules) -> dict[str, Callable[[], 
     }
     if target.router is not None:
         systems["router"] = target.router.check
-    if target.metrics.prometheus is not None:
-        systems["prometheus"] = lambda: _check_prometheus(target)
+    if (server := target.metrics.server) is not None:
+        systems[server.name] = lambda: server.check(serving=_serves(target))
     if target.service.auth.configured:
         systems["auth flow"] = lambda: _check_auth_flow(target)
     return systems
-
-
-def _check_prometheus(target: Target) -> None:
-    prometheus = target.metrics.prometheus
-    assert prometheus is not None
-    prometheus.check(serving=_serves(target))
 
 
 def _check_auth_flow(target: Target) -> None:

@@ -4,6 +4,8 @@ import ast
 import itertools
 import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -15,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import settings
+from docs import example as example_file
 from release.configuration.key import Key, is_secret, keys_of, table_in, variable_of
 from release.duration import parse_duration
 from release.errors import BadConfiguration, BadRequest
@@ -778,6 +781,11 @@ def test_a_chosen_folder_leaves_nothing_behind_unsaid(
 # ── The example ──────────────────────────────────────────────────────────────────────────────────
 
 
+def test_the_example_is_as_the_settings_classes_write_it() -> None:
+    """Otherwise: make docs."""
+    assert EXAMPLE.read_text() == example_file.text()
+
+
 def test_the_example_is_a_working_file(
     configure: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -902,19 +910,31 @@ def as_default(field: FieldInfo, value: Any) -> Any:
 # ── What settings may know ───────────────────────────────────────────────────────────────────────
 
 
-def test_settings_know_the_rules_and_nothing_above_them() -> None:
+def test_settings_know_the_rules_the_kinds_and_nothing_above_them() -> None:
     tree = ast.parse((ROOT / "settings.py").read_text())
     imported = {
-        name.split(".")[0]
+        name
         for node in ast.walk(tree)
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)
-            else [node.module or ""]
+            else [f"{node.module}.{alias.name}" for alias in node.names]
             if isinstance(node, ast.ImportFrom)
             else []
         )
     }
+    ours = {name for name in imported if name.split(".")[0] in ("cli", "flows", "tasks", "blocks")}
 
-    assert not imported & {"cli", "flows", "tasks", "blocks", "prefect", "docker", "psycopg"}
-    assert "release" in imported
+    assert ours == {"blocks.kinds"}
+    assert any(name.startswith("release.") for name in imported)
+
+
+def test_reading_settings_waits_for_no_client_library() -> None:
+    """`ignition --help` and the refusal of a wrong file are there at once: Prefect takes 2 s."""
+    heavy = ("prefect", "docker", "psycopg", "httpx", "matplotlib")
+    program = f"import settings, sys; print(*[n for n in {heavy} if n in sys.modules])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert loaded.stdout.split() == []

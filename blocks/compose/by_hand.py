@@ -1,4 +1,4 @@
-"""The rollback by hand: what a person types on the host if nothing of ours answers."""
+"""What a person types on the host of a Compose project, if nothing of ours answers."""
 
 import re
 import shlex

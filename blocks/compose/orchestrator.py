@@ -12,13 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import docker
 import docker.errors
 import requests.exceptions
-from pydantic import Field, PrivateAttr, SecretStr
+from pydantic import PrivateAttr, SecretStr
 
 from blocks.compose.by_hand import commands, meanwhile, stopping
 from blocks.compose.fitness import (
@@ -33,6 +32,7 @@ from blocks.compose.project import PROBE, ComposeProject
 from blocks.engine import client_of, name_of
 from blocks.orchestrator import ByHand, Orchestrator
 from blocks.polling import poll
+from release.configuration.compose import ComposeSettings
 from release.errors import BadConfiguration, BadRequest, DeployError, RolloutFailed, Unreachable
 from release.masking import secrets_of, without_secrets
 from release.model import ImageRef, Instance, Release
@@ -47,24 +47,10 @@ _APART = "ignition.apart"  # label of a container that is no instance
 _FORGOTTEN_AFTER = timedelta(hours=1)
 
 
-class ComposeOrchestrator(Orchestrator):
+class ComposeOrchestrator(ComposeSettings, Orchestrator):
     """One service of a Compose project, on one engine."""
 
     _block_type_name = "Ignition Compose Orchestrator"
-
-    directory: Path = Field(description="Where the host's own `docker compose up` runs.")
-    file: str = Field(default="docker-compose.yml", description="The Compose file in it.")
-    service: str = Field(default="api", description="The service that is deployed.")
-    image_variable: str = Field(
-        default="API_IMAGE", description="The variable of .env that names the image by digest."
-    )
-    engine: str = Field(default="", description="DOCKER_HOST; empty: the worker's own.")
-    port: int = Field(default=8000, description="The port that an instance listens on.")
-    network: str = Field(
-        default="", description="By which the router reaches it; empty: the project's default."
-    )
-    registry_username: str = Field(default="", description="Empty: the engine's own login.")
-    registry_password: SecretStr = Field(default=SecretStr(""), description="For pulling.")
 
     _read: dict[tuple[Any, ...], Any] = PrivateAttr(default_factory=dict)
 

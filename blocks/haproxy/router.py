@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
-
-from pydantic import Field
 
 from blocks.haproxy.file import instances_in_file, render_backend, slot_names
 from blocks.haproxy.socket import ask
 from blocks.polling import poll
 from blocks.router import Router
 from blocks.whole_file import replace_file
+from release.configuration.haproxy import HaproxySettings
 from release.duration import say_duration
 from release.errors import BadConfiguration, RolloutFailed
 from release.measure.slot import FULL_WEIGHT, Admin, Slot
@@ -34,7 +32,7 @@ _DRAIN_BITS = 0x08 | 0x10
 _FREE_ADDRESS = "127.0.0.1"
 
 
-class HaproxyRouter(Router):
+class HaproxyRouter(HaproxySettings, Router):
     """HAProxy 2.6 or newer, told by its admin socket; a reload would cost requests.
 
     The backend file is kept in step, because a restarted HAProxy reads its servers from there. The
@@ -43,13 +41,6 @@ class HaproxyRouter(Router):
     """
 
     _block_type_name = "Ignition HAProxy Router"
-
-    socket: Path = Field(description="The admin socket.")
-    backend_file: Path = Field(description="The file that a restarted HAProxy reads.")
-    backend: str = Field(default="api", description="The backend's name.")
-    slot_count: int = Field(default=6, ge=2, le=20, description="Server slots of the backend.")
-    port: int = Field(default=8000, description="The port that an instance listens on.")
-    health_path: str = Field(default="/health", description="For a backend file that is new.")
 
     def check(self) -> None:
         """Raise Unreachable or BadConfiguration if the router could not be told anything."""

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 
 from blocks.part import Part
 from blocks.postgres.connection import (
@@ -26,6 +26,7 @@ from blocks.postgres.runner import Runner
 from blocks.postgres.session_watch import Say
 from blocks.postgres.table import TABLE, latest, records
 from blocks.postgres.tries import Limits
+from release.configuration.places import DatabaseSettings
 from release.errors import BadConfiguration, MigrationRefused
 from release.migration.files import (
     AppliedMigration,
@@ -35,27 +36,17 @@ from release.migration.files import (
     schema_version,
 )
 
+APPLICATION_NAME = "ignition-migrate"  # of the runner, in pg_stat_activity
 _PIECE = 1024 * 1024  # bytes of a file that are read at once
 
 
-class Database(Part):
+class Database(DatabaseSettings, Part):
     """An environment's database, reached directly: no transaction pooler in between."""
 
     _block_type_name = "Ignition Database"
 
-    dsn: SecretStr = Field(description="PostgreSQL connection string of a direct connection.")
-    lock_timeout_ms: int = Field(
-        default=500, ge=1, description="Milliseconds that traffic may stall at most."
-    )
-    lock_budget_s: int = Field(
-        default=60, ge=1, description="Seconds to go on trying for locks, or for another runner."
-    )
-    statement_timeout_s: int = Field(
-        default=900, ge=1, description="Seconds that one statement may take."
-    )
-    application_name: str = Field(
-        default="ignition-migrate", description="How the runner is called in pg_stat_activity."
-    )
+    dsn: SecretStr
+    """PostgreSQL connection string of a direct connection."""
 
     def check(self) -> None:
         """Connect, and see that migrations could be applied.
@@ -147,7 +138,7 @@ class Database(Part):
     def _open(self) -> Connection:
         return open_connection(
             self.dsn,
-            self.application_name,
+            APPLICATION_NAME,
             timedelta(milliseconds=self.lock_timeout_ms),
             timedelta(seconds=self.statement_timeout_s),
         )

@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol
 import psycopg
 from psycopg import errors, generators
 from psycopg.pq import ExecStatus, TransactionStatus
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 
 from blocks.part import Part
 from blocks.postgres.catalogue import (
@@ -36,6 +36,7 @@ from blocks.postgres.scratch import (
     server_words,
 )
 from blocks.postgres.session_watch import Say
+from release.configuration.places import RehearsalSettings
 from release.duration import say_duration
 from release.errors import BadConfiguration, DeployError
 from release.migration.files import MigrationFile
@@ -78,35 +79,10 @@ class Trial(Protocol):
         ...
 
 
-class Rehearsal(Part):
+class Rehearsal(RehearsalSettings, Part):
     """Where migrations are rehearsed, and within which limits."""
 
     _block_type_name = "Ignition Rehearsal"
-
-    dsn: SecretStr | None = Field(
-        default=None,
-        description="Any database of a scratch server, with a role that may create databases; "
-        "empty: nothing is rehearsed.",
-    )
-    container_dsn: SecretStr | None = Field(
-        default=None,
-        description="The same server, as a container of the service reaches it; empty: the old "
-        "release's smoke tests are not run.",
-    )
-    database_variable: str = Field(
-        default="DATABASE_URL", description="By which a container is told its database."
-    )
-    seed: SecretStr = Field(
-        default=SecretStr(""),
-        description="SQL that gives the copy the rows that the smoke tests need.",
-    )
-    limit_s: int = Field(default=300, ge=1, description="Seconds that a rehearsal may take.")
-    statement_timeout_s: int = Field(
-        default=60, ge=1, description="Seconds that one statement may take on the copy."
-    )
-    most_statements: int = Field(
-        default=5000, ge=0, description="How many recorded statements are checked, by calls."
-    )
 
     def rehearse(
         self,
@@ -159,8 +135,8 @@ class _Run:
         self.trial = trial
         self.say = say
         self.began = time.monotonic()
-        self.limit = timedelta(seconds=block.limit_s)
-        self.deadline = self.began + block.limit_s
+        self.limit = block.limit
+        self.deadline = self.began + block.limit.total_seconds()
 
     def go(self, files: Sequence[MigrationFile]) -> rehearsal.Rehearsal:
         with connected(self._open_source) as connection:
@@ -342,11 +318,11 @@ class _Run:
             ) from None
 
     def _open_source(self) -> Connection:
-        return open_scratch(self.source.dsn, timedelta(seconds=self.block.statement_timeout_s))
+        return open_scratch(self.source.dsn, self.block.statement_timeout)
 
     @contextmanager
     def _session(self, scratch: Scratch) -> Iterator[Connection]:
-        timeout = timedelta(seconds=self.block.statement_timeout_s)
+        timeout = self.block.statement_timeout
         connection = open_scratch(scratch.dsn, timeout)
         try:
             with cancelled_at(connection, self.deadline):

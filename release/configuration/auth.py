@@ -1,22 +1,24 @@
 """How to log in to the backend, and what must work, or must be refused, afterwards."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import SecretStr
 
 from release.configuration.address import NeededPath, WebPath
-from release.configuration.rules import Rules
+from release.configuration.rules import Need, Rules
 
 
 class AuthSettings(Rules):
     """The auth flow that is checked during the watch: log in, be recognised, refresh, log out, and
     be refused without a session and with a wrong one."""
 
+    needs: ClassVar[tuple[Need, ...]] = (Need("password", asked_by="username"),)
+
     username: str = ""
     """An account made for this check alone; empty: the auth flow is not checked."""
 
     password: SecretStr = SecretStr("")
-    """From IGNITION_ENVIRONMENTS__<NAME>__AUTH__PASSWORD."""
+    """Of the account that `username` names."""
 
     login_path: NeededPath = "/api/login"
     """The path that takes username and password."""

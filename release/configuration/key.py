@@ -3,8 +3,9 @@
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -26,21 +27,50 @@ def variable_of(*key: str) -> str:
     return PREFIX + "__".join(key).upper().replace("-", "_")
 
 
-def table_in(annotation: Any) -> type[BaseModel] | None:
-    """The model of a nested table: one that may be left out, or that has a name of its own, too.
+def settings_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """What a table may hold, by its keys. In the code one may have another name."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
-    A list is a value, whatever it holds.
+
+def tables_in(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """The models of a nested table, one for each kind that it may be of, the usual one first.
+
+    It may be left out, or have a name of its own. A list is a value, whatever it holds.
     """
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
+        return (annotation,)
+    inner = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return tables_in(inner[0])
     if get_origin(annotation) not in (dict, Union, UnionType):
-        return None
-    return next(filter(None, map(table_in, get_args(annotation))), None)
+        return ()
+    return tuple(table for one in inner for table in tables_in(one))
+
+
+def table_in(annotation: Any) -> type[BaseModel] | None:
+    """The usual one of :func:`tables_in`; None: the annotation is of a value."""
+    return next(iter(tables_in(annotation)), None)
+
+
+def kind_of(model: type[BaseModel]) -> str:
+    """What ``kind`` says of a table of this model; "" where there is but one kind."""
+    field = model.model_fields.get("kind")
+    return str(field.default) if field else ""
+
+
+def table_of(annotation: Any, table: Mapping[str, Any]) -> type[BaseModel] | None:
+    """The model of a nested table by the ``kind`` that it names; the usual one where it does not.
+
+    None: the annotation is of a value.
+    """
+    models = tables_in(annotation)
+    named = (model for model in models if kind_of(model) and kind_of(model) == table.get("kind"))
+    return next(named, next(iter(models), None))
 
 
 def is_named(field: FieldInfo) -> bool:
     """Whether the tables of a field have names of their own: ``[environments.production]``."""
-    return get_origin(field.annotation) is dict and table_in(field.annotation) is not None
+    return get_origin(field.annotation) is dict and bool(tables_in(field.annotation))
 
 
 def is_secret(field: FieldInfo) -> bool:
@@ -51,43 +81,57 @@ def is_secret(field: FieldInfo) -> bool:
 def keys_of(
     model: type[BaseModel], names: Iterable[str] = ("*",)
 ) -> Iterator[tuple[Key, FieldInfo]]:
-    """Every setting that is a value, with its key; once for each of the environments' ``names``."""
+    """Every setting that is a value, with its key; once for each of the environments' ``names``.
+
+    Of a table that may be of several kinds, the settings of all of them.
+    """
     names = tuple(names)
-    for key, field in model.model_fields.items():
-        inner = table_in(field.annotation)
-        if inner is None:
+    for key, field in settings_of(model).items():
+        tables = tables_in(field.annotation)
+        if not tables:
             yield (key,), field
             continue
+        below = {key: found for table in tables for key, found in keys_of(table, names)}
         for name in names if is_named(field) else ("",):
             yield from (
-                ((key, *filter(None, [name]), *below), found)
-                for below, found in keys_of(inner, names)
+                ((key, *filter(None, [name]), *inner), found) for inner, found in below.items()
             )
 
 
 def secret_keys(model: type[BaseModel], table: Mapping[str, Any]) -> Iterator[Key]:
     """The keys in ``table`` whose values are secrets, as ``model`` knows them."""
     for key, value in table.items():
-        field = model.model_fields.get(key)
+        field = settings_of(model).get(key)
         if field is None:
             continue
-        inner = table_in(field.annotation)
-        if inner is None:
+        if not tables_in(field.annotation):
             if is_secret(field):
                 yield (key,)
         elif isinstance(value, dict):
             for name, found in value.items() if is_named(field) else [("", value)]:
-                if isinstance(found, dict):
+                inner = table_of(field.annotation, found) if isinstance(found, dict) else None
+                if inner is not None:
                     yield from ((key, *filter(None, [name]), *k) for k in secret_keys(inner, found))
 
 
-def table_at(model: type[BaseModel], location: Iterable[Any]) -> type[BaseModel]:
-    """The model of the table at ``location``; a mapping's own keys (names) are skipped."""
-    for part in location:
-        field = model.model_fields.get(str(part))
+def place_of(model: type[BaseModel], location: Iterable[Any]) -> tuple[Key, type[BaseModel]]:
+    """The key at a location as pydantic gives it, and the model of the table that the key is in.
+
+    Pydantic's has the kind of a table behind the table; a mapping's own keys (names) are no table.
+    """
+    key: list[str] = []
+    tables: tuple[type[BaseModel], ...] = (model,)
+    for part in map(str, location):
+        of_kind = [table for table in tables if kind_of(table) == part]
+        if len(tables) > 1 and of_kind:
+            tables = (of_kind[0],)
+            continue
+        model = tables[0]
+        key.append(part)
+        field = settings_of(model).get(part)
         if field is not None:
-            model = table_in(field.annotation) or model
-    return model
+            tables = tables_in(field.annotation) or tables
+    return tuple(key), model
 
 
 def refused_variables(
@@ -101,9 +145,9 @@ def refused_variables(
     """
     given = {name.upper(): name for name in variables if name.upper().startswith(PREFIX)}
     values = {name: variables[written] for name, written in given.items()}
-    environments = {*names, *_made_by(values)}
+    environments = {*names, *_made_by(values, model)}
     known = {variable_of(*key): field for key, field in keys_of(model, sorted(environments))}
-    tables = {variable_of(key) for key in model.model_fields}
+    tables = {variable_of(key) for key in settings_of(model)}
     plain = {_plain(name): name for name in known}
     for name, written in given.items():
         keys = [each for each in known if each.startswith(f"{name}__")]
@@ -137,18 +181,43 @@ def _unreadable(value: str, field: FieldInfo | None) -> str:
     return "" if isinstance(held, list if kind == "list" else dict) else kind
 
 
-def _made_by(variables: Mapping[str, str]) -> Iterator[str]:
+def _made_by(variables: Mapping[str, str], model: type[BaseModel]) -> Iterator[str]:
     """The environments that variables make by themselves: those of which they set all it needs,
     key by key or in JSON."""
     whole = f"{PREFIX}ENVIRONMENTS"
+    needed = [
+        keys
+        for table in tables_in(settings_of(model)["environments"].annotation)
+        for keys in _needed(table)
+    ]
     yield from _names_in(variables.get(whole, ""))
     for name, value in variables.items():
         inner, _, key = name.removeprefix(f"{whole}__").partition("__")
         if not name.startswith(f"{whole}__"):
             continue
-        by_key = key == "URL" and f"{whole}__{inner}__COMPOSE__DIRECTORY" in variables
+        of_one = f"{whole}__{inner}__"
+        by_key = any(
+            all(of_one + "__".join(one).upper() in variables for one in keys) for keys in needed
+        )
         if by_key or (not key and _names_in(value)):
             yield inner.lower().replace("_", "-")
+
+
+def _needed(model: type[BaseModel]) -> Iterator[frozenset[Key]]:
+    """The keys that a table cannot be without, once for each choice of kinds."""
+    required = {key: field for key, field in settings_of(model).items() if field.is_required()}
+    values = frozenset((key,) for key, field in required.items() if not tables_in(field.annotation))
+    tables = [
+        [
+            frozenset((key, *inner) for inner in keys)
+            for table in tables_in(field.annotation)
+            for keys in _needed(table)
+        ]
+        for key, field in required.items()
+        if tables_in(field.annotation)
+    ]
+    for choice in product(*tables):
+        yield values.union(*choice)
 
 
 def _names_in(value: str) -> list[str]:

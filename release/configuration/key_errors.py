@@ -3,6 +3,7 @@
 The words are ours, the findings are pydantic's. A value that may be a secret is never shown.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, get_args, get_origin
@@ -11,7 +12,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from release.configuration.key import Key, is_named, is_secret, table_at, table_in, variable_of
+from release.configuration.key import (
+    Key,
+    is_named,
+    is_secret,
+    place_of,
+    settings_of,
+    table_in,
+    table_of,
+    variable_of,
+)
 from release.duration import say_duration
 from release.wording import nearest, there_is
 
@@ -28,7 +38,7 @@ _SHOWN = 40  # characters of a value
 def misplaced(model: type[BaseModel], table: Mapping[str, Any], at: Key = ()) -> Iterator[str]:
     """A sentence for each value where a table belongs, and each table where a value does."""
     for key, value in table.items():
-        field = model.model_fields.get(key)
+        field = settings_of(model).get(key)
         if field is None:
             continue
         where = (*at, key)
@@ -44,7 +54,7 @@ def misplaced(model: type[BaseModel], table: Mapping[str, Any], at: Key = ()) ->
         for name, found in value.items() if named else [("", value)]:
             inside = (*where, name) if name else where
             if isinstance(found, dict):
-                yield from misplaced(inner, found, inside)
+                yield from misplaced(table_of(field.annotation, found) or inner, found, inside)
             else:
                 yield _no_table(inside, found, inner, False)
 
@@ -58,22 +68,25 @@ def explain(
     """
     said, wrong = [], []
     for problem in problems:
-        location = [str(part) for part in problem["loc"]]
+        location, above = place_of(model, problem["loc"])
         variable = variable_of(*location)
         wrong += [variable] if variable in variables else []
         name = variable if variable in variables else _dotted(location)
-        said.append(_explain(model, problem, location, name))
+        said.append(_explain(above, problem, location, name))
     return "; ".join(dict.fromkeys(said)), wrong
 
 
 def _explain(
-    model: type[BaseModel], problem: ErrorDetails, location: Sequence[str], key: str
+    above: type[BaseModel], problem: ErrorDetails, location: Sequence[str], key: str
 ) -> str:
     kind = problem["type"]
-    above = table_at(model, location[:-1])
-    field = above.model_fields.get(location[-1]) if location else None
+    field = settings_of(above).get(location[-1]) if location else None
     if kind == "extra_forbidden":
-        return f"{key} is no setting{there_is(location[-1], above.model_fields)}"
+        return f"{key} is no setting{there_is(location[-1], settings_of(above))}"
+    if kind == "union_tag_invalid":
+        context = problem["ctx"]
+        known = re.findall(r"'([^']*)'", context["expected_tags"])
+        return _no_choice(f"{key}.kind", known, context["tag"])
     if kind == "missing" and field is not None:
         inner = table_in(field.annotation)
         if inner is not None:
@@ -84,7 +97,7 @@ def _explain(
         joined = f"{key} {message}" if message.startswith(_VERBS) else f"{key}: {message}"
         return joined if key else message
     if kind == "literal_error" and field is not None:
-        return _no_choice(key, field, problem["input"])
+        return _no_choice(key, get_args(field.annotation), problem["input"])
     if kind in _BOUNDS and field is not None:
         name, words = _BOUNDS[kind]
         bound = next((getattr(one, name) for one in field.metadata if hasattr(one, name)), None)
@@ -108,12 +121,13 @@ def _no_table(where: Iterable[str], value: Any, inner: type[BaseModel], named: b
 
 def _needs(model: type[BaseModel]) -> str:
     """The keys that a table has to have, or else those that it may have."""
-    required = [name for name, field in model.model_fields.items() if field.is_required()]
-    return ", ".join(required or model.model_fields)
+    known = settings_of(model)
+    required = [name for name, field in known.items() if field.is_required()]
+    return ", ".join(required or known)
 
 
-def _no_choice(key: str, field: FieldInfo, value: Any) -> str:
-    choices = [str(choice) for choice in get_args(field.annotation)]
+def _no_choice(key: str, known: Iterable[Any], value: Any) -> str:
+    choices = [str(choice) for choice in known]
     listed = " or ".join(f'"{choice}"' for choice in choices)
     near = nearest(value, choices) if isinstance(value, str) else ""
     meant = f"; did you mean {near}?" if near else ""

@@ -24,10 +24,10 @@ _FLAGS = ("--silent", "-s", "--ignore-scripts", "--foreground-scripts", "--quiet
 _HINT = "commit it, or edit service.smoke in ignition.toml"
 
 
-class ServiceLayout(Rules):
-    """What is deployed, as the runbook's commands know it."""
+class SourceLayout(Rules):
+    """Where things are in the repository, and under which names they run."""
 
-    name: ImageName
+    name: ImageName = Field(examples=["ignition-api"])
     """The image's name, without the registry: `ignition-api`."""
 
     backend: str = "app/backend"
@@ -46,6 +46,10 @@ class ServiceLayout(Rules):
     compose_service: str = "api"
     """The service in the Compose file (runbook, step 4: `docker compose up -d --no-deps api`)."""
 
+
+class ServiceInterface(Rules):
+    """Where an instance answers, and what."""
+
     port: int = Field(default=8000, ge=1, le=65535)
     """The port that a container of the service listens on."""
 
@@ -57,6 +61,10 @@ class ServiceLayout(Rules):
 
     version_field: str = "version"
     """The field of that JSON (runbook: `jq '.version'`)."""
+
+
+class ServiceLayout(ServiceInterface, SourceLayout):
+    """What is deployed, as the runbook's commands know it."""
 
     smoke: tuple[str, ...] = Field(
         default=("npm", "run", "test:smoke", "--prefix", "tests/"), min_length=1

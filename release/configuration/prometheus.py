@@ -3,12 +3,13 @@
 import re
 from datetime import timedelta
 from string import Template
-from typing import Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
 from release.configuration.address import ApiAddress
-from release.configuration.rules import Rules
+from release.configuration.kinds import MetricsSettings
+from release.configuration.rules import Need
 from release.duration import Duration
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`')
@@ -20,9 +21,15 @@ _ZERO = re.compile(r"\s+or\s+(on\s*\(\s*\)\s*)?vector\s*\(\s*0\s*\)\s*$")
 _RATE = re.compile(r"\b(rate|irate|increase|delta|idelta|deriv)\s*\(")
 
 
-class PrometheusSettings(Rules):
+class PrometheusSettings(MetricsSettings):
     """Where the backend's own counters are, through Prometheus's API (Thanos, Mimir and
-    VictoriaMetrics have the same)."""
+    VictoriaMetrics have the same). A deployment is refused if a query is wrong; if Prometheus is
+    down it goes on with the other sources, and says so."""
+
+    needs: ClassVar[tuple[Need, ...]] = (Need("password", asked_by="username"),)
+
+    kind: Literal["prometheus"] = "prometheus"
+    """What keeps the backend's own counters."""
 
     url: ApiAddress = ""
     """The address below which `/api/v1/query` is; empty: Prometheus is not asked."""
@@ -46,13 +53,18 @@ class PrometheusSettings(Rules):
     """The login's name; empty: no login with a password."""
 
     password: SecretStr = SecretStr("")
-    """The login's password, from IGNITION_ENVIRONMENTS__<NAME>__PROMETHEUS__PASSWORD."""
+    """The login's password."""
 
     token: SecretStr = SecretStr("")
-    """A bearer token, from IGNITION_ENVIRONMENTS__<NAME>__PROMETHEUS__TOKEN."""
+    """A bearer token, instead of a login."""
 
     timeout: Duration = Field(default=timedelta(seconds=5), gt=timedelta())
     """How long one reading of its counters may take."""
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is anything to ask."""
+        return bool(self.url)
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:

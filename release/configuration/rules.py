@@ -4,8 +4,9 @@ They are read from ``ignition.toml`` by :mod:`settings`; the pure functions besi
 them as arguments. Defaults come from the runbook where it names a number.
 """
 
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -23,10 +24,20 @@ def _one_or_several(value: object) -> object:
     return (value,) if isinstance(value, int) else value
 
 
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A secret of a table without which what the key beside it asks for certainly fails."""
+
+    secret: str
+    asked_by: str = ""  # "": it is always needed
+
+
 class Rules(BaseModel):
     """Base of all rule groups: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    needs: ClassVar[tuple[Need, ...]] = ()
 
 
 class RolloutRules(Rules):
@@ -50,7 +61,8 @@ class RolloutRules(Rules):
     `error_rate_ceiling`, however often it looks."""
 
     drain_timeout: Duration = timedelta(seconds=30)
-    """How long requests in flight on a draining container may take to finish."""
+    """How long requests in flight on a draining container may take to finish: longer than your
+    slowest."""
 
     stop_grace: Duration = timedelta(seconds=15)
     """Time between SIGTERM and SIGKILL when a container is stopped."""
@@ -80,11 +92,12 @@ class VerifyRules(Rules):
 
 
 class WatchProbe(Rules):
-    """What probes ask for, one table for each. Without any, they ask for the health path (weight
-    1), the version path (4) and, if `auth` has an account, its protected path with a session
-    (5)."""
+    """What probes ask for, one table for each. If neither router nor Prometheus counts what users
+    are answered, the error rate is that of the probes: list what users do most. Without any, they
+    ask for the health path (weight 1), the version path (4) and, if `auth` has an account, its
+    protected path with a session (5)."""
 
-    path: str = Field(pattern=r"^/[!-~]*$", max_length=2000)
+    path: str = Field(pattern=r"^/[!-~]*$", max_length=2000, examples=["/api/orders?limit=20"])
     """The path after the public address, with its query."""
 
     method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
@@ -194,7 +207,8 @@ class RollbackRules(Rules):
 
     watch: Duration = Field(default=timedelta(minutes=1), ge=timedelta(), le=timedelta(hours=1))
     """How long a restored release is watched. The limits are those of `watch`, scaled down to this
-    time. "0 s": it is not watched."""
+    time. If it is unhealthy, the rollback has failed, and people are paged. "0 s": it is not
+    watched."""
 
 
 class GateRules(Rules):
@@ -206,7 +220,8 @@ class GateRules(Rules):
 
     deadline: Duration = Field(default=timedelta(hours=8), ge=timedelta(seconds=1))
     """How long a gate waits for all its signatures before the run expires. At half of this time
-    `notify.blocks` are reminded; at three quarters `notify.escalation` are told too."""
+    `notify.blocks` are reminded; at three quarters `notify.escalation` are told too. After a
+    change type `ignition setup`, because the server times the reminders."""
 
     signers: int = Field(default=2, ge=1, le=9)
     """How many different people must sign before the run goes on, each with a one-time code of

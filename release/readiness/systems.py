@@ -22,7 +22,7 @@ class Readiness:
 
 _SETTINGS = {
     "repository": "repository.url",
-    "image builder": "environments.{}.compose.engine",
+    "image builder": "registry.engine",
     "registry": "registry.address",
     "orchestrator": "environments.{}.compose",
     "router": "environments.{}.router",

@@ -372,7 +372,7 @@ class TestWhatProbesAskFor:
             url="http://127.0.0.1:9", environment="production", requests="r", errors="e"
         )
         assert Metrics().counting(None) == ()
-        counting = Metrics(prometheus=prometheus).counting(Router())
+        counting = Metrics(server=prometheus).counting(Router())
         assert [source.name for source in counting] == [ROUTER, PROMETHEUS]
 
 
@@ -516,7 +516,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         prometheus.counts = (1000, 10)
-        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
             prometheus.counts = (1200, 40)
             sample = sampler.sample(AT)
         assert counts(sample, PROMETHEUS) == (200, 30)
@@ -526,7 +526,7 @@ class TestWithPrometheus:
     def test_users_that_only_it_can_see_make_probes_unnecessary(
         self, service: Service, prometheus: "Answers"
     ) -> None:
-        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
             prometheus.counts = (1000, 0)
             sampler.sample(AT)
             sample = sampler.sample(AT)
@@ -536,7 +536,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         prometheus.status = 503
-        with Metrics(prometheus=prometheus.block).sampler(service, Router(), RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(service, Router(), RULES) as sampler:
             sample = sampler.sample(AT)
             assert sample.health is True
             assert sources(sample) == [(ROUTER, ALL_RELEASES), (PROBES, ALL_RELEASES)]
@@ -548,7 +548,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         prometheus.counts = (1000, 0)
-        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
             prometheus.status = 503
             sampler.sample(AT)
             prometheus.status, prometheus.counts = 200, (1100, 50)
@@ -558,7 +558,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         prometheus.status = 503
-        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
             prometheus.status = 200
             sample = sampler.sample(AT)
         assert sources(sample) == [(PROBES, ALL_RELEASES)]
@@ -570,7 +570,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         rules = RULES.model_copy(update={"every": timedelta(milliseconds=200)})
-        with Metrics(prometheus=prometheus.block).sampler(service, None, rules) as sampler:
+        with Metrics(server=prometheus.block).sampler(service, None, rules) as sampler:
             while PROMETHEUS not in sampler.looks:  # on a busy machine, the first one is late
                 sampler.sample(AT, probes=1)
             asked = prometheus.asked
@@ -588,7 +588,7 @@ class TestWithPrometheus:
 
     def test_no_data_are_no_health(self, service: Service, prometheus: "Answers") -> None:
         prometheus.counts = None
-        with Metrics(prometheus=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
             sample = sampler.sample(AT)
         assert sources(sample) == [(PROBES, ALL_RELEASES)]
         assert sample.unknown == ("prometheus: no data: its query for requests finds nothing",)

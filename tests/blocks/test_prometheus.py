@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from pytest_httpserver import HTTPServer
 
 from blocks.prometheus import Prometheus
@@ -89,11 +89,7 @@ def scraped(prepared: tuple[str, Targets]) -> Iterator[Scraped]:
 def block(url: str, environment: str = "production", **changes: object) -> Prometheus:
     """As `ignition setup` makes it from the settings' defaults."""
     settings = QUERIES.model_copy(update={"url": url, **changes})
-    return Prometheus(
-        environment=environment,
-        timeout_s=settings.timeout.total_seconds(),
-        **settings.model_dump(exclude={"timeout"}),
-    )
+    return Prometheus(environment=environment, **dict(settings))
 
 
 def counted(found: Growth) -> dict[str, tuple[int, int]]:
@@ -306,12 +302,17 @@ class TestPlan:
 class TestNotThere:
     def test_nobody_listening(self) -> None:
         with pytest.raises(Unreachable) as error:
-            block("http://user:hunter2@127.0.0.1:9").look()
+            block("http://127.0.0.1:9").look()
 
         assert error.value.what == (
             "Prometheus at http://127.0.0.1:9 does not answer: Connection refused"
         )
-        assert "hunter2" not in str(error.value)
+
+    def test_a_login_in_its_address_makes_no_block_and_is_not_shown(self) -> None:
+        with pytest.raises(ValidationError, match="holds a login") as refused:
+            block("http://user:hunter2@127.0.0.1:9")
+
+        assert "hunter2" not in str(refused.value)
 
     def test_a_server_that_hangs_is_given_up_in_time(self) -> None:
         with socket.socket() as listener:

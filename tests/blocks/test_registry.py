@@ -12,7 +12,7 @@ from pathlib import Path
 import docker
 import httpx
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from pytest_httpserver import HTTPServer
 
 from blocks.registry import Registry
@@ -85,12 +85,18 @@ def test_a_registry_that_refuses_is_unreachable_and_the_password_stays_secret(
     assert PASSWORD not in repr(registry)
 
 
-@pytest.mark.parametrize("at", ["127.0.0.1:9", "no-such-host.invalid", "127.0.0.1:port", "["])
+@pytest.mark.parametrize("at", ["127.0.0.1:9", "no-such-host.invalid"])
 def test_a_registry_that_is_not_there_is_unreachable(at: str) -> None:
     with pytest.raises(Unreachable, match="does not answer") as failed:
         Registry(address=at, insecure=True).check()
 
     assert failed.value.hint == "ignition doctor"
+
+
+@pytest.mark.parametrize("at", ["127.0.0.1:port", "["])
+def test_what_is_no_address_makes_no_block(at: str) -> None:
+    with pytest.raises(ValidationError, match="is no registry"):
+        Registry(address=at, password=SecretStr(PASSWORD))
 
 
 def test_https_is_spoken_unless_the_registry_is_marked_insecure(httpserver: HTTPServer) -> None:

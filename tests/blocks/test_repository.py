@@ -11,6 +11,11 @@ from blocks.repository import Repository
 from release.errors import BadConfiguration, BadRequest, SourceRefused, Unreachable
 
 
+def unchecked(url: str, workspace: Path) -> Repository:
+    """A block as no configuration makes it: its address is not looked at."""
+    return Repository.model_construct(url=url, workspace=workspace)
+
+
 @pytest.fixture(autouse=True)
 def _nobodys_git(monkeypatch: pytest.MonkeyPatch) -> None:
     """Git without the settings of whoever runs the tests."""
@@ -540,9 +545,7 @@ def test_a_remote_that_is_not_there_is_unreachable(tmp_path: Path, act: str) -> 
 
 @pytest.mark.parametrize("act", ["check", "fetch"])
 def test_user_and_password_of_a_url_are_in_no_error(tmp_path: Path, act: str) -> None:
-    repository = Repository(
-        url="http://ada:s3cret@127.0.0.1:9/orders.git", workspace=tmp_path / "mirror.git"
-    )
+    repository = unchecked("http://ada:s3cret@127.0.0.1:9/orders.git", tmp_path / "mirror.git")
 
     with pytest.raises(Unreachable) as failed:
         getattr(repository, act)()
@@ -564,12 +567,12 @@ def test_user_and_password_of_a_url_are_in_no_error(tmp_path: Path, act: str) ->
     ],
 )
 def test_a_url_is_shown_without_user_and_password(tmp_path: Path, url: str, shown: str) -> None:
-    assert Repository(url=url, workspace=tmp_path).shown_url == shown
+    assert unchecked(url, tmp_path).shown_url == shown
 
 
 def test_a_url_is_never_taken_for_an_option(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
-    repository = Repository(url=f"--upload-pack=touch {marker}", workspace=tmp_path / "mirror.git")
+    repository = unchecked(f"--upload-pack=touch {marker}", tmp_path / "mirror.git")
 
     for act in (repository.check, repository.fetch):
         with pytest.raises(Unreachable):

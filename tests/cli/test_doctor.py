@@ -13,6 +13,7 @@ import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 from pydantic import SecretStr
@@ -21,12 +22,14 @@ from pytest_httpserver import HTTPServer
 from blocks.target import Target
 from cli import automations, doctor, install
 from cli.doctor import Question, answered, examine
-from cli.install import build_target
 from cli.registered import ask_automations, ask_blocks, ask_deployments, declared, setting_of
 from cli.runs import prefect
 from cli.schedule import read_schedules, schedule_lines
+from cli.target import build_target
 from cli.workforce import WORK_POOL, Stalls, read_pool
-from release.errors import Unreachable
+from flows.run import load_target
+from release.configuration.key import settings_of
+from release.errors import BadConfiguration, Unreachable
 from release.readiness.schedule import judge_schedule
 from release.readiness.systems import Readiness
 from release.readiness.workforce import judge_pool, judge_workers
@@ -233,8 +236,41 @@ def test_a_block_that_was_never_saved_is_a_fault(settings: Settings) -> None:
     assert answer.hint == "ignition setup"
 
 
+def test_a_block_that_another_version_saved_is_named_with_what_differs(
+    saved: Settings, client: SyncPrefectClient
+) -> None:
+    """It would else be used in part: with `slot_count` left out, there would be six slots again."""
+    router = client.read_block_document_by_name("production", "ignition-haproxy-router")
+    data = {key: value for key, value in router.data.items() if key != "slots"} | {"slot_count": 8}
+    client.update_block_document(
+        router.id,
+        BlockDocumentUpdate(
+            block_schema_id=router.block_schema_id, data=data, merge_existing_data=False
+        ),
+    )
+
+    answer = ask_blocks(build_target(saved, "production"))
+    with pytest.raises(BadConfiguration) as refused:
+        load_target("production")
+
+    assert answer.problem == (
+        "ignition-target/production was saved by another version, and this one cannot read it: "
+        "router.slot_count"
+    )
+    assert answer.hint == refused.value.hint == "ignition setup"
+    assert refused.value.what == f"the block {answer.problem}"
+
+    for name, slug in (("production", "ignition-metrics"), ("default", "ignition-registry")):
+        block = client.read_block_document_by_name(name, slug)
+        client.update_block_document(  # what it refers to and its secret are kept
+            block.id, BlockDocumentUpdate(block_schema_id=block.block_schema_id, data={"old": "/"})
+        )
+    install._save(build_target(saved, "production"))
+    assert ask_blocks(build_target(saved, "production")).ok
+
+
 def fields(part: type[Any], under: str = "") -> Iterator[str]:
-    for name, field in part.model_fields.items():
+    for name, field in settings_of(part).items():
         inner = (field.annotation, *getattr(field.annotation, "__args__", ()))
         block = next((i for i in inner if isinstance(i, type) and hasattr(i, "model_fields")), None)
         yield from fields(block, f"{under}{name}.") if block else [f"{under}{name}"]
@@ -243,19 +279,11 @@ def fields(part: type[Any], under: str = "") -> Iterator[str]:
 # Not of the configuration: doctor never finds them different, or all of the block goes at once.
 FIXED = {
     "environment",
-    "builder.engine",
-    "database.application_name",
     "ledger.spool",
     "metrics.auth_every",
     "metrics.concurrency",
     "metrics.fewest_probes",
-    "metrics.probe_path",
-    "metrics.prometheus.environment",
-    "orchestrator.network",
-    "orchestrator.registry_password",
-    "orchestrator.registry_username",
-    "registry.engine",
-    "router.health_path",
+    "metrics.server.environment",
 }
 
 
@@ -265,7 +293,7 @@ def test_every_field_of_a_block_is_named_by_a_setting_that_there_is(field: str) 
     for part in setting_of(field, "x").split("."):
         if part == "x":
             continue
-        annotation = model.model_fields[part].annotation
+        annotation = settings_of(model)[part].annotation
         choices = [annotation, *getattr(annotation, "__args__", ())]
         model = next((one for one in choices if hasattr(one, "model_fields")), None)
         if model is None:

@@ -11,7 +11,8 @@ from blocks.ledger.ledger import Ledger
 from blocks.prometheus import Prometheus
 from blocks.target import Target
 from cli import install
-from cli.install import build_target
+from cli.target import build_target
+from release.duration import parse_duration
 from release.errors import BadConfiguration, BadRequest
 from settings import Settings, load_settings
 
@@ -21,6 +22,7 @@ CONFIGURATION = """
 [service]
 name = "orders"
 port = 9000
+health_path = "/ready"
 [repository]
 url = "/srv/orders.git"
 [registry]
@@ -103,7 +105,7 @@ def test_a_router_is_there_only_where_it_is_configured(
     assert target.router is not None
     assert target.router.socket == tmp_path / "run/admin.sock"
     assert target.router.backend_file == Path("/etc/haproxy/be.cfg")
-    assert target.router.port == 9000
+    assert (target.router.port, target.router.health_path) == (9000, "/ready")
     assert target.orchestrator.network == ""
 
 
@@ -117,8 +119,33 @@ def test_the_routers_network_is_the_one_that_instances_are_looked_for_on(
     assert target.orchestrator.network == "web"
 
 
+def test_the_registrys_login_is_the_one_that_images_are_pulled_with(target: Target) -> None:
+    assert target.orchestrator.registry_username == "ada"
+    assert target.orchestrator.registry_password.get_secret_value() == SECRET
+
+
+def test_the_engine_that_builds_is_the_one_that_pushes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = CONFIGURATION.replace("[registry]", '[registry]\nengine = "ssh://build@host"')
+
+    target = build_target(settings_from(text, tmp_path, monkeypatch), "eu-west")
+
+    assert target.builder.engine == target.registry.engine == "ssh://build@host"
+
+
+@pytest.mark.parametrize("every", ["1.25 s", "1 h 30 min", "999 ms", "12.345 s"])
+def test_a_duration_is_saved_as_it_was_written(every: str) -> None:
+    """Rounded as log lines are, a saved block would differ from the configuration for ever."""
+    prometheus = Prometheus.model_validate({"environment": "eu-west", "timeout": every})
+
+    saved = prometheus.model_dump(mode="json")
+
+    assert Prometheus.model_validate(saved).timeout == parse_duration(every)
+
+
 def test_the_sources_of_the_watch_are_as_configured(target: Target) -> None:
-    auth, prometheus = target.service.auth, target.metrics.prometheus
+    auth, prometheus = target.service.auth, target.metrics.server
 
     assert (auth.login_path, auth.login_format) == ("/oauth/token", "form")
     assert auth.login_fields == {"grant_type": "password"}
@@ -133,8 +160,8 @@ def test_secrets_reach_the_blocks_and_no_text_of_them(target: Target) -> None:
     assert target.registry.password.get_secret_value() == SECRET
     assert target.ticketing.token.get_secret_value() == SECRET
     assert target.service.auth.password.get_secret_value() == SECRET
-    assert target.metrics.prometheus is not None
-    assert target.metrics.prometheus.token.get_secret_value() == SECRET
+    assert target.metrics.server is not None
+    assert target.metrics.server.token.get_secret_value() == SECRET
 
     for text in (repr(target), str(target), target.model_dump_json()):
         assert SECRET not in text
@@ -145,8 +172,8 @@ def test_a_part_of_a_part_is_a_block_of_its_own(target: Target, prefect_server: 
     install._save(target)
     found = Target.load("eu-west")
     assert isinstance(found, Target)
-    assert found.metrics.prometheus is not None
-    assert found.metrics.prometheus.token.get_secret_value() == SECRET
+    assert found.metrics.server is not None
+    assert found.metrics.server.token.get_secret_value() == SECRET
     assert found.service.auth.password.get_secret_value() == SECRET
 
     prometheus = Prometheus.load("eu-west")
@@ -156,8 +183,8 @@ def test_a_part_of_a_part_is_a_block_of_its_own(target: Target, prefect_server: 
 
     again = Target.load("eu-west")
     assert isinstance(again, Target)
-    assert again.metrics.prometheus is not None
-    assert again.metrics.prometheus.token.get_secret_value() == "rotated"
+    assert again.metrics.server is not None
+    assert again.metrics.server.token.get_secret_value() == "rotated"
 
 
 @pytest.mark.parametrize("variable", [DATABASE, LEDGER])

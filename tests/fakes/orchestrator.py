@@ -35,6 +35,7 @@ class FakeOrchestrator(Orchestrator):
     """Behaviours: ``good``, ``errors`` (answers 500), ``never-healthy``, ``exits`` at its start."""
 
     _block_type_name = "Fake Orchestrator"
+    kind: str = "in memory"
     _host: FakeHost = PrivateAttr(default_factory=FakeHost)
 
     @property

@@ -20,6 +20,7 @@ class FakeRouter(Router):
     """Slots that lead to containers; ``answer`` sends requests through them."""
 
     _block_type_name = "Fake Router"
+    kind: str = "in memory"
     orchestrator: FakeOrchestrator
     _slots: dict[str, Slot] = PrivateAttr(
         default_factory=lambda: {name: Slot(name) for name in slot_names("api", 6)}

@@ -12,7 +12,6 @@ from blocks.metrics_source import MetricsSource
 from blocks.prober import Prober
 from blocks.prometheus import Prometheus
 from blocks.service import Service
-from release.configuration.prometheus import PrometheusSettings
 from release.configuration.rules import WatchProbe
 from release.measure.tally import Tally
 from sandbox.commands import wait_until
@@ -104,12 +103,7 @@ class CountingPrometheus(Counting):
 
     @staticmethod
     def _at(url: str) -> Prometheus:
-        settings = PrometheusSettings(url=url)
-        return Prometheus(
-            environment="production",
-            timeout_s=settings.timeout.total_seconds(),
-            **settings.model_dump(exclude={"timeout"}),
-        )
+        return Prometheus(environment="production", url=url)
 
 
 @contextmanager

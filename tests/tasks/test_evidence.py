@@ -12,9 +12,10 @@ from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 
 from blocks.auth import AuthFlow
-from blocks.forge import Forge
+from blocks.github.forge import GithubForge
 from blocks.metrics import Metrics
 from blocks.on_call import OnCall
+from blocks.pagerduty.on_call import PagerDuty
 from release.errors import Unreachable
 from release.gate.evidence import (
     CheckResult,
@@ -72,8 +73,8 @@ def production(*images: ImageRef, forge: Any = None, on_call: Any = None) -> Any
         orchestrator=SimpleNamespace(has_image=lambda image: image in images),
         registry=SimpleNamespace(holds=lambda image: True),
         ledger=Ledger(),
-        forge=forge or SimpleNamespace(url="", tests_command=()),
-        on_call=on_call or OnCall(),
+        forge=forge or GithubForge(),
+        on_call=on_call or PagerDuty(),
     )
 
 
@@ -213,21 +214,22 @@ def test_the_forge_is_asked_about_the_commit_that_is_deployed() -> None:
         asked.append(revision)
         return (CheckResult("unit", "success"),)
 
-    forge = SimpleNamespace(url="https://forge", tests_command=(), checks=checks)
+    forge = SimpleNamespace(configured=True, tests_command=(), checks=checks)
     found = SOURCES[EvidenceSource.TESTS](production(forge=forge), None, plan())
 
     assert (found.verdict, asked) == ("passed", ["a" * 40])
 
 
 def test_a_command_is_asked_instead_of_the_forge() -> None:
-    forge = Forge(url="https://forge", tests_command=("sh", "-c", "echo $0; exit 3", "{revision}"))
+    command = ("sh", "-c", "echo $0; exit 3", "{revision}")
+    forge = GithubForge(url="https://forge", tests_command=command)
     found = SOURCES[EvidenceSource.TESTS](production(forge=forge), None, plan())
 
     assert (found.verdict, found.value) == ("failed", f"exit code 3: {'a' * 40}")
 
 
 def test_staging_passes_when_it_is_healthy_and_the_forge_has_no_critical_issue() -> None:
-    forge = SimpleNamespace(url="https://forge", critical_issues=lambda: ())
+    forge = SimpleNamespace(configured=True, critical_issues=lambda: ())
     found = SOURCES[EvidenceSource.STAGING_HEALTH](production(forge=forge), staging(), plan())
 
     assert found.verdict == "passed"
@@ -235,7 +237,7 @@ def test_staging_passes_when_it_is_healthy_and_the_forge_has_no_critical_issue()
 
 
 def test_a_critical_issue_fails_staging_however_healthy_it_is() -> None:
-    forge = SimpleNamespace(url="https://forge", critical_issues=lambda: (Issue("7", "lost"),))
+    forge = SimpleNamespace(configured=True, critical_issues=lambda: (Issue("7", "lost"),))
     found = SOURCES[EvidenceSource.STAGING_HEALTH](production(forge=forge), staging(), plan())
 
     assert (found.verdict, found.value) == ("failed", "1 critical issue open: #7 lost")
@@ -254,7 +256,7 @@ def pager(httpserver: HTTPServer) -> Callable[..., OnCall]:
         ]
         httpserver.expect_request("/incidents").respond_with_json({"incidents": incidents})
         httpserver.expect_request("/oncalls").respond_with_json({"oncalls": [on_call]})
-        return OnCall(url=httpserver.url_for("/"), schedule=schedule, token=SecretStr("t"))
+        return PagerDuty(url=httpserver.url_for("/"), schedule=schedule, token=SecretStr("t"))
 
     return make
 
@@ -281,7 +283,7 @@ def test_on_call_is_aware_by_an_acknowledged_message_or_by_the_schedule(
 def test_a_pager_without_incidents_leaves_the_schedule_to_speak(httpserver: HTTPServer) -> None:
     """A key that may read schedules alone."""
     httpserver.expect_request("/oncalls").respond_with_json({"oncalls": [{"user": {"name": "A"}}]})
-    on_call = OnCall(url=httpserver.url_for("/"), schedule="P1", token=SecretStr("t"))
+    on_call = PagerDuty(url=httpserver.url_for("/"), schedule="P1", token=SecretStr("t"))
     with speaking(run=RUN):
         found = SOURCES[EvidenceSource.ON_CALL](production(on_call=on_call), None, plan())
 

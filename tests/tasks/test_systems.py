@@ -15,7 +15,6 @@ from blocks.auth import AuthFlow
 from blocks.metrics import Metrics
 from blocks.prometheus import Prometheus
 from blocks.service import Service
-from release.configuration.prometheus import PrometheusSettings
 from release.configuration.rules import RolloutRules
 from release.errors import BadConfiguration, Unreachable
 from release.readiness.systems import Readiness, blocking, warnings
@@ -62,10 +61,7 @@ def target(httpserver: HTTPServer) -> Any:
 
 
 def prometheus(url: str) -> Prometheus:
-    queries = PrometheusSettings()
-    return Prometheus(
-        environment="production", url=url, requests=queries.requests, errors=queries.errors
-    )
+    return Prometheus(environment="production", url=url, durations="")
 
 
 def finding(server: HTTPServer, *values: int) -> str:
@@ -129,13 +125,13 @@ def test_a_project_that_cannot_be_rolled_out_refuses_the_deployment(target: Any)
 
 class TestPrometheus:
     def test_that_answers_is_good(self, target: Any, httpserver: HTTPServer) -> None:
-        target.metrics = Metrics(prometheus=prometheus(finding(httpserver, 7)))
+        target.metrics = Metrics(server=prometheus(finding(httpserver, 7)))
 
         assert asked(target, "prometheus").ok
 
     def test_that_is_down_is_a_warning(self, target: Any) -> None:
         """The metrics being down is not the release being bad."""
-        target.metrics = Metrics(prometheus=prometheus("http://127.0.0.1:9"))
+        target.metrics = Metrics(server=prometheus("http://127.0.0.1:9"))
 
         answers = ask_systems(target, ROLLOUT)
 
@@ -147,7 +143,7 @@ class TestPrometheus:
     def test_whose_query_never_found_anything_refuses_the_deployment(
         self, target: Any, httpserver: HTTPServer
     ) -> None:
-        target.metrics = Metrics(prometheus=prometheus(finding(httpserver)))
+        target.metrics = Metrics(server=prometheus(finding(httpserver)))
 
         (answer,) = blocking(ask_systems(target, ROLLOUT))
 
@@ -162,7 +158,7 @@ class TestPrometheus:
         self, target: Any, httpserver: HTTPServer
     ) -> None:
         target.service.health_path = "/not-there-yet"
-        target.metrics = Metrics(prometheus=prometheus(finding(httpserver)))
+        target.metrics = Metrics(server=prometheus(finding(httpserver)))
 
         assert asked(target, "prometheus").ok
 
@@ -235,7 +231,7 @@ class TestTheStep:
     def test_goes_on_with_a_warning(
         self, target: Any, check: Callable[[Any], tuple[Readiness, ...]]
     ) -> None:
-        target.metrics = Metrics(prometheus=prometheus("http://127.0.0.1:9"))
+        target.metrics = Metrics(server=prometheus("http://127.0.0.1:9"))
 
         assert len(warnings(check(target))) == 1
 
@@ -245,7 +241,7 @@ class TestTheStep:
         httpserver: HTTPServer,
         check: Callable[[Any], tuple[Readiness, ...]],
     ) -> None:
-        target.metrics = Metrics(prometheus=prometheus(finding(httpserver)))
+        target.metrics = Metrics(server=prometheus(finding(httpserver)))
 
         with pytest.raises(BadConfiguration, match="has found nothing in 7 days"):
             check(target)

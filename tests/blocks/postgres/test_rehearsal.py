@@ -497,7 +497,7 @@ def test_a_statement_beyond_the_limit_ends_the_rehearsal(rehearse):
     """Even one that lifts the server's own limit."""
     sql = "SET LOCAL statement_timeout = 0;\nSELECT pg_sleep(600);"
 
-    found = rehearse(a_file("0001", sql), limit_s=3)
+    found = rehearse(a_file("0001", sql), limit=timedelta(seconds=3))
 
     assert found.reason == "it took longer than the 3 s allowed"
 

@@ -1,14 +1,12 @@
 """A forge over HTTP: pages, other shapes, no answer; and the token, which is never said."""
 
-import time
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 
-from blocks.forge import Forge
+from blocks.github.forge import GithubForge
 from release.errors import Unreachable
 from release.gate.evidence import CheckResult, Issue
 
@@ -20,8 +18,8 @@ ISSUES = "/repos/team/backend/issues"
 
 
 @pytest.fixture
-def forge(httpserver: HTTPServer) -> Forge:
-    return Forge(url=httpserver.url_for("/repos/team/backend"), token=SecretStr(f"{TOKEN}\n"))
+def forge(httpserver: HTTPServer) -> GithubForge:
+    return GithubForge(url=httpserver.url_for("/repos/team/backend"), token=SecretStr(f"{TOKEN}\n"))
 
 
 def status(context: str, state: str = "success") -> dict[str, str]:
@@ -39,7 +37,7 @@ def run(name: str, conclusion: str | None = "success") -> dict[str, Any]:
 
 
 def test_statuses_and_check_runs_of_a_commit_are_read_with_the_token(
-    httpserver: HTTPServer, forge: Forge
+    httpserver: HTTPServer, forge: GithubForge
 ) -> None:
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     statuses = {"statuses": [status("lint"), status("lint", "failure"), status("unit", "pending")]}
@@ -57,7 +55,7 @@ def test_statuses_and_check_runs_of_a_commit_are_read_with_the_token(
 
 
 def test_gitea_has_no_check_runs_and_another_word_for_a_state(
-    httpserver: HTTPServer, forge: Forge
+    httpserver: HTTPServer, forge: GithubForge
 ) -> None:
     statuses = {"statuses": [{"context": "ci", "status": "success", "target_url": ""}]}
     httpserver.expect_request(STATUS).respond_with_json(statuses)
@@ -66,7 +64,7 @@ def test_gitea_has_no_check_runs_and_another_word_for_a_state(
     assert forge.checks(SHA) == (CheckResult("ci", "success"),)
 
 
-def test_all_pages_are_read(httpserver: HTTPServer, forge: Forge) -> None:
+def test_all_pages_are_read(httpserver: HTTPServer, forge: GithubForge) -> None:
     httpserver.expect_request(STATUS).respond_with_json({"statuses": []})
     for page, count in ((1, 100), (2, 100), (3, 7)):
         runs = {"check_runs": [run(f"r{page}-{n}") for n in range(count)]}
@@ -77,7 +75,7 @@ def test_all_pages_are_read(httpserver: HTTPServer, forge: Forge) -> None:
 
 
 def test_open_issues_with_the_label_are_critical_and_pull_requests_are_none(
-    httpserver: HTTPServer, forge: Forge
+    httpserver: HTTPServer, forge: GithubForge
 ) -> None:
     query = {"state": "open", "labels": "critical", "per_page": "100", "page": "1"}
     issue = {"number": 7, "title": "orders are lost", "html_url": "https://forge/7"}
@@ -102,7 +100,7 @@ def test_open_issues_with_the_label_are_critical_and_pull_requests_are_none(
     ],
 )
 def test_an_answer_that_cannot_be_trusted_is_none(
-    httpserver: HTTPServer, forge: Forge, body: str, code: int, says: str
+    httpserver: HTTPServer, forge: GithubForge, body: str, code: int, says: str
 ) -> None:
     httpserver.expect_request(STATUS).respond_with_data(body, status=code)
     httpserver.expect_request(RUNS).respond_with_json({"check_runs": []})
@@ -112,7 +110,7 @@ def test_an_answer_that_cannot_be_trusted_is_none(
     assert TOKEN not in str(refused.value)
 
 
-def test_the_token_is_carried_to_no_other_host(httpserver: HTTPServer, forge: Forge) -> None:
+def test_the_token_is_carried_to_no_other_host(httpserver: HTTPServer, forge: GithubForge) -> None:
     elsewhere = httpserver.url_for("/elsewhere")
     moved = {"Location": elsewhere}
     httpserver.expect_request(STATUS).respond_with_data("", status=302, headers=moved)
@@ -120,34 +118,3 @@ def test_the_token_is_carried_to_no_other_host(httpserver: HTTPServer, forge: Fo
     with pytest.raises(Unreachable, match="answers 302"):
         forge.checks(SHA)
     assert [request.path for request, _ in httpserver.log] == [STATUS]
-
-
-def test_a_forge_that_is_away_is_named_without_the_token() -> None:
-    forge = Forge(url="http://127.0.0.1:9/repos/a/b", token=SecretStr(TOKEN))
-
-    with pytest.raises(Unreachable) as away:
-        forge.critical_issues()
-    assert away.value.what == "http://127.0.0.1:9/repos/a/b/issues does not answer: ConnectError"
-    assert TOKEN not in repr(forge)
-
-
-@pytest.mark.parametrize(("code", "last"), [(0, "all green"), (3, "2 failed")])
-def test_a_command_is_asked_about_the_commit(code: int, last: str) -> None:
-    forge = Forge(tests_command=("sh", "-c", f"echo $0; echo '{last}'; exit {code}", "{revision}"))
-    result = forge.run_tests_command(SHA, timedelta(seconds=10))
-
-    assert (result.program, result.code, result.last_line) == ("sh", code, last)
-
-
-def test_a_command_that_hangs_is_killed_with_what_it_started() -> None:
-    forge = Forge(tests_command=("sh", "-c", "sleep 60 & sleep 60"))
-
-    began = time.monotonic()
-    with pytest.raises(Unreachable, match="sh was not done within 0 s"):
-        forge.run_tests_command(SHA, timedelta(seconds=0.3))
-    assert time.monotonic() - began < 10
-
-
-def test_a_command_that_is_not_there_is_named() -> None:
-    with pytest.raises(Unreachable, match="no-such-program cannot be run"):
-        Forge(tests_command=("no-such-program",)).run_tests_command(SHA, timedelta(seconds=1))

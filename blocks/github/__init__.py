@@ -1,0 +1,1 @@
+"""The forge and the ticket system for GitHub."""
