@@ -177,17 +177,15 @@ def _read_runbook(settings: Settings) -> Runbook:
 
 def load_target(environment: str) -> Target:
     """The environment's blocks. Raises BadConfiguration where `ignition setup` has not run."""
+    name = f"ignition-target/{environment}"
     try:
         # Called from a flow's own thread: the sync form answers, never a coroutine.
         return cast(Target, Target.load(environment))
     except ValueError as error:
-        raise BadConfiguration(
-            f"Prefect has no usable block ignition-target/{environment}: {error}", "ignition setup"
-        ) from None
+        problem = f"Prefect has no usable block {name}: {error}"
     except RuntimeError as error:
-        raise BadConfiguration(
-            f"the block ignition-target/{environment} {say_unreadable(error)}", "ignition setup"
-        ) from None
+        problem = f"the block {name} {say_unreadable(error)}"
+    raise BadConfiguration(problem, "ignition setup")
 
 
 def run_name() -> str:

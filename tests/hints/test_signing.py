@@ -224,7 +224,7 @@ def test_a_run_that_does_not_wait_is_looked_up_in_status(
     assert f"waiting: {short_run(gate.run_id)} " in shell.type(refused.hint, "ignition status").said
 
 
-@pytest.mark.hint("judged: gates")
+@pytest.mark.hint("judged.look: gates")
 def test_whoever_was_second_sees_that_nothing_waits_any_more(
     shell: Shell, gate: Gate, types: Answer
 ) -> None:
@@ -348,9 +348,7 @@ def of_the_signatures(gate: Gate) -> None:
 def of_the_chain(gate: Gate) -> None:
     given = (gate.ledger, gate.approvers)
     run: Any = type("Target", (), {"environment": "production", "ledger": given[0]})
-    confirm_signatures.fn(
-        run, given[1], gate.run_id, gate.plan, ITEMS, Quorum(), gate.label, key="x"
-    )
+    confirm_signatures.fn(run, given[1], gate.run_id, gate.plan, ITEMS, Quorum(), key="x")
 
 
 @pytest.mark.parametrize(
