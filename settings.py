@@ -334,7 +334,7 @@ def _load(path: Path, modified: int, variables: tuple[tuple[str, str], ...]) -> 
             raise BadConfiguration(sentence, hint)
         return Settings()
     except tomllib.TOMLDecodeError as error:
-        raise BadConfiguration(f"{path} is no TOML: {error}", f"edit {path}") from None
+        raise BadConfiguration(f"{path} is not TOML: {error}", f"edit {path}") from None
     except (OSError, UnicodeError) as error:
         raise BadConfiguration(f"{path} cannot be read: {error}", f"edit {path}") from None
     except SettingsError as error:

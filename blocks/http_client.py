@@ -30,7 +30,7 @@ class Reply:
 
 
 def client(timeout_s: float, *, own_network: bool = False) -> httpx.Client:
-    """A client that keeps no connection, so that each request is balanced anew.
+    """A client that keeps no connection, so that each request is balanced on its own.
 
     ``own_network``: the address is an instance's own, to which no proxy of the worker's
     environment may lead.
@@ -108,5 +108,5 @@ def _explain(error: Exception, within_s: float, conceal: Callable[[str], str]) -
     if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError) and str(error):
         return _ERRNO.sub("", conceal(str(error)))
     if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
-        return "its address is no http or https URL"
+        return "its address is not an http or https URL"
     return type(error).__name__  # its text may repeat the address, with what it holds

@@ -25,7 +25,7 @@ class ByHand:
 class Orchestrator(ServiceInterface, OrchestratorSettings, Part, ABC):
     """Starts, stops and describes the containers of one service in one environment.
 
-    Every method asks the engine anew and is safe to repeat. Errors are Unreachable when the engine
+    Every method asks the engine again and is safe to repeat. Errors are Unreachable when the engine
     does not answer, and otherwise name the container or the command.
     """
 

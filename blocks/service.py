@@ -82,8 +82,8 @@ class Service(ServiceInterface, Part):
     ) -> tuple[Asked, ...]:
         """Ask for each of ``wanted``, ``concurrency`` at a time, each on a new connection.
 
-        No connection is kept, so each one is balanced anew and none outlives a drained instance.
-        ``session`` is sent with those that are asked with one.
+        No connection is kept, so each one is balanced on its own and none outlives a drained
+        instance. ``session`` is sent with those that are asked with one.
         """
         known_by = dict(session.headers) if session else {}
         with self._client(None) as http, ThreadPoolExecutor(max(1, concurrency)) as pool:

@@ -24,7 +24,7 @@ def add(
     name: Name,
     role: Annotated[list[str], typer.Option("--role", help="May be said several times.")] = [],  # noqa: B006
     show_secret: Annotated[
-        bool, typer.Option("--show-secret", help="Also where the output is no terminal.")
+        bool, typer.Option("--show-secret", help="Also where the output is not a terminal.")
     ] = False,
 ) -> None:
     """Enrol somebody: a QR code for their authenticator, shown once.
@@ -35,7 +35,7 @@ def add(
 
     if not (sys.stdout.isatty() or show_secret):
         raise BadRequest(
-            "the secret would go to what is no terminal, so nobody was enrolled",
+            "the secret would not go to a terminal, so nobody was enrolled",
             f"in a terminal: {shlex.join(['ignition', 'approvers', 'add', name])}; else add "
             "--show-secret",
         )
@@ -80,7 +80,7 @@ def remove(name: Name) -> None:
     Example: `ignition approvers remove Ada`
     """
     ours().remove(name)
-    typer.echo(f"{name} is no approver any more")
+    typer.echo(f"{name} is no longer an approver")
 
 
 def ours() -> Approvers:

@@ -179,7 +179,7 @@ def _ask_notification(name: str, block: str, deliver: bool) -> Readiness:
         pass
     try:
         loaded = Block.load(block)
-    except ValueError:  # what Block.load says for a name that there is not, or is no name
+    except ValueError:  # what Block.load says for a name that there is not, or is not a name
         return Readiness(
             name,
             f"there is no block {block}, so nobody is told by it",

@@ -29,7 +29,7 @@ def approval(approver: str, item: str, comment: str, code: str) -> dict[str, Any
     """
     if not _CODE.fullmatch(code):
         raise BadRequest(
-            "that is no one-time code, so nothing was sent: six digits are expected",
+            "that is not a one-time code, so nothing was sent: six digits are expected",
             "type the code that your authenticator shows now",
         )
     return _answer(Decision.APPROVE, item or ALL_OPEN, approver, code, comment)

@@ -103,7 +103,7 @@ class ChecklistForm(RunInput):
 
     decision: Literal["approve", "reject"] = Field(
         title="Decision",
-        description="reject ends the run; what serves, stays. It needs no code.",
+        description="reject ends the run, and what serves now keeps serving. It needs no code.",
         json_schema_extra={"position": 0},
     )
     signs: str

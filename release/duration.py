@@ -27,7 +27,7 @@ def parse_duration(value: object) -> timedelta:
         return value
     if not isinstance(value, str) or not _TEXT.fullmatch(value):
         raise ValueError(
-            f"{value!r} is no duration: write a number and a unit (ms, s, min, h, d), as '30 s'"
+            f"{value!r} is not a duration: write a number and a unit (ms, s, min, h, d), as '30 s'"
         )
     try:
         return sum(

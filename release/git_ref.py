@@ -36,17 +36,17 @@ def checked_ref(ref: str) -> str:
     """
     if found := next((one for one in ref if _is_unreadable(one)), ""):
         raise BadRequest(
-            f"{ref!r} is no branch, tag or commit name: it has a character that cannot be read, "
+            f"{ref!r} is not a branch, tag or commit name: it has a character that cannot be read, "
             f"U+{ord(found):04X}"
         )
     if not ref or ref.startswith("-") or _NO_REF.search(ref):
         raise BadRequest(
-            f"{ref!r} is no branch, tag or commit name that git accepts",
+            f"{ref!r} is not a branch, tag or commit name that git accepts",
             "no blank, no '..', none of ~ ^ : ? * [ \\, no '-' first, no '.' or '/' last",
         )
     if any(len(part.encode()) > _LONGEST_PART for part in ref.split("/")) or len(ref) > 1000:
         raise BadRequest(
-            f"{ref[:40]!r}… is no branch, tag or commit name: a part of it is longer than "
+            f"{ref[:40]!r}… is not a branch, tag or commit name: a part of it is longer than "
             f"{_LONGEST_PART} bytes"
         )
     return ref

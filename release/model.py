@@ -63,7 +63,7 @@ def parse_version(text: str) -> str:
     """
     if len(text) > _LONGEST_VERSION or not _VERSION.fullmatch(text):
         raise BadRequest(
-            f"{text!r} is no version: expected vMAJOR.MINOR.PATCH, such as v1.2.3",
+            f"{text!r} is not a valid version: expected vMAJOR.MINOR.PATCH, such as v1.2.3",
             "ignition deploy v1.2.3 --to staging",
         )
     return text
@@ -78,10 +78,10 @@ class ImageRef:
 
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.digest):
-            raise BadRequest(f"{self.digest!r} is no digest: expected sha256: and 64 hex digits")
+            raise BadRequest(f"{self.digest!r} is not a digest: expected sha256: and 64 hex digits")
         # It goes into an `.env` file and to the engine: no line break, nothing like an option.
         if not _REPOSITORY.fullmatch(self.repository):
-            raise BadRequest(f"{self.repository!r} is no image name")
+            raise BadRequest(f"{self.repository!r} is not an image name")
 
     @classmethod
     def parse(cls, text: str) -> "ImageRef":

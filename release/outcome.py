@@ -211,7 +211,7 @@ def what_to_do(ending: Ending, environment: str, hint: str) -> str:
             f"ignition unlock {environment} --as NAME --reason …" + (f" · {hint}" if hint else "")
         )
     if ending is Ending.ROLLED_BACK:
-        to_do = "mend the release and deploy the next version; the environment needs nothing"
+        to_do = "fix the release and deploy a new version; the environment needs no action"
         return f"{to_do} · {hint}" if hint else to_do
     if ending is Ending.EXPIRED:
         return "start the deployment again, when those who sign are there"

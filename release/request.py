@@ -147,7 +147,9 @@ def refuse_own_variables(given: Mapping[str, object], usual: Mapping[str, object
 def checked_name(name: str, what: str) -> str:
     """Return ``name`` if it can name an environment or a service: it never starts with ``-``."""
     if not _NAME.fullmatch(name):
-        raise BadRequest(f"{name!r} is no {what}: lower-case letters, digits and -, 32 at most")
+        raise BadRequest(
+            f"{name!r} is not a valid {what}: lower-case letters, digits and -, 32 at most"
+        )
     return name
 
 

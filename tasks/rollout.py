@@ -104,7 +104,7 @@ def admit_instances(
     rules: RolloutRules,
 ) -> Cutover:
     """Let users meet the new instances, with a small share each until the bake has passed."""
-    heed()  # a P0 that comes before they do meets nobody
+    heed()  # a P0 declared before admission affects no users
     began = time.monotonic()
     router = _router(target)
     for slot in router.slots():
@@ -134,7 +134,7 @@ def bake(
 
     Looked at again and again, so that a release that fails at once is stopped at once. It goes on
     for up to ``bake_up_to`` while errors speak against the release and do not yet prove anything.
-    It lasts anew where the router was restarted, which is nothing that the release did; once, so
+    It begins again where the router was restarted, which is nothing that the release did; once, so
     that it ends. Raises Unreachable where the router does not come back, or is away again.
     """
     router = _router(target)

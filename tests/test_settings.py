@@ -75,18 +75,18 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
     [
         (
             '[environments.production.watch]\nlenght = "5 min"',
-            "environments.production.watch.lenght is no setting; did you mean length?",
+            "environments.production.watch.lenght is not a setting; did you mean length?",
         ),
         (
             "[environments.production.rollout]\nreplica = 2",
-            "environments.production.rollout.replica is no setting; did you mean replicas?",
+            "environments.production.rollout.replica is not a setting; did you mean replicas?",
         ),
-        ("[environment]\nx = 1", "environment is no setting; did you mean environments?"),
-        ("[ledger]\nxyzzy = 1", "ledger.xyzzy is no setting"),
+        ("[environment]\nx = 1", "environment is not a setting; did you mean environments?"),
+        ("[ledger]\nxyzzy = 1", "ledger.xyzzy is not a setting"),
         (
             "[environments.production.watch]\nlength = 600",
-            "environments.production.watch.length: 600 is no duration: write a number and a unit "
-            "(ms, s, min, h, d), as '30 s'",
+            "environments.production.watch.length: 600 is not a duration: write a number and a "
+            "unit (ms, s, min, h, d), as '30 s'",
         ),
         (
             '[environments.production.watch]\nevery = "0 s"',
@@ -99,12 +99,12 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
         ),
         (
             '[environments.EU]\nurl = "http://x"\n[environments.EU.compose]\ndirectory = "d"',
-            "environments: 'EU' is no environment name: lower-case letters, digits and -, "
+            "environments: 'EU' is not a valid environment name: lower-case letters, digits and -, "
             "32 at most",
         ),
         (
             '[environments.-x]\nurl = "http://x"\n[environments.-x.compose]\ndirectory = "d"',
-            "environments: '-x' is no environment name",
+            "environments: '-x' is not a valid environment name",
         ),
         (
             '[environments.eu]\nurl = "http://x"',
@@ -116,8 +116,8 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
             "environments.production: router.slots is 3; rollout.replicas = 2 needs 4, because old "
             "and new serve side by side",
         ),
-        ("[notify]\nblock = []", "notify.block is no setting; did you mean blocks?"),
-        ("[ledger]\nxyzzy = 1", "ledger.xyzzy is no setting; there is: dsn"),
+        ("[notify]\nblock = []", "notify.block is not a setting; did you mean blocks?"),
+        ("[ledger]\nxyzzy = 1", "ledger.xyzzy is not a setting; there is: dsn"),
         (
             '[environments.production.gate]\napproval = "humans"',
             'has to be "human" or "evidence"; did you mean human?',
@@ -181,7 +181,7 @@ def test_a_wrong_setting_is_named_with_its_key(
             "[[service]]",
             "[[service]] is a list of tables; it is one table: [service], ",
         ),
-        ("[service]", "[service.api]", "service.api is no setting; there is: "),
+        ("[service]", "[service.api]", "service.api is not a setting; there is: "),
         (
             '[repository]\nurl = "/srv/orders.git"',
             "",
@@ -191,7 +191,7 @@ def test_a_wrong_setting_is_named_with_its_key(
         (
             "[environments.production.compose]",
             "[environments.production.compos]",
-            "environments.production.compos is no setting; did you mean compose?",
+            "environments.production.compos is not a setting; did you mean compose?",
         ),
         (
             "[environments.production]\n",
@@ -269,7 +269,7 @@ def test_a_missing_file_says_how_to_make_one(
 def test_a_file_that_is_no_toml_is_named_with_the_line(configure: Callable[[str], Path]) -> None:
     path = configure("[service\n")
 
-    with pytest.raises(BadConfiguration, match=re.escape(f"{path} is no TOML")) as refused:
+    with pytest.raises(BadConfiguration, match=re.escape(f"{path} is not TOML")) as refused:
         load_settings()
 
     assert "line 1" in refused.value.what
@@ -332,22 +332,23 @@ def test_a_dash_in_an_environments_name_is_an_underscore_in_its_variables(
         (
             "IGNITION_LEGDER__DSN",
             SECRET,
-            "IGNITION_LEGDER__DSN is no setting; did you mean IGNITION_LEDGER__DSN?",
+            "IGNITION_LEGDER__DSN is not a setting; did you mean IGNITION_LEDGER__DSN?",
         ),
         (
             "IGNITION_REGISTRY__PASWORD",
             SECRET,
-            "IGNITION_REGISTRY__PASWORD is no setting; did you mean IGNITION_REGISTRY__PASSWORD?",
+            "IGNITION_REGISTRY__PASWORD is not a setting; did you mean "
+            "IGNITION_REGISTRY__PASSWORD?",
         ),
         (
             "IGNITION_ENVIRONMENTS__PRODUCTION__WATCH__LENGTH",
             "15",
-            "IGNITION_ENVIRONMENTS__PRODUCTION__WATCH__LENGTH: '15' is no duration",
+            "IGNITION_ENVIRONMENTS__PRODUCTION__WATCH__LENGTH: '15' is not a duration",
         ),
         (
             "IGNITION_LEDGER__DSN",
             SECRET,
-            "IGNITION_LEDGER__DSN is no PostgreSQL connection string: write postgresql://USER",
+            "IGNITION_LEDGER__DSN is not a PostgreSQL connection string: write postgresql://USER",
         ),
         (
             "IGNITION_ENVIRONMENTS__PRODUCTION__REHEARSAL__CONTAINER_DSN",
@@ -453,7 +454,7 @@ def test_one_underscore_where_two_belong_is_refused_with_the_name_that_is_meant(
     with pytest.raises(BadConfiguration) as refused:
         load_settings()
 
-    assert refused.value.what == f"variable {written} is no setting; did you mean {meant}?"
+    assert refused.value.what == f"variable {written} is not a setting; did you mean {meant}?"
     assert refused.value.hint == f"unset {written}, and export {meant}=…"
 
 
@@ -474,8 +475,8 @@ def test_one_underscore_where_two_belong_is_refused_with_the_name_that_is_meant(
             "IGNITION_ENVIRONMENTS__PRODUCTON__DATABASE__DSN",
             "did you mean IGNITION_ENVIRONMENTS__PRODUCTION__DATABASE__DSN?",
         ),
-        ("IGNITION_FORGE_XYZZY", "IGNITION_FORGE_XYZZY is no setting, so it would do nothing"),
-        ("IGNITION_FORGE__XYZZY", "IGNITION_FORGE__XYZZY is no setting, so it would do nothing"),
+        ("IGNITION_FORGE_XYZZY", "IGNITION_FORGE_XYZZY is not a setting, so it would do nothing"),
+        ("IGNITION_FORGE__XYZZY", "IGNITION_FORGE__XYZZY is not a setting, so it would do nothing"),
     ],
 )
 def test_a_variable_that_would_do_nothing_is_refused(

@@ -25,7 +25,7 @@ class GithubTicketing(GithubTicketSettings, Ticketing):
         """
         number = ticket.strip().lstrip("#")
         if not _TICKET.fullmatch(number):  # a path would be another address of the API
-            raise Unreachable(f"{ticket!r} is no ticket number, so none was closed", _BY_HAND)
+            raise Unreachable(f"{ticket!r} is not a ticket number, so none was closed", _BY_HAND)
         issue = f"{self.url.rstrip('/')}/issues/{number}"
         headers = {"Accept": "application/vnd.github+json"}
         token = self.token.get_secret_value().strip()  # a pasted one ends with a line break

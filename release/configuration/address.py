@@ -39,7 +39,7 @@ def web_address(text: str) -> str:
     parts = _split(text, address)
     if parts.scheme.lower() not in ("http", "https"):
         instead = "https://" + address.partition("://")[2]
-        raise ValueError(f"{_shown(text)} is no http or https URL: write {_shown(instead)}")
+        raise ValueError(f"{_shown(text)} is not an http or https URL: write {_shown(instead)}")
     if not parts.hostname:
         raise ValueError(f"{_shown(text)} names no host: write it as 'https://api.example.com'")
     if parts.query or parts.fragment:
@@ -80,8 +80,8 @@ def registry_address(text: str) -> str:
     path = path.strip("/")
     if not _HOST_AND_PORT.fullmatch(host):
         raise ValueError(
-            f"{_shown(text)} is no registry: write host and port, such as 'registry.example.com' "
-            "or '127.0.0.1:5000'"
+            f"{_shown(text)} is not a registry: write host and port, such as "
+            "'registry.example.com' or '127.0.0.1:5000'"
         )
     what = [
         "a scheme" if scheme else "",
@@ -114,8 +114,8 @@ def image_name(text: str) -> str:
     low = re.sub(r"[^a-z0-9./_-]+", "-", bare.lower()).strip("-./_")
     instead = f": write '{low}'" if _IMAGE.fullmatch(low) else ", such as 'ignition-api'"
     raise ValueError(
-        f"{text!r} is no image name: lower-case letters, digits, '.', '_', '-' and '/', without "
-        f"registry and tag{instead}"
+        f"{text!r} is not an image name: lower-case letters, digits, '.', '_', '-' and '/', "
+        f"without registry and tag{instead}"
     )
 
 
@@ -123,7 +123,7 @@ def git_remote(text: str) -> str:
     """A git remote: a URL, ``user@host:path``, or a path. It holds no password."""
     if not text or text.startswith("-") or _CONTROL.search(text.strip()) or text != text.strip():
         raise ValueError(
-            "is no git remote: write a URL, such as 'https://git.example.com/team/backend.git', "
+            "is not a git remote: write a URL, such as 'https://git.example.com/team/backend.git', "
             "or a path, without blanks around it"
         )
     scheme = _WITH_SLASHES.match(text)
@@ -155,7 +155,7 @@ def engine_address(text: str) -> str:
     if scheme[1].lower() not in _ENGINE_SCHEMES:
         near = nearest(scheme[1], _ENGINE_SCHEMES) or "ssh"
         instead = f"{near}://{text[scheme.end() :]}"
-        raise ValueError(f"{_shown(text)} is no DOCKER_HOST: write {_shown(instead)}")
+        raise ValueError(f"{_shown(text)} is not a DOCKER_HOST: write {_shown(instead)}")
     return text
 
 
@@ -190,7 +190,7 @@ def postgres_dsn(secret: SecretStr | None) -> SecretStr | None:
     scheme = _WITH_SLASHES.match(text)
     example = "write postgresql://USER:PASSWORD@HOST:5432/DATABASE"
     if not scheme and not _CONNINFO.search(text):
-        raise ValueError(f"is no PostgreSQL connection string: {example}")
+        raise ValueError(f"is not a PostgreSQL connection string: {example}")
     if scheme and scheme[1].lower() not in _POSTGRES:
         if scheme[1].lower().partition("+")[0] in _POSTGRES:
             raise ValueError(
@@ -203,7 +203,9 @@ def postgres_dsn(secret: SecretStr | None) -> SecretStr | None:
 def variable_name(text: str) -> str:
     """The name of an environment variable, as a shell and Compose take it."""
     if not _VARIABLE.fullmatch(text):
-        raise ValueError(f"{text!r} is no variable's name: letters, digits and _, as 'API_IMAGE'")
+        raise ValueError(
+            f"{text!r} is not a variable's name: letters, digits and _, as 'API_IMAGE'"
+        )
     return text
 
 
@@ -211,7 +213,7 @@ def block_name(text: str) -> str:
     """A block of Prefect's: ``slack-webhook/deployments``. What is none may be a secret address."""
     if not _BLOCK.fullmatch(text):
         raise ValueError(
-            "names what is no block of Prefect's: write type and name, such as "
+            "does not name a Prefect block: write type and name, such as "
             "'slack-webhook/deployments'; a webhook's address belongs into the block"
         )
     return text

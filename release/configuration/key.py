@@ -158,7 +158,7 @@ def refused_variables(
                 yield f"variable {written} is a {kind}, and what it holds is none in JSON", hint
         elif not _is_own(name) and not _inside_of_one(name, known):
             meant = _meant(name, plain, tables)
-            wrong = f"variable {written} is no setting"
+            wrong = f"variable {written} is not a setting"
             if meant:
                 hint = f"unset {written}, and export {meant}=…"
                 yield f"{wrong}; did you mean {meant}?", hint

@@ -82,7 +82,7 @@ def _explain(
     kind = problem["type"]
     field = settings_of(above).get(location[-1]) if location else None
     if kind == "extra_forbidden":
-        return f"{key} is no setting{there_is(location[-1], settings_of(above))}"
+        return f"{key} is not a setting{there_is(location[-1], settings_of(above))}"
     if kind == "union_tag_invalid":
         context = problem["ctx"]
         known = re.findall(r"'([^']*)'", context["expected_tags"])

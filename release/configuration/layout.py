@@ -157,7 +157,7 @@ def _refuse_missing_script(script: NpmScript, commit: str, content: bytes | None
         found: Any = json.loads(content.decode("utf-8-sig"))
     except ValueError as error:  # of JSON or of UTF-8
         raise BadConfiguration(
-            f"{script.manifest} of {commit} is no JSON: {error}", f"mend {script.manifest}"
+            f"{script.manifest} of {commit} is not JSON: {error}", f"mend {script.manifest}"
         ) from None
     scripts = found.get("scripts") if isinstance(found, dict) else None
     names = sorted(scripts) if isinstance(scripts, dict) else []

@@ -119,7 +119,7 @@ class WatchProbe(Rules):
     def _statuses(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         for status in value:
             if not 200 <= status <= 599:
-                raise ValueError(f"{status} is no status that an answer ends with: 200 to 599")
+                raise ValueError(f"{status} is not a status that an answer ends with: 200 to 599")
         return value
 
     @property

@@ -149,7 +149,7 @@ def covered(
     """The open items that an approver signs by an answer. Raises BadRequest where there is none."""
     asked = [item for item in waiting if answer.signs in (ALL_OPEN, item.id)]
     if not asked:
-        raise BadRequest(f"{answer.signs!r} is no open item")
+        raise BadRequest(f"{answer.signs!r} is not an open item")
     allowed = [item for item in asked if approver.may(item.role)]
     if not allowed:
         roles = ", ".join(approver.roles) or "none"
@@ -334,8 +334,8 @@ def checked_approver(name: str) -> str:
     name = name.strip()
     if not (1 <= len(name) <= APPROVER_LENGTH and name[0].isalpha() and name.isprintable()):
         raise BadRequest(
-            f"{name[:APPROVER_LENGTH]!r} is no name: expected one line of 1 to {APPROVER_LENGTH} "
-            "characters that starts with a letter"
+            f"{name[:APPROVER_LENGTH]!r} is not a name: expected one line of 1 to "
+            f"{APPROVER_LENGTH} characters that starts with a letter"
         )
     return name
 

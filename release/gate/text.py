@@ -24,8 +24,8 @@ def gate_text(
     long after it was written.
     """
     ends = (
-        f" Unless all is signed until **{until.astimezone(UTC):%Y-%m-%d %H:%M} UTC** the run ends; "
-        "what serves, stays."
+        f" If not everything is signed by **{until.astimezone(UTC):%Y-%m-%d %H:%M} UTC**, the run "
+        "ends, and what serves now keeps serving."
         if until
         else ""
     )

@@ -18,7 +18,7 @@ def _in_pieces(content: bytes) -> Iterator[bytes]:
 def decode(filename: str, content: bytes | Iterable[bytes]) -> str:
     """A file's text with LF line ends, given whole or in pieces.
 
-    Raises MigrationRefused for what is no UTF-8, or larger than LARGEST_FILE, with the line.
+    Raises MigrationRefused for what is not UTF-8, or larger than LARGEST_FILE, with the line.
 
     It grows by ``+=``, which CPython does in place: joining the pieces, or a StringIO, would hold a
     large file twice.
@@ -64,7 +64,7 @@ def _decoded(
     except UnicodeDecodeError as error:
         line = lines + error.object.count(10, 0, error.start) + 1
         raise MigrationRefused(
-            f"{filename}:{line}: byte 0x{error.object[error.start]:02x} is no UTF-8", save_as
+            f"{filename}:{line}: byte 0x{error.object[error.start]:02x} is not UTF-8", save_as
         ) from None
 
 

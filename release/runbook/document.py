@@ -250,11 +250,11 @@ def _item(bullet: _Bullet) -> Iterator[ChecklistItem]:
         if _LIKE_A_BOX.match(bullet.text):
             raise _bad(
                 bullet.line,
-                f"{bullet.text[:60]!r} is no open item: write '- [ ] ' and its text. An item is "
-                "signed in the run, never ticked in the runbook",
+                f"{bullet.text[:60]!r} is not an open item: write '- [ ] ' and its text. An item "
+                "is signed in the run, never ticked in the runbook",
             )
         if bullet.comments and _binding(bullet):
-            raise _bad(bullet.line, "a comment binds a line that is no '- [ ]' item")
+            raise _bad(bullet.line, "a comment binds a line that is not a '- [ ]' item")
         return
     text, binding = bullet.text[box.end() :], _binding(bullet)
     if binding is None:
@@ -303,7 +303,7 @@ def _binding(bullet: _Bullet) -> _Binding | None:
     if not _ID.fullmatch(found["id"]):
         raise _bad(
             bullet.line,
-            f"{found['id']!r} is no id: lower-case letters, digits and -, 48 at most",
+            f"{found['id']!r} is not an id: lower-case letters, digits and -, 48 at most",
         )
     return _Binding(kind, found["id"], **_options(kind, found["options"].split(), bullet.line))
 

@@ -153,10 +153,13 @@ def test_what_a_kind_needs_is_missed_by_its_own_names(tmp_path: Path) -> None:
             "ticket.kind: it is 'gitlub', and has to be "
             '"github" or "gitlab"; did you mean gitlab?',
         ),
-        ('kind = "gitlab"\nprojekt = "x"', "ticket.projekt is no setting; did you mean project?"),
+        (
+            'kind = "gitlab"\nprojekt = "x"',
+            "ticket.projekt is not a setting; did you mean project?",
+        ),
         (
             'kind = "gitlab"\nurl = "https://x"',
-            "ticket.url is no setting; there is: access_token",
+            "ticket.url is not a setting; there is: access_token",
         ),
         ('kind = "gitlab"\nproject = "x"', "ticket.project: 'x' has no scheme: write 'https://x'"),
         ('kind = "gitlab"\nproject = 5', "ticket.project is 5, and has to be text in quotes"),

@@ -95,7 +95,7 @@ def test_a_registry_that_is_not_there_is_unreachable(at: str) -> None:
 
 @pytest.mark.parametrize("at", ["127.0.0.1:port", "["])
 def test_what_is_no_address_makes_no_block(at: str) -> None:
-    with pytest.raises(ValidationError, match="is no registry"):
+    with pytest.raises(ValidationError, match="is not a registry"):
         Registry(address=at, password=SecretStr(PASSWORD))
 
 

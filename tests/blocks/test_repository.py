@@ -183,7 +183,7 @@ def test_an_option_or_a_range_never_reaches_git(repository: Repository, ref: str
     repository.fetch()
 
     for ask in (repository.resolve, repository.tag_revision, repository.fast_forward):
-        with pytest.raises(BadRequest, match="is no branch, tag or commit name"):
+        with pytest.raises(BadRequest, match="is not a branch, tag or commit name"):
             ask(ref)
     with pytest.raises(BadRequest):
         repository.push_tag(ref, repository.resolve("main"))

@@ -90,7 +90,7 @@ class TestHealth:
     @pytest.mark.parametrize("address", ["", "nonsense", "http://", "http://:8000", "http://[::1"])
     def test_an_address_that_is_none_is_no_exception(self, service: Service, address: str) -> None:
         service.url = address
-        assert service.health().detail == "its address is no http or https URL"
+        assert service.health().detail == "its address is not an http or https URL"
 
     def test_credentials_in_the_address_are_not_shown(self) -> None:
         service = Service(url="http://user:hunter2@127.0.0.1:9/api/")

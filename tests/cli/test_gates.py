@@ -55,7 +55,7 @@ def test_an_approval_signs_one_item_or_all_that_one_may(item: str, signs: str) -
 
 @pytest.mark.parametrize("code", ["", "12345", "1234567", "abcdef", "12-34-56"])
 def test_what_is_no_code_is_not_sent_because_the_worker_would_count_it(code: str) -> None:
-    with pytest.raises(BadRequest, match="that is no one-time code, so nothing was sent"):
+    with pytest.raises(BadRequest, match="that is not a one-time code, so nothing was sent"):
         approval("Ada", "", "", code)
 
 

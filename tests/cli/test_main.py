@@ -114,7 +114,7 @@ def test_help_is_there_at_once() -> None:
     [
         (
             ["deploy", "1.2.3"],
-            "'1.2.3' is no version: expected vMAJOR.MINOR.PATCH, such as v1.2.3",
+            "'1.2.3' is not a valid version: expected vMAJOR.MINOR.PATCH, such as v1.2.3",
             "ignition deploy v1.2.3 --to staging",
         ),
         (
@@ -134,7 +134,7 @@ def test_help_is_there_at_once() -> None:
         ),
         (
             ["deploy", "v1.2.3", "--ref=--upload-pack=x"],
-            "'--upload-pack=x' is no branch",
+            "'--upload-pack=x' is not a branch",
             "no blank, no '..', none of ~ ^ : ? * [ \\, no '-' first, no '.' or '/' last",
         ),
         (

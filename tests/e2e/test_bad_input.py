@@ -20,11 +20,11 @@ pytestmark = pytest.mark.e2e
 
 
 MISTAKES = {
-    "deploy latest": "'latest' is no version",
+    "deploy latest": "'latest' is not a valid version",
     "deploy v9.0.0 --to prod": "environment 'prod' is not configured",
-    "deploy v9.0.0 --ref=--upload-pack=x": "is no branch, tag or commit name",
-    "deploy --branch=-rf": "is no branch, tag or commit name",
-    "rollback staging --reason P0 --to=-v1": "is no branch, tag or commit name",
+    "deploy v9.0.0 --ref=--upload-pack=x": "is not a branch, tag or commit name",
+    "deploy --branch=-rf": "is not a branch, tag or commit name",
+    "rollback staging --reason P0 --to=-v1": "is not a branch, tag or commit name",
 }
 
 
@@ -66,7 +66,9 @@ class BadRequest:
 
 
 BAD_REQUESTS = {
-    "no version": BadRequest("staging", "staging", {"version": "latest"}, "'latest' is no version"),
+    "no version": BadRequest(
+        "staging", "staging", {"version": "latest"}, "'latest' is not a valid version"
+    ),
     "an environment that the deployment is not for": BadRequest(
         "staging", "prod", {"version": "v9.0.0"}, "is for staging, it was asked for 'prod'"
     ),
@@ -77,7 +79,7 @@ BAD_REQUESTS = {
         "staging",
         "staging",
         {"version": "v9.0.0", "ref": "--upload-pack=x"},
-        "is no branch, tag or commit name",
+        "is not a branch, tag or commit name",
     ),
     "a tag that stands on another commit": BadRequest(
         "staging", "staging", {"version": "v1.0.0", "ref": "main"}, "tag v1.0.0 stands on"

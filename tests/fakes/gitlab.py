@@ -52,7 +52,7 @@ class GitlabTicketing(GitlabTicketSettings, Ticketing):
         """
         number = ticket.strip().lstrip("#")
         if not re.fullmatch(r"[0-9]+", number):
-            raise Unreachable(f"{ticket!r} is no ticket number, so none was closed", _BY_HAND)
+            raise Unreachable(f"{ticket!r} is not a ticket number, so none was closed", _BY_HAND)
         issue = f"{self.project.rstrip('/')}/issues/{number}"
         try:
             with httpx.Client(headers=self._login(), timeout=10) as client:

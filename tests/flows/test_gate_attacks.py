@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.gates]
         ("Ann", "", "the code for Ann is wrong or too old"),
         ("Ann", "000000", "the code for Ann is wrong or too old"),
         ("Mallory", "123456", "'Mallory' is not enrolled as an approver"),
-        ("007", "123456", "'007' is no name"),
+        ("007", "123456", "'007' is not a name"),
     ],
 )
 def test_an_answer_without_a_good_code_signs_nothing_and_is_written_down(

@@ -61,7 +61,7 @@ def test_what_is_no_version_is_refused_with_an_example(text: str) -> None:
         parse_version(text)
 
     assert refused.value.what == (
-        f"{text!r} is no version: expected vMAJOR.MINOR.PATCH, such as v1.2.3"
+        f"{text!r} is not a valid version: expected vMAJOR.MINOR.PATCH, such as v1.2.3"
     )
     assert refused.value.hint == "ignition deploy v1.2.3 --to staging"
 

@@ -219,7 +219,7 @@ def test_an_error_of_ours_is_its_sentence_and_another_is_named_by_its_type() -> 
         (Ending.FAILED, "docker info"),
         (
             Ending.ROLLED_BACK,
-            "mend the release and deploy the next version; the environment needs nothing"
+            "fix the release and deploy a new version; the environment needs no action"
             " · docker info",
         ),
         (

@@ -44,9 +44,9 @@ def test_a_branch_deployment_takes_no_version() -> None:
     ("fields", "sentence"),
     [
         ({}, "version: a release needs one"),
-        ({"version": "1.2.3"}, "'1.2.3' is no version"),
-        ({"version": "v1.2.3-x.lock"}, "'v1.2.3-x.lock' is no branch, tag or commit name"),
-        ({"version": "v1.2.3", "ref": "--upload-pack=x"}, "'--upload-pack=x' is no branch"),
+        ({"version": "1.2.3"}, "'1.2.3' is not a valid version"),
+        ({"version": "v1.2.3-x.lock"}, "'v1.2.3-x.lock' is not a branch, tag or commit name"),
+        ({"version": "v1.2.3", "ref": "--upload-pack=x"}, "'--upload-pack=x' is not a branch"),
         ({"version": "v1.2.3", "notes": "two\nlines"}, "notes: expected one line"),
         ({"version": "v1.2.3", "notes": "x" * 501}, "notes: expected one line of at most 500"),
         ({"version": "v1.2.3", "started_by": "Ada\x1b[2J"}, "started_by: expected one line"),
@@ -118,7 +118,7 @@ def test_what_git_accepts_is_a_branch_tag_or_commit(ref: str) -> None:
     ],
 )
 def test_options_ranges_and_what_git_refuses_are_no_refs(ref: str) -> None:
-    with pytest.raises(BadRequest, match="is no branch, tag or commit name"):
+    with pytest.raises(BadRequest, match="is not a branch, tag or commit name"):
         checked_ref(ref)
 
 
@@ -192,7 +192,9 @@ def test_what_could_be_an_option_a_path_or_a_variable_is_no_name(name: str) -> N
     with pytest.raises(BadRequest) as refused:
         checked_name(name, "environment name")
 
-    assert refused.value.what.startswith(f"{name!r} is no environment name: lower-case letters")
+    assert refused.value.what.startswith(
+        f"{name!r} is not a valid environment name: lower-case letters"
+    )
 
 
 @pytest.mark.parametrize("to", ["", "v1.0.0", f"localhost:5000/api@{DIGEST}", "nothing"])

@@ -88,7 +88,7 @@ def test_a_branch_is_resolved_whatever_it_is_called(production: Production, bran
     [
         ({"app/backend/Dockerfile": None}, "has no app/backend/Dockerfile to build from"),
         ({"tests/package.json": None}, "has no tests/package.json, so npm finds no script"),
-        ({"tests/package.json": "{"}, "is no JSON: "),
+        ({"tests/package.json": "{"}, "is not JSON: "),
         (
             {"tests/package.json": '{"scripts": {"smoke": "x"}}'},
             "has no script 'test:smoke'; did you mean smoke? There is: smoke",

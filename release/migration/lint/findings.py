@@ -21,7 +21,7 @@ from release.wording import count_of
 
 KNOWN_RULES = frozenset({*OWN_RULES, *SQUAWK_RULES, *LEFT_OUT})
 
-# Dropped and made anew in one transaction: nobody ever sees it missing.
+# Dropped and created again in one transaction: nobody ever sees it missing.
 _REPLACEABLE = frozenset(
     {"ban-drop-constraint", "ban-drop-function", "ban-drop-policy", "ban-drop-trigger"}
 )

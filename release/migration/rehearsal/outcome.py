@@ -1,7 +1,7 @@
 """The rehearsal of pending migrations on a copy of the target's schema, and what follows from it.
 
 What a copy shows: whether the files run at all, the locks that each statement takes, the tables
-that it writes anew or reads whole, and whether what the running release says is still understood.
+that it rewrites or reads whole, and whether what the running release says is still understood.
 What it cannot show: how long a statement takes on the target, because the copy holds no rows; so
 the target's own sizes stand beside each finding.
 """

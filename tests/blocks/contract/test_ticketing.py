@@ -69,7 +69,7 @@ def test_a_system_that_cannot_be_asked_is_unreachable_and_keeps_its_token(
 @pytest.mark.parametrize("ticket", ["../../../user", "42/comments", "..", "", "#", "42?x=1", "4 2"])
 def test_what_is_no_ticket_number_is_asked_of_nobody(tickets: TicketSystem, ticket: str) -> None:
     """A path in it would be another address of the API, called with our token."""
-    with pytest.raises(Unreachable, match="is no ticket number"):
+    with pytest.raises(Unreachable, match="is not a ticket number"):
         tickets.block().close(ticket, "done")
 
     assert tickets.server.log == []

@@ -68,12 +68,12 @@ BAD: list[tuple[Checked, str, str]] = [
     (
         web_address,
         "htps://api.example.com",
-        "no http or https URL: write 'https://api.example.com'",
+        "not an http or https URL: write 'https://api.example.com'",
     ),
     (
         web_address,
         "ftp://api.example.com/x",
-        "no http or https URL: write 'https://api.example.com/x",
+        "not an http or https URL: write 'https://api.example.com/x",
     ),
     (web_address, "https:/api.example.com", "names no host"),
     (web_address, "http://", "names no host"),
@@ -99,16 +99,16 @@ BAD: list[tuple[Checked, str, str]] = [
     ),
     (registry_address, f"ada:{PASSWORD}@r.example.com", "has a login; "),
     (registry_address, f"https://ada:{PASSWORD}@r.example.com", "has a scheme and a login; "),
-    (registry_address, "", "is no registry: write host and port"),
-    (registry_address, "r.example.com:port", "is no registry: write host and port"),
-    (image_name, "Ignition-API", "is no image name: lower-case letters"),
+    (registry_address, "", "is not a registry: write host and port"),
+    (registry_address, "r.example.com:port", "is not a registry: write host and port"),
+    (image_name, "Ignition-API", "is not an image name: lower-case letters"),
     (image_name, "Ignition API", "write 'ignition-api'"),
     (image_name, "r.example.com:5000/api:v1", "without registry and tag: write 'api'"),
     (image_name, "api:latest", "write 'api'"),
     (image_name, "/", "such as 'ignition-api'"),
-    (git_remote, "", "is no git remote"),
-    (git_remote, "--upload-pack=x", "is no git remote"),
-    (git_remote, "/srv/b.git ", "is no git remote"),
+    (git_remote, "", "is not a git remote"),
+    (git_remote, "--upload-pack=x", "is not a git remote"),
+    (git_remote, "/srv/b.git ", "is not a git remote"),
     (
         git_remote,
         "htps://git.example.com/b",
@@ -123,23 +123,23 @@ BAD: list[tuple[Checked, str, str]] = [
     (git_remote, "https://ghp_0123456789@github.com/a/b", "holds a password or a token"),
     (engine_address, "deploy@host", "has no scheme: write 'ssh://"),
     (engine_address, "/run/docker.sock", "has no scheme: write 'unix:///run/docker.sock'"),
-    (engine_address, "sssh://host", "is no DOCKER_HOST: write 'ssh://host'"),
+    (engine_address, "sssh://host", "is not a DOCKER_HOST: write 'ssh://host'"),
     (web_path, "health", "does not begin with '/': write '/health'"),
     (web_path, "https://api.example.com/health", "a path belongs here: write '/health'"),
     (web_path, "/a b", "has a blank in it"),
     (needed_path, "", "is empty: write a path"),
-    (variable_name, "API-IMAGE", "is no variable's name"),
-    (variable_name, "", "is no variable's name"),
-    (block_name, "deployments", "names what is no block of Prefect's"),
-    (block_name, "https://hooks.example.com/secret", "names what is no block of Prefect's"),
-    (dsn, PASSWORD, "is no PostgreSQL connection string: write postgresql://USER:PASSWORD@HOST"),
+    (variable_name, "API-IMAGE", "is not a variable's name"),
+    (variable_name, "", "is not a variable's name"),
+    (block_name, "deployments", "does not name a Prefect block"),
+    (block_name, "https://hooks.example.com/secret", "does not name a Prefect block"),
+    (dsn, PASSWORD, "is not a PostgreSQL connection string: write postgresql://USER:PASSWORD@HOST"),
     (dsn, f"mysql://ada:{PASSWORD}@db/orders", "does not begin with postgresql://: write postgres"),
     (
         dsn,
         f"postgresql+psycopg://ada:{PASSWORD}@db/x",
         "a driver is not said here: write postgresql:",
     ),
-    (dsn, f"ada:{PASSWORD}@db/orders", "is no PostgreSQL connection string"),
+    (dsn, f"ada:{PASSWORD}@db/orders", "is not a PostgreSQL connection string"),
 ]
 
 
@@ -180,5 +180,5 @@ def test_what_is_told_to_write_as_registry_is_one(text: str) -> None:
         registry_address(text)
     except ValueError as error:
         told = str(error).rpartition(" write '")[2].partition("'")[0]
-        if "is no registry" not in str(error):
+        if "is not a registry" not in str(error):
             assert registry_address(told) == told

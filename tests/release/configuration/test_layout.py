@@ -52,7 +52,7 @@ def test_a_commit_without_dockerfile_is_refused_with_path_and_commit() -> None:
     ("content", "sentence"),
     [
         (None, "1a2b3c4d5e6f has no checks/package.json, so npm finds no script 'smoke'"),
-        ("{bad", "checks/package.json of 1a2b3c4d5e6f is no JSON: Expecting property name"),
+        ("{bad", "checks/package.json of 1a2b3c4d5e6f is not JSON: Expecting property name"),
         (
             '{"scripts": {"smok": "x", "test": "y"}}',
             "checks/package.json of 1a2b3c4d5e6f has no script 'smoke'; did you mean smok? "
@@ -77,7 +77,7 @@ def test_a_byte_order_mark_is_no_fault_and_no_text_at_all_is_one() -> None:
     bom = {**tree(), MANIFEST: b"\xef\xbb\xbf" + tree()[MANIFEST]}
     refuse_unfit_source(SERVICE, REVISION, bom.get)
 
-    assert "is no JSON" in refusal({**tree(), MANIFEST: b"\xff"}).what
+    assert "is not JSON" in refusal({**tree(), MANIFEST: b"\xff"}).what
 
 
 def test_a_program_of_the_release_has_to_be_in_it() -> None:

@@ -86,7 +86,7 @@ def test_all_that_i_may_sign_leaves_out_other_roles_and_what_i_signed_before() -
 @pytest.mark.parametrize(
     ("asked", "waiting", "signed", "says"),
     [
-        ("coffee", ITEMS, [], "'coffee' is no open item"),
+        ("coffee", ITEMS, [], "'coffee' is not an open item"),
         ("on-call", (PAGER,), [], "on-call is signed by the role on-call; Ann has: release-man"),
         (ALL_OPEN, (PAGER,), [], "on-call is signed by the role on-call; Ann has: release-man"),
         ("tests", (TWICE,), [approved(TESTS)], "Ann has signed tests already, and somebody else"),
@@ -207,7 +207,7 @@ def test_a_name_of_any_alphabet_is_a_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "  ", "1st", "@ann", "-", "Ann\nBob", "x" * 65, "A\u202e"])
 def test_what_cannot_stand_in_a_record_is_no_name(name: str) -> None:
-    with pytest.raises(BadRequest, match="is no name"):
+    with pytest.raises(BadRequest, match="is not a name"):
         checked_approver(name)
 
 
@@ -354,8 +354,9 @@ def test_the_gate_shows_plan_evidence_signatures_and_what_is_open() -> None:
         "- v1.0.0 → v1.1.0",
         "- migrations: none",
         "",
-        "**0 of 3 items signed. 2 different people must sign, Ann has: 1 to go.** Unless all is "
-        "signed until **2026-11-03 22:02 UTC** the run ends; what serves, stays.",
+        "**0 of 3 items signed. 2 different people must sign, Ann has: 1 to go.** If not "
+        "everything is signed by **2026-11-03 22:02 UTC**, the run ends, and what serves now keeps "
+        "serving.",
         "",
         "Evidence of 14:02:11 UTC, stale from 14:17:11 UTC:",
         "",
@@ -370,8 +371,8 @@ def test_the_gate_shows_plan_evidence_signatures_and_what_is_open() -> None:
 
 
 def test_a_gate_that_opens_again_says_why_in_its_first_line() -> None:
-    text = gate_text([], ITEMS, [], [], note="'007' is no name")
-    assert text.splitlines()[0] == "> **'007' is no name**"
+    text = gate_text([], ITEMS, [], [], note="'007' is not a name")
+    assert text.splitlines()[0] == "> **'007' is not a name**"
 
 
 @pytest.mark.parametrize(
