@@ -34,6 +34,7 @@ from sandbox.traffic import Traffic, TrafficReport
 from sandbox.witness import Lookout
 
 RUN_TIMEOUT = 240.0  # seconds; a run takes 20 to 40 on an idle machine
+USERS_RATE = 50.0  # requests a second
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
 
@@ -442,7 +443,7 @@ class Operator:
     # ---- the world
 
     @contextmanager
-    def users(self, name: str, rate: float = 50.0) -> Iterator[Users]:
+    def users(self, name: str, rate: float = USERS_RATE) -> Iterator[Users]:
         """Send requests to an environment; the count is there when the block has ended."""
         found = Users()
         url = self.environment(name).public_url

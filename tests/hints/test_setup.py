@@ -298,7 +298,7 @@ def nameless(ledger: Ledger) -> None:
     def away() -> None:
         raise Unreachable("it does not answer")
 
-    system, none = SimpleNamespace(check=away), SimpleNamespace(prometheus=None)
+    system, none = SimpleNamespace(check=away), SimpleNamespace(server=None)
     service = SimpleNamespace(auth=SimpleNamespace(configured=False))
     names = ("repository", "builder", "registry", "database", "ledger")
     target: Any = SimpleNamespace(**dict.fromkeys(names, system), metrics=none, service=service)
