@@ -9,8 +9,9 @@ from pathlib import Path
 def replace_file(path: Path, data: bytes, new_mode: int = 0o600) -> None:
     """Put a file in the place of ``path`` in one rename, so that it outlives a power cut.
 
-    The mode of the file that is there is kept, and its owner as far as this user may; a new one
-    gets ``new_mode``. Nobody else reads the draft beside it. Of two that replace the file at once,
+    The mode of the file that is there is kept, and its owner and group as far as this user may; a
+    group that cannot be kept loses its access, and no other group gets it. A new file gets
+    ``new_mode``. Nobody else reads the draft beside it. Of two that replace the file at once,
     the later one's stays. Raises OSError; then the file is as it was.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
@@ -37,7 +38,10 @@ def _keep_access(handle: int, path: Path, new_mode: int) -> None:
     for owner in ((-1, there.st_gid), (there.st_uid, -1)):
         with suppress(PermissionError):
             os.fchown(handle, *owner)
-    os.fchmod(handle, there.st_mode & 0o777)
+    mode = there.st_mode & 0o777
+    if os.fstat(handle).st_gid != there.st_gid:
+        mode &= ~0o070  # what one group may read is not for another one
+    os.fchmod(handle, mode)
 
 
 def _sync_folder(folder: Path) -> None:

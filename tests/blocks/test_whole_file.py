@@ -64,6 +64,27 @@ def test_an_owner_that_may_not_be_kept_is_no_reason_to_fail(
     assert mode_of(path) == 0o644
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives the file to another group first")
+def test_what_one_group_may_read_is_not_shown_to_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host's .env has secrets; the worker's own group is not the one that it was shared with."""
+    path = tmp_path / ".env"
+    path.write_text("old")
+    os.chown(path, -1, 54321)
+    path.chmod(0o640)
+
+    def forbidden(*arguments: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", forbidden)
+    replace_file(path, b"new")
+
+    assert path.read_text() == "new"
+    assert path.stat().st_gid != 54321
+    assert mode_of(path) == 0o600
+
+
 @pytest.mark.parametrize("broken", ["fsync", "fchmod"])
 def test_a_file_that_cannot_be_written_is_as_it_was_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
