@@ -39,7 +39,7 @@ def read_schedules(client: SyncPrefectClient) -> list[Schedule]:
             is_paused=deployment.paused,
             changed=schedule.updated or schedule.created or datetime.now(UTC),
             next=min((at for at in _starts(runs) if at > now), default=None),
-            due=min((at for at in _starts(_late(runs)) if at <= now), default=None),
+            due=min((at for at in _starts(runs) if at <= now), default=None),
         )
         for name, deployment in scheduled.items()
         for runs, now in [(_scheduled(client, deployment.id), datetime.now(UTC))]
@@ -82,11 +82,6 @@ def _scheduled(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
         limit=_PAGE,
     )
     return [run for run in found if run.auto_scheduled]
-
-
-def _late(runs: Iterable[FlowRun]) -> list[FlowRun]:
-    """Without those that wait for one before them: of a watch there is one at a time."""
-    return [run for run in runs if run.state and run.state.name != "AwaitingConcurrencySlot"]
 
 
 def _starts(runs: Iterable[FlowRun]) -> list[datetime]:

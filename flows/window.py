@@ -3,6 +3,7 @@
 A breach rolls a young release back by itself, and alerts people for an older one.
 """
 
+from datetime import datetime
 from typing import Any
 
 from prefect import flow
@@ -20,7 +21,7 @@ from release.rollback.window import Act, Mode, request_of
 from tasks.notification import notify, page_of
 from tasks.say import speaking
 from tasks.serving import what_serves
-from tasks.window import Situation, look_at_window, look_once, reaction_of, watch_window
+from tasks.window import Situation, look_at_window, look_once, reaction_of, turn, watch_window
 
 
 @flow(name="watch", flow_run_name=run_name)
@@ -34,8 +35,20 @@ def watch(environment: str = "staging") -> State[Any]:
     """
     try:
         run = begin(environment)
-        target, service, rules = run.target, run.settings.service, run.rules.watch
         due = flow_run.scheduled_start_time
+        with turn(run.target, run.rules.watch, due) as mine:
+            if not mine:
+                why = f"another run still watches {environment}"
+                return outcome.ended(run, Ending.NOTHING_TO_DO, why)
+            return _watch(run, due)
+    except DeployError as error:
+        return outcome.refused(error)
+
+
+def _watch(run: Run, due: datetime | None) -> State[Any]:
+    """Watch, and do what follows on what was seen, before the next run looks."""
+    target, service, rules = run.target, run.settings.service, run.rules.watch
+    try:
         before = look_at_window(target, service, rules, key="before", due=due)
         if _nothing_to_watch(run, before):
             return outcome.ended(run, Ending.NOTHING_TO_DO, before.window.sentence)

@@ -1,5 +1,7 @@
 """After the watch: what serves is checked by schedule while its rollback window is open."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +12,15 @@ from release.errors import BadRequest, DeployError
 from release.measure.traffic import ALL_RELEASES, busiest
 from release.model import Baseline, Release
 from release.rollback.baseline import NOTHING, serving_release
-from release.rollback.window import Facts, Reaction, Window, glance, reaction_to, window_of
+from release.rollback.window import (
+    Facts,
+    Reaction,
+    Window,
+    glance,
+    patience,
+    reaction_to,
+    window_of,
+)
 from release.watch.report import WatchReport
 from tasks.baseline import meant_to_serve
 from tasks.restore import previous
@@ -27,6 +37,23 @@ class Situation:
 
     facts: Facts
     window: Window
+
+
+@contextmanager
+def turn(target: Target, rules: WatchRules, due: datetime | None) -> Iterator[bool]:
+    """Be the only run that watches an environment; False where another still does.
+
+    Waits for it until this run would be out of date. Where the ledger does not answer, nobody knows
+    of another, and two that watch change no more than one: what they do is under the lock.
+    """
+    with ExitStack() as held:
+        try:
+            wait = patience(due, datetime.now(UTC), rules)
+            mine = held.enter_context(target.ledger.turn(target.environment, wait))
+        except DeployError as error:
+            say(f"whether another run watches is not known: {error.what}")
+            mine = True
+        yield mine
 
 
 @step("Look at the rollback window", timeout=timedelta(minutes=2), retries=1)

@@ -7,8 +7,8 @@ may empty the spool at the same time.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from blocks.ledger.events import Entry, entry_of, select_events, with_kept
 from blocks.ledger.recorder import Recorder
 from blocks.ledger.spool import Spool
 from blocks.part import Part
+from blocks.polling import poll
 from blocks.postgres.connection import Connection, connected, open_connection, where
 from blocks.postgres.database import Database, apply_folder, read_folder
 from blocks.postgres.session_watch import Say
@@ -28,6 +29,8 @@ from release.ledger import Break, Event, EventKind, Lock, LogRow, short_run, ver
 from release.migration.files import plan_migrations
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
+
+_TURN_EVERY = timedelta(seconds=2)
 
 _LOCK_TIMEOUT = timedelta(seconds=5)
 _STATEMENT_TIMEOUT = timedelta(seconds=10)
@@ -205,6 +208,20 @@ class Ledger(Part):
         """Who holds the environment; None: it is free. Raises Unreachable."""
         with self._connect() as connection:
             return lock.holder_of(connection, environment)
+
+    @contextmanager
+    def turn(self, environment: str, within: timedelta) -> Iterator[bool]:
+        """Be the only run that watches an environment; False where another does, after ``within``.
+
+        The turn ends with the session, so that a run that dies gives it up. Raises Unreachable.
+        """
+        with self._connect() as connection:
+            yield poll(
+                lambda: lock.take_turn(connection, environment),
+                bool,
+                every=_TURN_EVERY,
+                within=within,
+            )
 
     def events_of_holder(self, held: Lock) -> list[Event]:
         """What the holder did, and the runs that it took the environment over from, oldest first.

@@ -1,4 +1,7 @@
-"""The ledger's locks: one row for each environment that a run holds, and what becomes of it."""
+"""The ledger's locks: one row for each environment that a run holds, and what becomes of it.
+
+Whose turn it is to watch an environment is no row: it is the session's, and ends with it.
+"""
 
 from collections.abc import Iterable
 
@@ -131,6 +134,17 @@ def events_of(connection: Connection, lock: Lock) -> list[Event]:
         },
     ).fetchall()
     return [Event(**row) for row in rows]
+
+
+def take_turn(connection: Connection, environment: str) -> bool:
+    """Take the turn to watch an environment, for as long as the connection is open.
+
+    Returns False where another session has it.
+    """
+    row = connection.execute(
+        "SELECT pg_try_advisory_lock(hashtextextended('watch:' || %s, 0)) AS mine", (environment,)
+    ).fetchone()
+    return row is not None and bool(row["mine"])
 
 
 def _locked(connection: Connection, environment: str, lock: Lock | None) -> DeployError:

@@ -145,8 +145,7 @@ def why_not_taken(
 ) -> Stall | None:
     """Why nobody takes a run that was ``due``, and what to type; None while it is too early.
 
-    ``state`` is Prefect's own name of the state in which it waits: Scheduled, Late, Pending,
-    AwaitingConcurrencySlot.
+    ``state`` is Prefect's own name of the state in which it waits: Scheduled, Late, Pending.
     """
     if now - due < PATIENCE:
         return None
@@ -167,9 +166,6 @@ def why_not_taken(
     if pool.limit is not None and pool.busy >= pool.limit:
         what = f"work pool {name} runs {pool.limit} at a time, and as many are under way"
         return Stall(Cause.FULL, f"waits for its turn: {what}; see them: ignition status")
-    if state == "AwaitingConcurrencySlot":
-        what = "another run of the same deployment is under way"
-        return Stall(Cause.FULL, f"waits for its turn: {what}; see it: ignition status")
     if state == "Pending":
         what = f"{online[0].name} took it, and it has not begun for {since}"
         return Stall(Cause.SLOW, f"{what}; why is in the log of the worker")

@@ -65,7 +65,7 @@ def window_of(
     """
     if not rules.rollback_window:
         return Window(Mode.SKIP, f"{environment} has no rollback window")
-    if due is not None and facts.now - due > rules.window_run + rules.extend_up_to:
+    if due is not None and facts.now > _out_of_date(due, rules):
         return Window(Mode.SKIP, f"it is {_say(facts.now - due)} late, and others follow")
     if facts.problem:
         return Window(Mode.GLANCE, f"what to go back to is not known: {facts.problem}")
@@ -79,6 +79,16 @@ def window_of(
     if facts.serving is None:
         return Window(Mode.SKIP, f"{environment} serves nothing")
     return _by_age(environment, facts, facts.serving, rules.rollback_window)
+
+
+def patience(due: datetime | None, now: datetime, rules: WatchRules) -> timedelta:
+    """How long a run waits for the one that watches already: until it would be out of date."""
+    return max(timedelta(), _out_of_date(due or now, rules) - now)
+
+
+def _out_of_date(due: datetime, rules: WatchRules) -> datetime:
+    """From when on a run that was ``due`` has nothing to do: the one before it has ended."""
+    return due + rules.window_run + rules.extend_up_to
 
 
 def _by_age(environment: str, facts: Facts, serving: Release, window: timedelta) -> Window:

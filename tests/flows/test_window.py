@@ -26,8 +26,8 @@ def watch(production: Environment, monkeypatch: pytest.MonkeyPatch) -> Callable[
     """Runs the flow as its schedule would."""
     monkeypatch.setattr(tasks.restore, "_HICCUPS", (0, 0))
 
-    def start(window: timedelta = DAY, run: timedelta = WATCH.window_run) -> Any:
-        rules = WATCH.model_copy(update={"rollback_window": window, "window_run": run})
+    def start(window: timedelta = DAY, **changed: timedelta) -> Any:
+        rules = WATCH.model_copy(update={"rollback_window": window, **changed})
         monkeypatch.setattr(
             flows.window, "begin", lambda _: run_on(production, str(flow_run.id), watch=rules)
         )
@@ -130,6 +130,24 @@ def test_an_environment_that_a_deployment_holds_is_left_to_it(
     assert production.serves == "v1.1.0"
 
 
+def test_of_two_that_watch_the_second_leaves_it_to_the_first(
+    watch: Any, production: Environment, told: Told
+) -> None:
+    """It would probe twice and alert twice. It waits for as long as it is not out of date."""
+    production.replace_baseline()
+    production.ill = {"v1.1.0"}
+
+    with production.ledger.turn("production", timedelta()):
+        ended = watch(extend_up_to=timedelta())
+        assert ended.message == "NothingToDo: another run still watches production"
+        assert production.metrics.taken == 0
+        assert production.serves == "v1.1.0"
+        assert told() == []
+
+    assert ending_of(watch()) == "RolledBack"
+    assert production.serves == "v1.0.0"
+
+
 def test_without_a_window_nothing_is_asked(watch: Any, production: Environment) -> None:
     production.replace_baseline()
     production.ill = {"v1.1.0"}
@@ -220,7 +238,7 @@ def test_a_p0_rolls_a_young_release_back_at_once(watch: Any, production: Environ
         payload={"reason": "it is charged twice", "by": "Grace"},
     )
 
-    ended = watch(run=HOUR)
+    ended = watch(window_run=HOUR)
 
     assert ending_of(ended) == "RolledBack", ended
     assert "v1.1.0 was rolled back to v1.0.0: P0 declared" in ended.message

@@ -231,13 +231,11 @@ def stalled(state: str, **pool: Any) -> str:
     return stall.sentence
 
 
-@pytest.mark.hint("why_not_taken: status", "why_not_taken: status")
-@pytest.mark.parametrize("state", ["Scheduled", "AwaitingConcurrencySlot"])
-def test_what_a_run_waits_for_is_seen_in_status(shell: Shell, crew: Crew, state: str) -> None:
+@pytest.mark.hint("why_not_taken: status")
+def test_what_a_run_waits_for_is_seen_in_status(shell: Shell, crew: Crew) -> None:
     run = crew.begun()
     now = datetime.now(UTC)
-    full = {"limit": 1, "busy": 1} if state == "Scheduled" else {}
-    said = stalled(state, workers=[Worker("crew", now, now)], **full)
+    said = stalled("Scheduled", workers=[Worker("crew", now, now)], limit=1, busy=1)
     assert said.startswith("waits for its turn: ")
 
     assert runs.short_run(run) in shell.type(said, "ignition status").said
@@ -268,12 +266,15 @@ def test_what_is_not_registered_or_switched_off_is_as_it_was_after_setup(
         client.delete_deployment(deployment(client, "deploy/staging").id)
         paused = deployment(client, "nightly/staging").id
         client.request("PATCH", f"/deployments/{paused}", json={"paused": True})
+        limited = deployment(client, "watch/production").id  # as an earlier version left it
+        client.request("PATCH", f"/deployments/{limited}", json={"concurrency_limit": 1})
         for one in client.read_automations_by_name("ignition: recover production"):
             client.delete_automation(one.id)
     refused = shell.ignition("deploy", "v1.2.0", "--to", "staging")
     assert refused.code == 1
     said = {name: wrong(shell, name) for name in SYSTEMS}
     assert all(said.values()), said
+    assert "watch/production" in said["deployments"]
     for text in said.values():
         shell.words(text, "ignition setup")
 

@@ -44,6 +44,17 @@ def kinds(ledger: Ledger, run_id: str) -> list[str]:
     return [event.kind for event in ledger.events(run_id=run_id)]
 
 
+def has_turn(ledger: Ledger, environment: str, within: timedelta) -> bool:
+    with ledger.turn(environment, within) as mine:
+        return mine
+
+
+ENDS_THE_TURN = """
+    SELECT pg_terminate_backend(pid) FROM pg_locks
+    WHERE locktype = 'advisory' AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
+
 def an_ending(version: str, ending: str = "Deployed", **more: str) -> dict[str, str]:
     return {"version": version, "ending": ending, "deployer": "Ada", "notes": "", **more}
 
@@ -463,6 +474,24 @@ def test_a_dead_ledger_gives_no_lock_and_takes_one_back_later(ledger):
 
 
 # --- what it is asked -----------------------------------------------------------------------------
+
+
+def test_one_session_at_a_time_has_the_turn_to_watch_an_environment(ledger):
+    now, soon = timedelta(), timedelta(seconds=10)
+    with ledger.turn("production", now) as first:
+        with ledger.turn("production", now) as second, ledger.turn("staging", now) as elsewhere:
+            pass
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(has_turn, ledger, "production", soon)
+            sql(ledger, ENDS_THE_TURN)  # as the end of the process would
+            third = waiting.result(timeout=10)
+
+    assert (first, second, elsewhere, third) == (True, False, True, True)
+
+
+def test_a_dead_ledger_gives_no_turn(ledger):
+    with pytest.raises(Unreachable), away(ledger).turn("staging", timedelta()):
+        pass
 
 
 def test_the_log_holds_every_deployment_newest_first_and_no_plans(ledger):

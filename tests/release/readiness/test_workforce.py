@@ -180,11 +180,8 @@ def test_a_pool_that_is_gone_is_made_by_setup() -> None:
     assert sentence.endswith("make it: ignition setup")
 
 
-@pytest.mark.parametrize(
-    ("pool", "state"), [(replace(POOL, limit=1, busy=1), "Late"), (POOL, "AwaitingConcurrencySlot")]
-)
-def test_a_run_that_waits_for_its_turn_is_not_called_missing(pool: WorkPool, state: str) -> None:
-    cause, sentence = stalled(pool, state)
+def test_a_run_that_waits_for_its_turn_is_not_called_missing() -> None:
+    cause, sentence = stalled(replace(POOL, limit=1, busy=1), "Late")
 
     assert cause is Cause.FULL
     assert sentence.startswith("waits for its turn: ")

@@ -16,6 +16,7 @@ from release.rollback.window import (
     Mode,
     Window,
     glance,
+    patience,
     reaction_to,
     request_of,
     window_of,
@@ -128,6 +129,24 @@ def test_an_environment_without_a_window_is_not_watched() -> None:
 )
 def test_a_run_that_comes_much_too_late_is_left_out(late: timedelta, mode: Mode) -> None:
     assert window_of("production", YOUNG, RULES, NOW - late).mode is mode
+
+
+@pytest.mark.parametrize(
+    ("late", "wait"),
+    [
+        (timedelta(), timedelta(minutes=19)),
+        (timedelta(minutes=18), timedelta(minutes=1)),
+        (timedelta(hours=3), timedelta()),  # of many that nobody took, one watches
+    ],
+)
+def test_a_run_waits_for_the_one_before_until_it_is_out_of_date(
+    late: timedelta, wait: timedelta
+) -> None:
+    assert patience(NOW - late, NOW, RULES) == wait
+
+
+def test_a_run_that_nobody_scheduled_waits_as_long() -> None:
+    assert patience(None, NOW, RULES) == timedelta(minutes=19)
 
 
 OPEN = Window(Mode.WATCH, "v1.1.0 may go back to v1.0.0")
