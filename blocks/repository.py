@@ -257,8 +257,7 @@ class Repository(RepositorySettings, Part):
             except OSError as error:
                 raise BadConfiguration(
                     f"the mirror {self.workspace} cannot be made: {error.strerror}",
-                    "type ignition setup as the worker's user, or set state to a folder it may "
-                    "write",
+                    "as the worker's user: ignition setup; or set state to a folder it may write",
                 ) from None
             git.Repo.init(self.workspace, bare=True)
         # An export holds the whole tree, whatever the repository's .gitattributes leave out.

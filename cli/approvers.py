@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -36,8 +37,7 @@ def add(
     if not (sys.stdout.isatty() or show_secret):
         raise BadRequest(
             "the secret would not go to a terminal, so nobody was enrolled",
-            f"in a terminal: {shlex.join(['ignition', 'approvers', 'add', name])}; else add "
-            "--show-secret",
+            f"in a terminal: {_adding(name, role)}; else add --show-secret",
         )
     approvers = ours()
     draft = approvers.draft(name, tuple(role))
@@ -112,8 +112,7 @@ def _confirm(draft: Draft) -> None:
 
     Raises BadRequest where none comes: nobody is enrolled then.
     """
-    roles = [word for role in draft.roles for word in ("--role", role)]
-    again = shlex.join(["ignition", "approvers", "add", draft.name, *roles])
+    again = _adding(draft.name, draft.roles)
     for _ in range(TRIES):
         try:
             code = typer.prompt("The six digits that it shows now")
@@ -126,3 +125,9 @@ def _confirm(draft: Draft) -> None:
             return
         typer.echo("that is not one of its codes; is the clock of the device right?")
     raise BadRequest(f"{TRIES} wrong codes, so {draft.name} was not enrolled", again)
+
+
+def _adding(name: str, roles: Sequence[str]) -> str:
+    """What is typed to enrol somebody in these roles."""
+    with_roles = [word for role in roles for word in ("--role", role)]
+    return shlex.join(["ignition", "approvers", "add", name, *with_roles])

@@ -52,8 +52,8 @@ def judge_schedule(schedule: Schedule, now: datetime) -> Readiness:
         return Readiness(
             name,
             "active, but no run is scheduled: the Prefect server's scheduler does nothing",
-            "look for errors in the log of prefect server start, and start it again, "
-            "without --no-services",
+            "look for errors in the server's log, and start it again without --no-services: "
+            "prefect server start",
         )
     return Readiness(name, found=f"next {_say(schedule.next, now)}")
 

@@ -475,7 +475,7 @@ def test_a_place_where_no_mirror_can_be_is_told_with_what_to_do(
 
     with pytest.raises(BadConfiguration, match="cannot be made: Not a directory") as refused:
         repository.fetch()
-    assert refused.value.hint.startswith("type ignition setup as the worker's user")
+    assert refused.value.hint.startswith("as the worker's user: ignition setup;")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("release", "tasks", "flows", "blocks", "cli", "sandbox")
@@ -24,6 +24,7 @@ PROGRAMS = ("ignition", "prefect")
 _BEGINS = r"(?:^|[`\"'(]|: |, |; |· |\$ |&& |or |and |type |  )"
 _WORD = r"(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s`\"'\n;,]|[,.](?=\S))+"
 _ENDS = r"(?=$|[`\n;)]|, |\. |,$|: | #| ·| \(| &&|  |\" |'(?:\s|$))"
+_NAMED = re.compile(rf"\b(?:{'|'.join(PROGRAMS)}) ")
 _COMMAND = re.compile(rf"{_BEGINS}((?:{'|'.join(PROGRAMS)})(?: {_WORD})+?){_ENDS}", re.MULTILINE)
 
 
@@ -48,7 +49,7 @@ def typed_in(text: str) -> Iterator[tuple[int, str]]:
 
 def literals(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
     """The texts of a module with their line, and whether each is a docstring; what is put into an
-    f-string stands as NAME."""
+    f-string stands as NAME, and a command that is joined of words as these."""
     documented = {
         id(statement.value)
         for statement in ast.walk(tree)
@@ -57,7 +58,7 @@ def literals(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
     parts = {
         id(part)
         for node in ast.walk(tree)
-        if isinstance(node, ast.JoinedStr)
+        if isinstance(node, ast.JoinedStr) or joined_words(node)
         for part in ast.walk(node)
         if part is not node
     }
@@ -66,12 +67,48 @@ def literals(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
             continue
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value, id(node) in documented
-        elif isinstance(node, ast.JoinedStr):
-            filled = (
-                str(part.value) if isinstance(part, ast.Constant) else "NAME"
-                for part in node.values
-            )
-            yield node.lineno, "".join(filled), False
+        elif isinstance(node, ast.JoinedStr) or joined_words(node):
+            yield node.lineno, filled(node), False
+
+
+def filled(node: ast.AST) -> str:
+    """What an expression comes to, with NAME for what is known only when it runs."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(filled(part) for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return filled(node.value) if joined_words(node.value) else "NAME"
+    return " ".join(filled(word) for word in joined_words(node)) or "NAME"
+
+
+def joined_words(node: ast.AST) -> list[ast.expr]:
+    """The words of ``shlex.join(["ignition", …])``, without those that may be none or many; none
+    for any other expression."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr="join"), args=[words]) if begins_a_command(words):
+            return [word for word in words.elts if not isinstance(word, ast.Starred)]
+    return []
+
+
+def begins_a_command(node: ast.AST) -> TypeGuard[ast.List | ast.Tuple]:
+    """Whether it is a list of words, of which the first is a program."""
+    match node:
+        case ast.List(elts=[ast.Constant(first), *_]) | ast.Tuple(elts=[ast.Constant(first), *_]):
+            return first in PROGRAMS
+    return False
+
+
+def hidden(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """What looks like a command, in a text or as a list of words, and is not found as one."""
+    joined = {id(node.args[0]) for node in ast.walk(tree) if joined_words(node)}
+    for line, text, is_documentation in literals(tree):
+        named = len(_NAMED.findall(text))
+        if not is_documentation and named > len(list(typed_in(text))):
+            yield line, text
+    for node in ast.walk(tree):
+        if begins_a_command(node) and id(node) not in joined:
+            yield node.lineno, ast.unparse(node)
 
 
 def function_at(line: int, tree: ast.Module) -> str:

@@ -63,15 +63,15 @@ directory = "staging"
 [environments.staging.gate]
 approval = "evidence"
 """
+PRODUCT = ("release/", "tasks/", "flows/", "blocks/", "cli/")
 DATABASES = [f"IGNITION_ENVIRONMENTS__{name}__DATABASE__DSN" for name in ("PRODUCTION", "STAGING")]
 
 
 @cache
 def hints() -> list[Typed]:
     """Every command that a text of the product itself tells somebody to type."""
-    product = ("release/", "tasks/", "flows/", "blocks/", "cli/")
     found = dict.fromkeys(typed())
-    return [one for one in found if one.function and one.place.startswith(product)]
+    return [one for one in found if one.function and one.place.startswith(PRODUCT)]
 
 
 def key_of(one: Typed) -> str:

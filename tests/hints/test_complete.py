@@ -1,12 +1,16 @@
 """No hint is without a test: each command that a text names is typed by one."""
 
+import ast
 import importlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.hints.conftest import hints, key_of
+import pytest
+
+from tests.fakes.commands import ROOT, hidden, literals, typed_in
+from tests.hints.conftest import PRODUCT, hints, key_of
 
 # Names of what was done or is asked, that nobody is told to type.
 MENTIONED = {
@@ -55,3 +59,49 @@ def test_a_hint_that_no_test_types_would_be_found() -> None:
     assert key_of(new) == "a_new_one: unlock"
     assert "a_new_one: unlock" not in {*typed_by_tests(), *MENTIONED}
     assert len(hints()) > 100
+
+
+# Names of a program that nobody is told to type.
+NAMED = {"A trial by ignition doctor"}
+
+
+def test_no_command_is_hidden_from_these_tests() -> None:
+    """A text is worded, and a command put together, so that it is found here."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {text}"
+        for folder in PRODUCT
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line, text in hidden(ast.parse(path.read_text(encoding="utf-8")))
+        if text not in NAMED
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("code", "commands"),
+    [
+        ("shlex.join(['ignition', 'approvers', 'add', name, *roles])", ["approvers add NAME"]),
+        ('f\'in: {shlex.join(["ignition", "log", name])}; or\'', ["log NAME"]),
+        ("' '.join(('ignition', 'log', f'v{number}'))", ["log vNAME"]),
+        ("f'see: ignition log {name}'", ["log NAME"]),
+    ],
+)
+def test_a_command_that_is_put_together_is_found(code: str, commands: list[str]) -> None:
+    texts = [text for _, text, _ in literals(ast.parse(code))]
+
+    found = [command for text in texts for _, command in typed_in(text)]
+    assert found == [f"ignition {command}" for command in commands]
+    assert list(hidden(ast.parse(code))) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "hint = 'say ignition setup at a quiet hour'",
+        "hint = 'type ignition setup as the worker\\'s user'",
+        "hint = 'ignition ' + command",
+        "say(['ignition', 'log'])",
+    ],
+)
+def test_a_command_that_would_not_be_found_is_told(code: str) -> None:
+    assert [line for line, _ in hidden(ast.parse(code))] == [1]

@@ -14,18 +14,21 @@ from typing import Any
 
 import prefect as prefect_here
 import pytest
+from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, Settings, temporary_settings
 from pytest_httpserver import HTTPServer
 
 from cli import runs
 from cli.runs import follow, prefect, read, unavailable
-from cli.schedule import read_schedules, schedule_lines
+from cli.schedule import TAG, read_schedules, schedule_lines
 from cli.workforce import WORK_POOL, read_pool
 from release.errors import Unreachable
 from release.readiness.prefect_address import EXAMPLE, how_to_start
 from release.readiness.registered import judge_server
-from release.readiness.schedule import judge_schedule
+from release.readiness.schedule import Schedule, judge_schedule
 from release.readiness.workforce import Worker, WorkPool, why_not_taken
 from sandbox.commands import wait_until
 from tests.fakes.shell import Shell, exports, surroundings, wrong
@@ -57,7 +60,10 @@ def running(words: list[str], home: Path, **variables: str) -> Iterator[None]:
 
 
 @pytest.mark.hint(
-    "how_to_start: prefect server", "judge_server: prefect server", "judge_server: prefect server"
+    "how_to_start: prefect server",
+    "judge_server: prefect server",
+    "judge_server: prefect server",
+    "judge_schedule: prefect server",
 )
 def test_a_server_that_is_away_is_started_and_one_that_lacks_a_service_is_started_with_it(
     shell: Shell, tmp_path: Path
@@ -68,15 +74,44 @@ def test_a_server_that_is_away_is_started_and_one_that_lacks_a_service_is_starte
         refused = shell.ignition("gates")
         assert refused.code == 1
         words = shell.words(refused.hint, "prefect server start")
-        variable = "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED"
+        variable = "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED"
         with running(words, tmp_path, **{variable: "false"}):
             answers(shell)
             said = wrong(shell, "prefect server")
+            every_minute()
+            idle = judge_schedule(*schedule_in(minutes=2)).hint
         assert f"unset {variable} where the server is" in said
         shell.words(said, "prefect server start")  # as it was started: with its port
+        shell.words(idle, "prefect server start")
         with running(words, tmp_path):
             answers(shell)
             assert wrong(shell, "prefect server") == ""
+            wait_until(
+                lambda: judge_schedule(*schedule_in(minutes=2)).ok or None,
+                what="the run of a schedule",
+                seconds=120,
+                hint="read the server's log",
+            )
+
+
+def every_minute() -> None:
+    """Register a deployment with a schedule, as `ignition setup` does."""
+
+    @flow(name="watch")
+    def watch() -> None: ...
+
+    with prefect() as client:
+        each = DeploymentScheduleCreate(schedule=CronSchedule(cron="* * * * *"), active=True)
+        client.create_deployment(
+            client.create_flow(watch), "production", tags=[TAG], schedules=[each]
+        )
+
+
+def schedule_in(minutes: int) -> tuple[Schedule, datetime]:
+    """The one schedule, and the time in a while."""
+    with prefect() as client:
+        (found,) = read_schedules(client)
+    return found, datetime.now(UTC) + timedelta(minutes=minutes)
 
 
 def answers(shell: Shell) -> None:

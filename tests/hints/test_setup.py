@@ -26,6 +26,7 @@ from blocks.postgres.table import prepare_table
 from blocks.registry import Registry
 from blocks.target import Target
 from cli import install
+from cli.target import build_target
 from flows.run import load_target
 from release.configuration.rules import RolloutRules
 from release.errors import DeployError, Unreachable
@@ -512,6 +513,24 @@ def repository(configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ):
         subprocess.run(["git", *arguments], cwd=tmp_path / "work", check=True)
     edit(configuration, "/srv/orders.git", str(tmp_path / "work"))
+
+
+@pytest.mark.hint("Repository._mirror: setup")
+def test_a_mirror_that_cannot_be_made_is_put_elsewhere(
+    shell: Shell, repository: None, tmp_path: Path
+) -> None:
+    def fetch() -> None:
+        build_target(load_settings(), "production").repository.fetch()
+
+    in_the_way = build_target(load_settings(), "production").repository.workspace
+    in_the_way.parent.mkdir(parents=True, exist_ok=True)
+    in_the_way.write_text("in the way")
+    said = hint_of(fetch)
+    (setting,) = re.findall(r"set (\w+) to a folder", said)
+
+    with exported(**{f"IGNITION_{setting.upper()}": str(tmp_path / "state")}):
+        set_up(shell, said)
+        fetch()
 
 
 def adopted(dsn: str) -> list[str]:

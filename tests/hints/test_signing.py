@@ -27,7 +27,7 @@ from settings import load_settings
 from tasks.checklist import confirm_signatures
 from tasks.notification import page_of
 from tests.fakes.gate import ITEMS, ROLES, Gate
-from tests.fakes.shell import Done, Shell
+from tests.fakes.shell import ROLE, Done, Shell
 from tests.hints.conftest import Crew
 
 ALL = {item.id for item in ITEMS}
@@ -303,6 +303,31 @@ def test_where_nobody_can_sign_somebody_is_enrolled_who_can(
         assert shell.ignition(*typed[1:], "--show-secret").code == 0
 
     assert "cannot be signed" not in shell.ignition("approvers", "list").said
+
+
+def by_a_pipe(shell: Shell) -> Done:
+    return shell.ignition("approvers", "add", "Ada", "--role", ROLE)
+
+
+def without_a_code(shell: Shell) -> Done:
+    return shell.ignition(
+        "approvers", "add", "Ada", "--role", ROLE, "--show-secret", answer="", terminal=True
+    )
+
+
+@pytest.mark.hint("_adding: approvers")
+@pytest.mark.parametrize("add", [by_a_pipe, without_a_code])
+def test_whoever_was_not_enrolled_is_enrolled_in_the_same_role_when_it_is_typed_again(
+    shell: Shell, crew: Crew, add: Callable[[Shell], Done]
+) -> None:
+    refused = add(shell)
+    assert refused.code == 1
+    assert "Ada" not in shell.ignition("approvers", "list").said
+
+    words = shell.words(refused.hint, "ignition approvers add")
+    assert shell.ignition(*words[1:], "--show-secret").code == 0
+
+    assert shell.ignition("approvers", "list").said.startswith(f"{'Ada':20} {ROLE}\n")
 
 
 @pytest.mark.hint("Approvers.remove: approvers")
