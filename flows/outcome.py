@@ -98,7 +98,8 @@ def close(
         catch_up(run.target, return_state=True)
         say_ending(report)  # the last line of the log, after those of the tries
     glue = "\n" if "\n" in sentence else "; "  # below the log lines that a sentence may end with
-    return state(ending, f"{sentence}{glue}{run.environment} serves {serves}", hint)
+    said = f"{sentence}{glue}{run.environment} serves {serves}"
+    return state(ending, said, hint or report.to_do)
 
 
 def _tell(

@@ -26,8 +26,8 @@ from release.errors import BadRequest, DeployError
 from release.ledger import EventKind, short_run
 from release.model import ImageRef, Release
 from release.notice import left_locked
-from release.outcome import Ending, one_line, sentence_in, what_to_do
-from release.request import RollbackRequest
+from release.outcome import Ending, one_line, sentence_in
+from release.request import RollbackRequest, start_again
 from release.rollback.recovery import Action, Recovery, is_gone, recovery_of, run_of
 from release.watch.restored import said_after_rollback
 from tasks.alive import OVER, RUN
@@ -162,6 +162,7 @@ def _roll_back(run: Run, dead: Run, ended: FlowRun, found: Recovery) -> State[An
 def _settle(run: Run, dead: Run, ended: FlowRun, ending: Ending, found: Recovery) -> State[Any]:
     """Write the ending that the run could not write, as it would have: ledger, report, messages."""
     request = ended.parameters.get("request") or {}
+    again = start_again("deploy", request, dead.environment)  # no other run has gates
     tell_server(CLOSED, dead.environment, dead.id)
     closed = outcome.close(
         dead,
@@ -170,7 +171,7 @@ def _settle(run: Run, dead: Run, ended: FlowRun, ending: Ending, found: Recovery
         release=_release(request, found),
         deployer=request.get("started_by", ""),
         notes=request.get("notes", ""),
-        hint=what_to_do(ending, dead.environment, ""),
+        hint=again if ending is Ending.EXPIRED else "",
     )
     if ending is not Ending.ROLLBACK_FAILED:
         release_environment(run.target, run.id, key="recovery", return_state=True)

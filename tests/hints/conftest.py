@@ -31,6 +31,7 @@ from pydantic import SecretStr
 
 import cli.examine
 import cli.p0
+import flows.recover
 import flows.rollback
 import tasks.restore
 from blocks.ledger.ledger import Ledger
@@ -40,8 +41,9 @@ from release.ledger import EventKind
 from release.model import Step
 from settings import Settings, load_settings
 from tests.fakes.commands import ROOT, Typed, typed
+from tests.fakes.ending import ending_of
 from tests.fakes.environment import Environment, run_on
-from tests.fakes.shell import Shell, exported
+from tests.fakes.shell import Done, Shell, exported
 
 CONFIGURATION = f"""
 runbook = "{ROOT / "RUNBOOK.md"}"
@@ -215,6 +217,11 @@ class Crew:
         ended: Any = run_flow(flows.rollback.rollback, due, return_type="state")
         return ended  # type: ignore[no-any-return]
 
+    def recovers(self, run_id: str) -> State[Any]:
+        """Bring a run that has stopped to its end, as its automation does."""
+        ended: Any = flows.recover.recover(run_id, "production", return_state=True)
+        return ended  # type: ignore[no-any-return]
+
     @property
     def left(self) -> tuple[str, str]:
         """What production serves, and which run holds it ("" for none)."""
@@ -226,6 +233,19 @@ def crew(server: Settings, production: Environment, monkeypatch: pytest.MonkeyPa
     def begin(environment: str) -> Any:
         return run_on(production, str(flow_run.root_flow_run_id or flow_run.id))
 
-    monkeypatch.setattr(flows.rollback, "begin", begin)
+    for flow in (flows.rollback, flows.recover):
+        monkeypatch.setattr(flow, "begin", begin)
     monkeypatch.setattr(tasks.restore, "_HICCUPS", (0, 0))
     return Crew(production)
+
+
+def done(crew: Crew, typed: Done) -> str:
+    """How the rollback ended that was typed, once a worker has carried it out."""
+    assert typed.code == 0, typed.text
+    return ending_of(crew.carries_out_the_rollback())
+
+
+def said_by(crew: Crew, typed: Done) -> str:
+    """… and what it said at its end."""
+    assert typed.code == 0, typed.text
+    return str(crew.carries_out_the_rollback().message)

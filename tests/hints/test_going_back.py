@@ -3,42 +3,28 @@
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from prefect import Flow, flow
-from prefect.client.schemas.objects import StateType
-from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
 import cli.by_hand
 import cli.main
-import flows.recover
 from blocks.ledger.ledger import Ledger
-from flows.rollback import _handed_over
-from flows.window import _alert
 from release.configuration.rules import RolloutRules
 from release.errors import BadConfiguration, RolloutFailed
-from release.ledger import EventKind, short_run
+from release.ledger import EventKind
 from release.migration.files import AppliedMigration
 from release.migration.header import Phase
-from release.model import Release, Step
-from release.notice import breach_alert
-from release.outcome import Ending, what_is_gone, what_to_do
-from release.request import start_again
+from release.model import Step
+from release.outcome import Ending, what_to_do
 from release.rollback.baseline import serving_release
-from release.rollback.hand_over import Way
 from tasks.deployment_log import catch_up
 from tasks.environment import hold_environment
-from tasks.hand_over import Holder, look_for_holder
-from tasks.notification import page_of
+from tasks.hand_over import look_for_holder
 from tasks.rollout import _stop
-from tasks.watch import watch_release
-from tests.fakes.ending import ending_of
-from tests.fakes.environment import WATCH, Environment, run_on
-from tests.fakes.shell import Done, Shell
-from tests.hints.conftest import Crew
+from tests.fakes.shell import Shell
+from tests.hints.conftest import Crew, done, said_by
 
 GONE = "http://127.0.0.1:9/api"  # nothing listens there
 ROLLBACK = ("rollback", "production", "--reason", "orders are charged twice")
@@ -48,18 +34,6 @@ YES: dict[str, Any] = {"answer": "y\n", "terminal": True}
 
 def status(shell: Shell) -> str:
     return shell.ignition("status", "production").said
-
-
-def done(crew: Crew, typed: Done) -> str:
-    """How the rollback ended that was typed, once a worker has carried it out."""
-    assert typed.code == 0, typed.text
-    return ending_of(crew.carries_out_the_rollback())
-
-
-def said_by(crew: Crew, typed: Done) -> str:
-    """… and what it said at its end."""
-    assert typed.code == 0, typed.text
-    return str(crew.carries_out_the_rollback().message)
 
 
 # ── Once, and once more ──────────────────────────────────────────────────────────────────────────
@@ -316,148 +290,3 @@ def test_a_p0_that_cannot_be_confirmed_here_says_how_it_can(shell: Shell, crew: 
     refused = shell.ignition(*P0)
     assert (refused.code, crew.due("rollback")) == (1, [])
     assert refused.hint == "add --yes"
-
-
-# ── Told by a run ────────────────────────────────────────────────────────────────────────────────
-
-
-def alert() -> str:
-    page = page_of(str(uuid4()))
-    return breach_alert("production", "health fails", "it is held", "v1.1.0", page).body
-
-
-@pytest.mark.hint("breach_alert: status", "breach_alert: rollback")
-def test_an_alert_of_the_scheduled_watch_leads_back(shell: Shell, crew: Crew) -> None:
-    assert shell.type(alert(), "ignition status").said.startswith("production serves v1.1.0")
-
-    assert done(crew, shell.type(alert(), "ignition rollback")) == "RollbackDone"
-    assert crew.left == ("v1.0.0", "")
-
-
-@flow
-def fires(production: Environment) -> None:
-    """The watch of a release that is ill."""
-    production.ill.add("v1.1.0")
-    release = Release("v1.1.0", "b" * 40, production.images["v1.1.0"])
-    watch_release(production, release, production.baseline("v1.1.0"), WATCH)
-
-
-@flow
-def alerts(production: Environment) -> Any:
-    return _alert(run_on(production, str(uuid4())), "health fails", "it is held")
-
-
-@flow
-def hands_over(production: Environment) -> Any:
-    holder = Holder(Way.TELL, str(uuid4()), "Grace")
-    return _handed_over(run_on(production, str(uuid4())), holder, Ending.ROLLED_BACK)
-
-
-@pytest.mark.parametrize(
-    "said_by",
-    [
-        pytest.param(fires, marks=pytest.mark.hint("watch_release: status")),
-        pytest.param(alerts, marks=pytest.mark.hint("_alert: status")),
-        pytest.param(hands_over, marks=pytest.mark.hint("_handed_over: status")),
-    ],
-    ids=lambda flow: flow.name,
-)
-def test_what_serves_at_such_an_end_is_in_status(
-    shell: Shell, crew: Crew, said_by: Flow[[Environment], Any]
-) -> None:
-    ended = said_by(crew.production, return_state=True)
-    said = str(ended.result(raise_on_failure=False) if said_by is fires else ended.message)
-
-    assert shell.type(said, "ignition status").said.startswith("production serves v1.1.0")
-
-
-@pytest.mark.hint("what_is_gone: p0")
-def test_a_release_that_is_gone_after_its_watch_is_a_p0(
-    shell: Shell, crew: Crew, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    to_do = what_is_gone(Ending.DEPLOYED, "production", "v1.1.0", "no version (HTTP 503)")
-    monkeypatch.setattr(
-        cli.p0, "_follow", lambda run, *_: crew.carries_out_the_rollback() and cli.p0.read(run.id)
-    )
-
-    typed = shell.type(to_do, "ignition p0", **YES)
-
-    assert typed.code == 0, typed.text
-    assert crew.left == ("v1.0.0", "")
-
-
-@pytest.mark.hint("_tell: status", "_tell: unlock", "_tell: rollback")
-def test_a_run_that_a_recovery_leaves_to_people_is_unlocked_and_rolled_back(
-    shell: Shell, crew: Crew, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It crashed in its rollout, and nothing says what served before."""
-    run = crew.begun(Step.PLAN, Step.DEPLOY)
-    crew.ends(run, StateType.CRASHED)
-
-    def begin(environment: str) -> Any:
-        return run_on(crew.production, str(flow_run.root_flow_run_id or flow_run.id))
-
-    monkeypatch.setattr(flows.recover, "begin", begin)
-    ended: Any = flows.recover.recover(run, "production", return_state=True)
-    assert ending_of(ended) == "NeedsAPerson"
-    said = str(ended.message)
-
-    assert short_run(run) in shell.type(said, "ignition status").said
-    assert shell.type(said, "ignition unlock").code == 0
-    assert crew.left == ("v1.1.0", "")
-    assert done(crew, shell.type(said, "ignition rollback")) == "RollbackDone"
-    assert crew.left == ("v1.0.0", "")
-
-
-@pytest.mark.hint("_read: gates")
-def test_a_recovery_of_a_run_that_goes_on_names_what_waits(shell: Shell, crew: Crew) -> None:
-    run = crew.begun(Step.PLAN)
-    with pytest.raises(Exception, match="has not ended") as refused:
-        flows.recover._read(run)
-
-    assert shell.type(str(refused.value), "ignition gates").said == "no gate waits\n"
-    assert crew.left == ("v1.1.0", run)
-
-
-# ── A run that has ended ─────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.hint("start_again: deploy")
-@pytest.mark.parametrize(
-    "request_",
-    [
-        {"version": "v1.2.0"},
-        {"kind": "branch", "ref": "main"},
-        {"version": "v1.2.0", "ref": "hot", "dry_run": True},
-    ],
-)
-def test_a_deployment_that_has_ended_is_started_again_as_it_was(
-    shell: Shell, crew: Crew, request_: dict[str, Any]
-) -> None:
-    typed = shell.type(start_again("deploy", request_, "production"), "ignition deploy")
-
-    assert typed.code == 0, typed.text
-    (run,) = crew.due("deploy")
-    assert request_.items() <= run.parameters["request"].items()
-    assert run.parameters["environment"] == "production"
-
-
-@pytest.mark.hint("start_again: rollback")
-@pytest.mark.parametrize("to", ["", "v1.0.0"])
-def test_a_rollback_that_has_ended_is_started_again(shell: Shell, crew: Crew, to: str) -> None:
-    again = start_again("rollback", {"to": to}, "production")
-
-    assert done(crew, shell.type(again, "ignition rollback")) == "RollbackDone"
-    assert crew.left == ("v1.0.0", "")
-
-
-@pytest.mark.hint("start_again: prefect deployment")
-@pytest.mark.parametrize("flow", ["watch/production", "nightly/staging"])
-def test_a_scheduled_run_that_has_ended_is_started_again(
-    shell: Shell, crew: Crew, flow: str
-) -> None:
-    name, _, environment = flow.partition("/")
-    typed = shell.type(start_again(name, {}, environment), "prefect deployment run")
-
-    assert typed.code == 0, typed.text
-    assert [run.parameters["environment"] for run in crew.due(name)] == [environment]
