@@ -213,7 +213,7 @@ def refuse_foreign_schema(
     for history in histories:
         _refuse_empty_in_our_place(history)
         if history.applied and not _carries_on(history, ordered):
-            _refuse_other_width(history, ordered)
+            _refuse_other_width(history, ordered, adopt_command(environment))
             raise MigrationRefused(
                 f"{history.sentence}; {ordered[0].filename} would be applied on top of it",
                 adopt_command(environment, propose_through(history, ordered)),
@@ -269,7 +269,7 @@ def plan_adoption(
     if not has_own_history(rows):
         for history in histories:
             _refuse_unfinished(history)
-            _refuse_other_width(history, ordered)
+            _refuse_other_width(history, ordered, "the same adoption again")
     if any(history.set_aside_as for history in histories):
         rows = ()  # they are the other tool's, in its own numbers
     recorded = {row.version: row for row in rows}
@@ -315,8 +315,9 @@ def _refuse_empty_in_our_place(history: History) -> None:
         )
 
 
-def _refuse_other_width(history: History, files: Sequence[MigrationFile]) -> None:
-    """Two widths in one table sort differently as text and as numbers."""
+def _refuse_other_width(history: History, files: Sequence[MigrationFile], adopt: str) -> None:
+    """Two widths in one table sort differently as text and as numbers. ``adopt``: what follows once
+    the table is out of the way, because nothing else says then what the schema has."""
     if not history.applied or not history.in_our_place or history.set_aside_as:
         return
     width = len(history.newest)
@@ -326,7 +327,7 @@ def _refuse_other_width(history: History, files: Sequence[MigrationFile]) -> Non
     if width >= 4 and history.newest.isdigit():
         hint = f"number the files as the table does, from {int(history.newest) + 1:0{width}} on"
     else:
-        hint = f"ALTER TABLE {history.table} RENAME TO schema_migrations_before;"
+        hint = f"ALTER TABLE {history.table} RENAME TO schema_migrations_before; then: {adopt}"
     raise MigrationRefused(
         f"{history.sentence}; {other.filename} has a number of another width, and both would "
         f"stand in {history.table}",

@@ -95,7 +95,7 @@ def _read_settings(where: str, text: str, header: Header) -> Header:
         except ValueError as error:
             raise MigrationRefused(f"{where}: {setting} is unknown: {error}", _HINT) from None
         except BadRequest as error:
-            raise MigrationRefused(f"{where}: {setting}: {error.what}", error.hint) from None
+            raise MigrationRefused(f"{where}: {setting}: {error.what}", _HINT) from None
     return header
 
 
@@ -105,12 +105,16 @@ _HINT = "docs/migrations.md lists what a header may say"
 def _unknown(where: str, setting: str, key: str) -> MigrationRefused:
     known = [*_FLAGS, *(f"{name}=…" for name in _READERS)]
     near = difflib.get_close_matches(key, [*_FLAGS, *_READERS], n=1, cutoff=0.5)
-    meant = f"; did you mean {near[0]}?" if near and near[0] != key else ""
+    meant, hint = "", f"remove it; {_HINT}"
     if key in ("up", "down"):
         meant = "; that is dbmate's way to write two files in one"
+        hint = "remove it; a file that undoes another is a new, higher number"
+    elif near:
+        meant = f"; did you mean {near[0]}?" if near[0] != key else ""
+        value = setting.partition("=")[2] or "…"
+        hint = f"write {near[0] if near[0] in _FLAGS else f'{near[0]}={value}'}"
     return MigrationRefused(
-        f"{where}: '-- migrate: {setting}' is unknown{meant}; there is {', '.join(known)}",
-        "remove it; a file that undoes another is a new, higher number",
+        f"{where}: '-- migrate: {setting}' is unknown{meant}; there is {', '.join(known)}", hint
     )
 
 

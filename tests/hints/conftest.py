@@ -6,7 +6,8 @@ registers, and the flows. In memory: the containers and the router. The tests pl
 
 import os
 import re
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,15 +35,18 @@ import cli.p0
 import flows.recover
 import flows.rollback
 import tasks.restore
+from blocks.approvers import Approvers
 from blocks.ledger.ledger import Ledger
 from cli import automations, install, runs
 from cli.runs import prefect
+from release.errors import DeployError
 from release.ledger import EventKind
 from release.model import Step
 from settings import Settings, load_settings
 from tests.fakes.commands import ROOT, Typed, typed
 from tests.fakes.ending import ending_of
 from tests.fakes.environment import Environment, run_on
+from tests.fakes.gate import ROLES
 from tests.fakes.shell import Done, Shell, exported
 
 CONFIGURATION = f"""
@@ -249,3 +253,47 @@ def said_by(crew: Crew, typed: Done) -> str:
     """… and what it said at its end."""
     assert typed.code == 0, typed.text
     return str(crew.carries_out_the_rollback().message)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Edit the file that a hint names."""
+    text = path.read_text()
+    assert text.count(old) == 1, text
+    path.write_text(text.replace(old, new))
+
+
+def hint_of(call: Callable[[], object]) -> str:
+    with pytest.raises(DeployError) as refused:
+        call()
+    return str(refused.value)
+
+
+@pytest.fixture
+def repository(configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three migrations, committed on main."""
+    folder = tmp_path / "work" / "app" / "backend" / "migrations"
+    folder.mkdir(parents=True)
+    for number, name in enumerate(("users", "orders", "prices"), start=1):
+        (folder / f"000{number}_{name}.sql").write_text(f"CREATE TABLE {name} (id int);\n")
+    for arguments in (
+        ("init", "--quiet", "--initial-branch=main"),
+        ("add", "--all"),
+        ("-c", "user.name=Ada", "-c", "user.email=ada@example.com", "commit", "-qm", "First"),
+    ):
+        subprocess.run(["git", *arguments], cwd=tmp_path / "work", check=True)
+    edit(configuration, "/srv/orders.git", str(tmp_path / "work"))
+
+
+def set_up(shell: Shell, said: str) -> None:
+    done = shell.type(said, "ignition setup")
+    assert done.code == 0, done.text
+
+
+@pytest.fixture
+def approvers(shell: Shell) -> Approvers:
+    """Ann, Bob and Cleo are enrolled, by what people type."""
+    for name, roles in ROLES.items():
+        words = [word for role in roles for word in ("--role", role)]
+        assert shell.ignition("approvers", "add", name, *words, "--show-secret").code == 0
+    settings = load_settings()
+    return Approvers(settings.approvers_file)
