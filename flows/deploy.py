@@ -17,7 +17,7 @@ from release.errors import DeployError, EnvironmentLocked
 from release.gate.evidence import Evidence, say_evidence
 from release.ledger import EventKind
 from release.migration.contract import least_release
-from release.migration.files import MigrationFile
+from release.migration.files import MigrationFile, Stamp
 from release.migration.rehearsal.outcome import Rehearsal
 from release.model import Baseline, Instance, Release, Step, image_of
 from release.notice import Asked, gate_answered, gate_opened
@@ -217,7 +217,8 @@ def make_release(run: Run, plan: Plan) -> Release:
     with run.step(Step.BUILD):
         release = build_image(target, release, run.settings.service)
     with run.step(Step.MIGRATE):
-        apply_migrations(target, plan.expand, release, run.id, key="expand")
+        stamp = Stamp(run.id, release.revision, release.version)
+        apply_migrations(target, plan.expand, stamp, key="expand")
     run.confirm_hold()
     refuse_after_p0(target, plan.baseline.taken_at)
     return release
@@ -313,9 +314,10 @@ def finish(
 def remove_old_schema(run: Run, plan: Plan, release: Release) -> None:
     """Contract migrations: the release that a rollback would bring back does without it."""
     least = least_release(plan.baseline.release, release)
+    stamp = Stamp(run.id, release.revision, release.version, min_app=least)
     with speaking(heading=Step.MIGRATE.short):
         refuse_older_releases(run.target, plan.contract, release)
-        apply_migrations(run.target, plan.contract, release, run.id, key="contract", min_app=least)
+        apply_migrations(run.target, plan.contract, stamp, key="contract")
 
 
 def give_up(run: Run, request: DeployRequest, error: Exception) -> State[Any]:

@@ -1,7 +1,6 @@
 """What one run over a database's migrations has done so far, and how it reports it."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,7 +12,7 @@ from blocks.postgres.session_watch import Say, SessionWatch
 from blocks.postgres.tries import Tries
 from release.duration import say_duration
 from release.errors import MigrationFailed
-from release.migration.files import MigrationFile
+from release.migration.files import MigrationFile, Stamp
 from release.migration.header import Phase
 from release.wording import count_of
 
@@ -23,7 +22,7 @@ class Progress:
     """The files that one run has applied, whose they are, and whom it tells of them."""
 
     dsn: SecretStr
-    stamp: Mapping[str, str]  # deploy_id, git_sha, app_version and min_app of the record
+    stamp: Stamp
     say: Say
     done: list[str] = field(default_factory=list)  # file names, in their order
 
@@ -69,7 +68,7 @@ class Progress:
 
     def min_app(self, file: MigrationFile) -> str | None:
         """The oldest release that runs on what a contract file leaves; None for an expand file."""
-        given = file.header.min_app or self.stamp["min_app"]
+        given = file.header.min_app or self.stamp.min_app
         return given if file.phase is Phase.CONTRACT else None
 
     def reason(self, error: psycopg.Error) -> str:

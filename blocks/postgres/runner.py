@@ -199,7 +199,7 @@ class Runner:
             "attempts": tries.number,
             "lock_waits": tries.lock_waits,
             "min_app": self.progress.min_app(file),
-            **{key: self.progress.stamp[key] for key in ("deploy_id", "git_sha", "app_version")},
+            **self.progress.stamp.columns(),
         }
 
     def _failed(self, file: MigrationFile, failure: _Failure) -> MigrationFailed:

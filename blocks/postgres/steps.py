@@ -271,7 +271,7 @@ class StepwiseFile:
                 "done_checksum": self.checksums[self.done],
                 "error": None,
                 "min_app": self.progress.min_app(self.file),
-                **{k: self.progress.stamp[k] for k in ("deploy_id", "git_sha", "app_version")},
+                **self.progress.stamp.columns(),
             }
         )
 

@@ -15,7 +15,7 @@ from blocks.postgres import runner as migration_runner
 from blocks.postgres.connection import run_script
 from blocks.postgres.database import Database, apply_folder
 from release.errors import BadConfiguration, MigrationFailed, MigrationRefused, Unreachable
-from release.migration.files import MigrationFile
+from release.migration.files import MigrationFile, Stamp
 from release.migration.header import Phase
 from tests.fakes.database import a_database, a_file, ask, change
 
@@ -63,7 +63,7 @@ def test_files_are_applied_in_order_and_recorded_with_who_and_what_for(dsn):
     ]
     lines: list[str] = []
 
-    rows = a_database(dsn).apply(files, "d-1874", "abc123", "v1.1.0", lines.append)
+    rows = a_database(dsn).apply(files, Stamp("d-1874", "abc123", "v1.1.0"), lines.append)
 
     assert [row.version for row in rows] == ["0001", "0002"]
     last = rows[-1]
@@ -261,7 +261,7 @@ def test_four_runners_at_once_apply_every_file_once(dsn):
     files = [a_file(f"{n:04}", f"CREATE TABLE t{n} (); SELECT pg_sleep(0.02)") for n in range(1, 9)]
 
     with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda run: a_database(dsn).apply(files, f"d-{run}"), range(4)))
+        done = list(pool.map(lambda run: a_database(dsn).apply(files, Stamp(f"d-{run}")), range(4)))
 
     assert sorted(len(rows) for rows in done) == [0, 0, 0, 8]
     assert recorded(dsn) == [file.version for file in files]
