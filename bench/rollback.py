@@ -107,6 +107,7 @@ def measure(sandbox: Sandbox, version: str) -> Measured:
     from cli.p0 import roll_back
     from cli.runs import start
     from release.ledger import EventKind
+    from release.request import RollbackRequest
     from settings import load_settings
 
     url = sandbox.staging.public_url
@@ -120,9 +121,8 @@ def measure(sandbox: Sandbox, version: str) -> Measured:
         )
         wait_for_watch(run.id)
         time.sleep(INTO_THE_WATCH)
-        done = roll_back(
-            load_settings(), ENVIRONMENT, "measured", "", "bench", lambda: True, progress
-        )
+        back = RollbackRequest(reason="measured", started_by="bench")
+        done = roll_back(load_settings(), ENVIRONMENT, back, lambda: True, progress)
         if not done:
             raise SystemExit(f"{version} was not rolled back")
         time.sleep(GRACE)

@@ -338,7 +338,7 @@ def test_a_backend_killed_in_a_file_leaves_nothing_and_the_file_runs_again(dsn):
         a_file("0002", "CREATE TABLE b (); SELECT pg_sleep(1)"),
     ]
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(a_database(dsn).apply, files, "d-1", on_event=lines.append)
+        running = pool.submit(a_database(dsn).apply, files, Stamp("d-1"), on_event=lines.append)
         until(lambda: bool(backend(dsn, "pg_sleep(1)")))
         ((pid,),) = backend(dsn, "pg_sleep(1)")
         ask(dsn, f"SELECT pg_terminate_backend({pid})")

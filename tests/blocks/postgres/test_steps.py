@@ -327,7 +327,7 @@ def test_a_waiting_runner_does_not_deadlock_a_build(dsn):
     """A session that waits inside pg_advisory_lock would: 40P01, and an INVALID index."""
     files = [a_file("0001", BIG), stepwise("0002", INDEX)]
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(a_database(dsn).apply, files, f"d-{n}") for n in (1, 2)]
+        both = [pool.submit(a_database(dsn).apply, files, Stamp(f"d-{n}")) for n in (1, 2)]
         results = [one.result(timeout=120) for one in both]
 
     assert sorted(len(one) for one in results) == [0, 2], "one applied, the other found it done"
