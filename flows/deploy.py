@@ -1,6 +1,7 @@
 """The runbook, top to bottom. A change of the runbook is a change of this file."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from release.migration.rehearsal.outcome import Rehearsal
 from release.model import Baseline, Instance, Release, Step, image_of
 from release.notice import Asked, gate_answered, gate_opened
 from release.outcome import (
+    Conclusion,
     Ending,
     after_failure,
     ending_of_failure,
@@ -97,24 +99,25 @@ def carry_out(run: Run, request: DeployRequest) -> State[Any]:
     try:
         plan = plan_deployment(run, request)
         if plan.nothing_to_do:
-            return end(run, request, Ending.NOTHING_TO_DO, plan.nothing_to_do, plan.release)
+            why = plan.nothing_to_do
+            return end(run, request, Conclusion(Ending.NOTHING_TO_DO, why, plan.release))
         if request.dry_run:
             sentence = f"{plan.version} was planned, nothing was changed"
-            return end(run, request, Ending.PLANNED, sentence, plan.release)
+            return end(run, request, Conclusion(Ending.PLANNED, sentence, plan.release))
         sign_checklist(run, request, plan)
         release = make_release(run, plan)
     except Exception as error:  # nothing that users meet was changed
         return give_up(run, request, error)
     with putting_off() as write_reports:
         try:
-            new, watched = go_live(run, plan, release)
+            live = go_live(run, plan, release)
         except EnvironmentLocked as error:  # taken over: what serves is another run's affair
             return outcome.lost(error)
         except Exception as error:  # whatever it was, the baseline has to serve again
             serve_again(run, plan, error)
             write_reports()
             return roll_back(run, request, plan, release, error)
-    return finish(run, request, plan, release, new, watched)
+    return finish(run, request, plan, live)
 
 
 def plan_deployment(run: Run, request: DeployRequest) -> Plan:
@@ -224,7 +227,16 @@ def make_release(run: Run, plan: Plan) -> Release:
     return release
 
 
-def go_live(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...], WatchReport]:
+@dataclass(frozen=True)
+class Live:
+    """A release that users meet, and that has passed its watch."""
+
+    release: Release
+    instances: tuple[Instance, ...]
+    watched: WatchReport
+
+
+def go_live(run: Run, plan: Plan, release: Release) -> Live:
     """Steps 4 and 5 and the watch: until it has passed, the baseline is one command away."""
     target, rules = run.target, run.rules
     with listening(target.ledger, run.environment, plan.baseline.taken_at):
@@ -242,7 +254,7 @@ def go_live(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...
             stop_baseline(target, new, rules.rollout)
     with run.step(Step.POST):
         watched = watch_release(target, release, baseline, rules.watch, cutover)
-    return new, watched
+    return Live(release, new, watched)
 
 
 def measured_until_now(run: Run, plan: Plan) -> Baseline:
@@ -282,20 +294,13 @@ def restart(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...
     return restart_in_place(run.target, image_of(release), run.rules.rollout), None
 
 
-def finish(
-    run: Run,
-    request: DeployRequest,
-    plan: Plan,
-    release: Release,
-    new: tuple[Instance, ...],
-    watched: WatchReport,
-) -> State[Any]:
+def finish(run: Run, request: DeployRequest, plan: Plan, live: Live) -> State[Any]:
     """After the watch: what had to wait for it, the ticket, the log. Nothing is rolled back."""
-    target = run.target
+    target, release = run.target, live.release
     try:
         run.confirm_hold()  # nobody has rolled it back in the last moment
         with speaking(heading=Step.POST.short):
-            remove_baseline(target, new, run.rules.rollout)
+            remove_baseline(target, live.instances, run.rules.rollout)
         if plan.contract:
             remove_old_schema(run, plan, release)
         later = run.runbook.gates(Step.POST)  # items that the pipeline does not do itself
@@ -306,9 +311,10 @@ def finish(
     except Exception as error:  # the release stays: it has passed its watch
         say_unexpected(error)
         sentence = f"{release.version} passed its watch, then: {explain(error)}"
-        return end(run, request, Ending.FAILED, sentence, release, hint_of(error))
-    sentence = "; ".join((f"{release.version} replaced {plan.baseline.version}", *watched.gist))
-    return end(run, request, Ending.DEPLOYED, sentence, release)
+        return end(run, request, Conclusion(Ending.FAILED, sentence, release, hint_of(error)))
+    replaced = f"{release.version} replaced {plan.baseline.version}"
+    sentence = "; ".join((replaced, *live.watched.gist))
+    return end(run, request, Conclusion(Ending.DEPLOYED, sentence, release))
 
 
 def remove_old_schema(run: Run, plan: Plan, release: Release) -> None:
@@ -325,7 +331,7 @@ def give_up(run: Run, request: DeployRequest, error: Exception) -> State[Any]:
     say_unexpected(error)
     ending = ending_of_failure(error, after_failure(run.steps_begun()))
     asked_for = Release(request.version or request.ref, revision="")
-    return end(run, request, ending, explain(error), asked_for, hint_of(error))
+    return end(run, request, Conclusion(ending, explain(error), asked_for, hint_of(error)))
 
 
 def serve_again(run: Run, plan: Plan, error: Exception) -> None:
@@ -365,27 +371,17 @@ def roll_back(
         seen = said_after_rollback(run.target.ledger.run_events(run.id, EventKind.VERDICT))
         back = f"{plan.baseline.version} ({seen})" if seen else plan.baseline.version
         sentence = f"{release.version} was rolled back to {back}: {why}"
-        return end(run, request, Ending.ROLLED_BACK, sentence, release, hint)
+        return end(run, request, Conclusion(Ending.ROLLED_BACK, sentence, release, hint))
     sentence = f"{why}; then the rollback failed: {sentence_in(restored.message)}"
-    return end(run, request, Ending.ROLLBACK_FAILED, sentence, release, hint)
+    return end(run, request, Conclusion(Ending.ROLLBACK_FAILED, sentence, release, hint))
 
 
-def end(
-    run: Run,
-    request: DeployRequest,
-    ending: Ending,
-    sentence: str,
-    release: Release,
-    hint: str = "",
-) -> State[Any]:
+def end(run: Run, request: DeployRequest, found: Conclusion) -> State[Any]:
     """End the run in the name of the person who asked for it."""
     return outcome.close(
         run,
-        ending,
-        sentence,
-        release=release,
+        found,
         deployer=request.started_by,
         notes=request.notes,
-        hint=hint,
         dry_run=request.dry_run,
     )

@@ -26,7 +26,7 @@ from release.errors import BadRequest, DeployError
 from release.ledger import EventKind, short_run
 from release.model import ImageRef, Release
 from release.notice import left_locked
-from release.outcome import Ending, one_line, sentence_in, what_to_do
+from release.outcome import Conclusion, Ending, one_line, sentence_in, what_to_do
 from release.request import RollbackRequest
 from release.rollback.recovery import Action, Recovery, is_gone, recovery_of, run_of
 from release.watch.restored import said_after_rollback
@@ -163,14 +163,12 @@ def _settle(run: Run, dead: Run, ended: FlowRun, ending: Ending, found: Recovery
     """Write the ending that the run could not write, as it would have: ledger, report, messages."""
     request = ended.parameters.get("request") or {}
     tell_server(CLOSED, dead.environment, dead.id)
+    hint = what_to_do(ending, dead.environment, "")
     closed = outcome.close(
         dead,
-        ending,
-        found.sentence,
-        release=_release(request, found),
+        Conclusion(ending, found.sentence, _release(request, found), hint),
         deployer=request.get("started_by", ""),
         notes=request.get("notes", ""),
-        hint=what_to_do(ending, dead.environment, ""),
     )
     if ending is not Ending.ROLLBACK_FAILED:
         release_environment(run.target, run.id, key="recovery", return_state=True)
