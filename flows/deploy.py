@@ -15,6 +15,7 @@ from flows.once import once
 from flows.rollback import rollback
 from flows.run import Run, begin, load_target, run_name
 from release.errors import DeployError, EnvironmentLocked
+from release.gate.checklist import Item
 from release.gate.evidence import Evidence, say_evidence
 from release.ledger import EventKind
 from release.migration.contract import least_release
@@ -188,7 +189,7 @@ def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:
 
     with run.step(Step.CHECKLIST):
         tell = telling(run, plan)
-        sign_off(run, subject(plan, request), items, gate, collect, tell)
+        sign_off(run, subject(plan, request, items), gate, collect, tell)
         run.confirm_hold()
 
 
@@ -199,17 +200,17 @@ def telling(run: Run, plan: Plan) -> Opened:
 
     def tell(gate: GateRound, until: datetime, said: str) -> tuple[str, ...]:
         serves = plan.version if gate.section == Step.POST else plan.baseline.version
-        evidence = say_evidence(gate.evidence)
-        asked = Asked(run.environment, gate.about, gate.open, serves, evidence, until)
+        evidence = say_evidence(gate.checklist.evidence)
+        asked = Asked(run.environment, gate.about, gate.checklist.open, serves, evidence, until)
         notice = gate_answered(asked, said, where) if said else gate_opened(asked, where)
         return notify(run.target, names, notice, run.id, key=gate.key)
 
     return tell
 
 
-def subject(plan: Plan, request: DeployRequest) -> Subject:
+def subject(plan: Plan, request: DeployRequest, items: tuple[Item, ...]) -> Subject:
     """What is signed at a gate of this run."""
-    return Subject(plan.lines(), plan.fingerprint, request.started_by)
+    return Subject(items, plan.lines(), plan.fingerprint, request.started_by)
 
 
 def make_release(run: Run, plan: Plan) -> Release:
@@ -305,7 +306,7 @@ def finish(run: Run, request: DeployRequest, plan: Plan, live: Live) -> State[An
             remove_old_schema(run, plan, release)
         later = run.runbook.gates(Step.POST)  # items that the pipeline does not do itself
         rules, tell = run.rules.gate, telling(run, plan)
-        sign_off(run, subject(plan, request), later, rules, lambda round: (), tell)
+        sign_off(run, subject(plan, request, later), rules, lambda round: (), tell)
         with speaking(heading=Step.POST.short):
             close_ticket(target, request.ticket, f"{release.version} is deployed ({run.label})")
     except Exception as error:  # the release stays: it has passed its watch
