@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from prefect import flow
@@ -44,7 +44,7 @@ from tasks.alarm import listening
 from tasks.baseline import measure_baseline, record_baseline
 from tasks.checklist import GateRound
 from tasks.environment import hold_environment, patient
-from tasks.evidence import collect_evidence
+from tasks.evidence import collect_evidence, questions_about
 from tasks.hand_over import refuse_after_p0
 from tasks.image import build_image
 from tasks.migration import apply_migrations, plan_schema, refuse_older_releases
@@ -173,19 +173,10 @@ def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:
     items = run.runbook.gates(Step.CHECKLIST)
     staging = load_target(run.rules.staging) if run.rules.staging else None
     gate = run.rules.gate
-    # A person sees that a source is silent and decides; without one, silence ends the run.
-    patience = gate.evidence_patience if gate.approval == "evidence" else timedelta()
+    questions = questions_about(items, plan, run.target, staging)
 
     def collect(round: int) -> tuple[Evidence, ...]:
-        return collect_evidence(
-            run.target,
-            staging,
-            plan,
-            items,
-            key=f"round-{round}",
-            valid_for=gate.evidence_valid_for,
-            patience=patience,
-        )
+        return collect_evidence(questions, gate, key=f"round-{round}")
 
     with run.step(Step.CHECKLIST):
         tell = telling(run, plan)

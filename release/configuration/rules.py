@@ -239,3 +239,11 @@ class GateRules(Rules):
     )
     """With `approval = "evidence"`: how long a source that does not answer, or whose checks are
     still running, is asked again before its item is rejected. With "human", the person decides."""
+
+    @property
+    def patience(self) -> timedelta:
+        """How long a source is asked again that has not decided.
+
+        A person sees that a source is silent and decides; without one, silence ends the run.
+        """
+        return self.evidence_patience if self.approval == "evidence" else timedelta()
