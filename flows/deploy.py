@@ -51,7 +51,7 @@ from tasks.migration import apply_migrations, plan_schema, refuse_older_releases
 from tasks.notification import notify, page_of
 from tasks.page import show_version
 from tasks.plan import make_plan, resolve_release
-from tasks.rehearsal import rehearse_migrations
+from tasks.rehearsal import old_release, rehearse_migrations
 from tasks.release import prepare_release
 from tasks.remains import keep_evidence
 from tasks.restore import find_baseline, serve_baseline
@@ -164,8 +164,9 @@ def baseline_of(run: Run) -> Baseline:
 def rehearse(run: Run, files: Sequence[MigrationFile], baseline: Baseline) -> Rehearsal:
     """What the expand migrations do to a copy of the schema, and to the release that serves."""
     rules, service = run.rules, run.settings.service
-    within = rules.rollout.healthy_within
-    return rehearse_migrations(run.target, files, baseline, service, rules.verify, within)
+    smoke, healthy = rules.verify.smoke_timeout, rules.rollout.healthy_within
+    old = old_release(run.target, baseline, service, smoke, healthy)
+    return rehearse_migrations(run.target, files, old)
 
 
 def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:

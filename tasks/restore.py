@@ -163,8 +163,12 @@ def _by_version(target: Target, version: str, service: ServiceLayout) -> Release
 class Answers(Protocol):
     """Something that asks an instance for its health: the service."""
 
-    def health(self, base_url: str | None = None) -> Probe:
+    def health(self) -> Probe:
         """Ask the health path once."""
+        ...
+
+    def at(self, address: str) -> "Answers":
+        """The same, at an instance's own address."""
         ...
 
     def as_deployed(self, then: DeployedWith) -> "Answers":
@@ -329,7 +333,7 @@ class _WayBack:
 
         def answers(instance: Instance) -> bool:
             try:
-                return asked.health(orchestrator.reach(instance, port)).ok
+                return asked.at(orchestrator.reach(instance, port)).health().ok
             except DeployError:  # it has no address yet
                 return False
 
