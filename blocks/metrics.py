@@ -4,13 +4,13 @@ The router counts all that users were answered; a metrics server has what the in
 themselves; probes are requests of our own, more of them the fewer users there are.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from functools import partial
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
@@ -42,6 +42,25 @@ else:
     MetricsServer = kinds.METRICS.blocks()
 
 Source = MetricsSource[Any]
+
+
+class Engine(Protocol):
+    """What knows which release each instance is of."""
+
+    def instances(self) -> Sequence[Instance]:
+        """Every instance of the service, running or not."""
+        ...
+
+
+class Sampled(Protocol):
+    """What samples are taken of."""
+
+    @property
+    def service(self) -> Service: ...
+    @property
+    def router(self) -> Source | None: ...
+    @property
+    def orchestrator(self) -> Engine: ...
 
 
 class Metrics(Part):
@@ -82,21 +101,19 @@ class Metrics(Part):
 
     def sampler(
         self,
-        service: Service,
-        router: Source | None,
+        target: Sampled,
         rules: WatchRules,
         ask_p0: Callable[[], str | None] | None = None,
-        instances: Callable[[], Iterable[Instance]] | None = None,
         since: Looks | None = None,
     ) -> "Sampler":
         """Begin to sample.
 
-        ``ask_p0`` returns the reason of a declared P0, or nothing. ``instances`` says which release
-        each instance is of, so that what the router counts can be told apart by release, and how
-        often each was started again. The first sample counts ``since`` an earlier sampler's
+        ``ask_p0`` returns the reason of a declared P0, or nothing. The orchestrator says which
+        release each instance is of, so that what the router counts can be told apart by release,
+        and how often each was started again. The first sample counts ``since`` an earlier sampler's
         :attr:`~Sampler.looks`; by default, since now.
         """
-        return Sampler(self, service, router, rules, ask_p0, instances, since or {})
+        return Sampler(self, target, rules, ask_p0, since or {})
 
 
 class Sampler:
@@ -110,21 +127,18 @@ class Sampler:
     def __init__(
         self,
         metrics: Metrics,
-        service: Service,
-        router: Source | None,
+        target: Sampled,
         rules: WatchRules,
         ask_p0: Callable[[], str | None] | None,
-        instances: Callable[[], Iterable[Instance]] | None,
         since: Looks,
     ) -> None:
         self._account = Lock()
-        mix = metrics.mix(service, rules)
-        self._prober = Prober(mix, metrics.concurrency, service, self._account)
-        self._counting = metrics.counting(router)
+        self._service, self._orchestrator = target.service, target.orchestrator
+        mix = metrics.mix(self._service, rules)
+        self._prober = Prober(mix, metrics.concurrency, self._service, self._account)
+        self._counting = metrics.counting(target.router)
         self._metrics = metrics
-        self._service = service
         self._ask_p0 = ask_p0
-        self._instances = instances
         self._versions: dict[str, str] = {}  # of the instances, by name
         self._rules = rules
         self._last_at: datetime | None = None
@@ -280,10 +294,7 @@ class Sampler:
     def _restarts(self, unknown: list[str]) -> tuple[Restarts, ...] | None:
         """How often each instance was started again; and what release each is of, for the router's
         counters."""
-        if self._instances is None:
-            return None
-        instances = self._instances
-        question = {"orchestrator": lambda: tuple(instances())}
+        question = {"orchestrator": self._orchestrator.instances}
         found = self._hear(question, unknown, self._patience.kept).get("orchestrator")
         if found is None:
             return None
