@@ -1,6 +1,8 @@
 """`ignition adopt`: a schema that another tool made, taken over up to one of our files."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from blocks.postgres.adoption import adopt, plan_to_adopt, read_histories
 from blocks.postgres.database import read_folder
@@ -9,9 +11,20 @@ from cli.target import build_target
 from release.errors import BadRequest
 from release.migration.adoption import adopt_command, propose_through
 from release.migration.files import MigrationFile, read_migrations
-from release.request import AdoptRequest
 from release.wording import count_of
 from settings import Settings
+
+
+@dataclass(frozen=True)
+class AdoptRequest:
+    """An adoption, as a person asks for it."""
+
+    through: str  # the number of the last file that the schema has; "": propose one
+    by: str
+    reason: str
+    ref: str  # of the commit that has the files
+    folder: Path | None  # that has them instead
+    dry_run: bool
 
 
 def adopting(settings: Settings, environment: str, request: AdoptRequest) -> Iterator[str]:

@@ -353,13 +353,10 @@ def adopt(
     Shows which tool was found. Without `--through` it proposes one where that is certain. Example:
     `ignition adopt production --through 0012 --as "Ada" --reason "was Flyway"`
     """
-    from cli.adopt import adopting
-    from release.request import AdoptRequest
+    from cli.adopt import AdoptRequest, adopting
     from settings import load_settings
 
-    request = AdoptRequest(
-        through=through, by=by, reason=reason, ref=ref, folder=folder, dry_run=dry_run
-    )
+    request = AdoptRequest(through, by, reason, ref, folder, dry_run)
     for line in adopting(load_settings(), environment, request):
         typer.echo(line)
 

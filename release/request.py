@@ -7,7 +7,6 @@ request again with :func:`checked`. The form shows the fields by their ``positio
 import re
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -89,19 +88,6 @@ class RollbackRequest(BaseModel):
         description="For the deployment log.",
         json_schema_extra={"position": 2},
     )
-
-
-class AdoptRequest(BaseModel):
-    """The adoption of a schema that another tool made, as `ignition adopt` takes it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    through: str = ""  # the number of the last file that the schema has; "": propose one
-    by: str = ""
-    reason: str = ""
-    ref: str = "main"  # of the commit that has the files
-    folder: Path | None = None  # that has them instead
-    dry_run: bool = False
 
 
 def checked(request: DeployRequest) -> DeployRequest:
