@@ -50,7 +50,7 @@ from tasks.image import build_image
 from tasks.migration import apply_migrations, plan_schema, refuse_older_releases
 from tasks.notification import notify, page_of
 from tasks.page import show_version
-from tasks.plan import make_plan, resolve_release
+from tasks.plan import Survey, make_plan, resolve_release
 from tasks.rehearsal import old_release, rehearse_migrations
 from tasks.release import prepare_release
 from tasks.remains import keep_evidence
@@ -133,9 +133,8 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
         revision = resolve_release(target, request, service)
         schema = plan_schema(target, revision, baseline, service)
         rehearsal = rehearse(run, schema.expand, baseline)
-        found = (revision, baseline, schema, rehearsal)
-        rules = run.rules.watch
-        plan = make_plan(target, request, *found, service, answers, rules)
+        survey = Survey(answers, revision, baseline, schema, rehearsal)
+        plan = make_plan(target, request, survey, service, run.rules.watch)
         where = {
             "baseline": baseline_address(baseline),
             "to": baseline.version,
