@@ -44,7 +44,7 @@ def ensure_postgres(sandbox: Sandbox) -> str:
 
 
 def container_state(name: str) -> str | None:
-    """Docker's word for a container's state (`running`, `exited`); None when there is none."""
+    """Docker's word for a container's state: `running`, `exited`. Returns None if there is none."""
     listed = run(
         ["docker", "ps", "--all", "--format", "{{.State}}", "--filter", f"name=^/{name}$"]
     ).strip()
@@ -57,7 +57,7 @@ def is_running(sandbox: Sandbox) -> bool:
 
 
 def runs(name: str) -> bool:
-    """Whether a container of this name runs; False when no engine answers."""
+    """Whether a container of this name runs. Returns False if no engine answers."""
     try:
         return container_state(name) == "running"
     except CommandFailed:
