@@ -36,7 +36,7 @@ _NOT_FOUND = 127  # as a shell says it
 class SmokeRun:
     """How the smoke tests ended."""
 
-    exit_code: int | None  # None: stopped when the time was up
+    exit_code: int | None  # None if they were stopped because the time was up
     output: tuple[str, ...]  # last lines
     took: timedelta
 

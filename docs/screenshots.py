@@ -104,7 +104,7 @@ def end_of_run(page: Page, run: str) -> None:
 
 
 def main() -> None:
-    """Take what can be taken, and list what is there."""
+    """Take the pictures that can be taken, and list those that exist."""
     IMAGES.mkdir(exist_ok=True)
     waiting = newest_run(state={"name": {"any_": ["Suspended"]}})
     deployed = newest_run(tags={"all_": ["ending:Deployed"]})

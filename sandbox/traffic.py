@@ -295,7 +295,7 @@ class Answer:
     """A whole answer, without its body."""
 
     status: int
-    version: str  # the release that answered; "" where none says so
+    version: str  # the release that answered; "" if none says so
     may_be_kept: bool  # the connection it came on
 
 

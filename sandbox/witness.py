@@ -137,7 +137,7 @@ def failed_tasks(sandbox: Sandbox, run_id: str) -> Iterator[dict[str, Any]]:
 
 
 def log(sandbox: Sandbox, run_id: str) -> list[tuple[float, str]]:
-    """A run's own log lines in order, each with when it was said (seconds since 1970)."""
+    """A run's own log lines in order, each with its time (seconds since 1970)."""
     wanted = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC"}
     lines = pages(sandbox, "/logs/filter", wanted)
     return [(_seconds(line["timestamp"]), line["message"]) for line in lines]

@@ -233,7 +233,7 @@ def _logging(service: Mapping[str, Any], wanted: Wanted, file: str) -> Iterator[
         yield Problem(
             f"the log of service {wanted.service} cannot be read back (logging driver {driver}"
             + ("" if kept else " with cache-disabled")
-            + "), so that nobody would see why a release failed",
+            + "), so nobody would see why a release failed",
             f"logging: {{driver: local}} for service {wanted.service} in {file}",
         )
 

@@ -69,14 +69,14 @@ _LEFTOVERS = """
 
 @dataclass(frozen=True)
 class Origin:
-    """What a copy has to have in common with the database that it is a copy of."""
+    """What a copy must have in common with the database that it is a copy of."""
 
     dsn: SecretStr
     major: int  # of the server's version
     charset: str
     collate: str
     ctype: str
-    search_path: str  # of the role's sessions, with "$user" said
+    search_path: str  # of the role's sessions, with "$user" filled in
     extensions: frozenset[str]
     roles: frozenset[str]
     superuser: bool

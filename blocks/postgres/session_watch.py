@@ -72,7 +72,7 @@ class SessionWatch:
 
     @contextmanager
     def over(self, lock_timeout: timedelta, building: str = "") -> Iterator[None]:
-        """Look while the block runs; ``building`` names an index whose progress is said."""
+        """Look while the block runs; ``building`` names an index whose progress is logged."""
         if self._thread.ident is None:
             self._thread.start()
         after = min(_EVERY, lock_timeout.total_seconds() / 3)

@@ -101,5 +101,5 @@ def rate_in(query: str) -> str:
 
 
 def _bare(query: str) -> str:
-    """The query without what stands in quotes, and without comments."""
+    """The query without quoted text and without comments."""
     return _COMMENT.sub("", _STRING.sub('""', query))

@@ -251,7 +251,7 @@ class Field:
         """The image that a reboot would bring up."""
         return witness.pinned(self.sandbox.staging)
 
-    # ---- what is said and kept
+    # ---- what is shown and kept
 
     def tell(self, cell: Cell, seen: Seen, run_id: str, report: TrafficReport) -> Result:
         """Say how a cell went, and keep its log if it failed."""

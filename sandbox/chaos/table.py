@@ -30,8 +30,8 @@ class Seen:
     answered_after: Mapping[str, int]  # requests after it was settled, by the release
     requests: int
     failed: int
-    in_hand_after: float | None  # seconds from the fault until somebody acted on it
-    settled_after: float | None  # … and until all was over; None: never
+    in_hand_after: float | None  # seconds from the fault until something acted on it
+    settled_after: float | None  # … and until all was over; None if it never was
     held_by: str
     containers: Sequence[tuple[str, str, str]]  # name, image, state
     pinned: str

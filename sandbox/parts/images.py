@@ -172,7 +172,7 @@ def ensure_postgres() -> str:
 def ensure_made(
     image: str, recipe: str, tree: Callable[[], Tree], instructions: Iterable[str]
 ) -> str:
-    """Make an image of a tree, unless it is there and was made by the same recipe.
+    """Make an image of a tree, unless it exists and was made by the same recipe.
 
     A caller that wants it while another program of this checkout makes it waits, and then uses it.
     """

@@ -22,7 +22,7 @@ from sandbox.layout import HOST
 PASSWORD = "Correct-Horse-7"
 START_TIMEOUT = 30.0  # seconds
 INSTALLED = Path("/usr/lib/postgresql")
-# Nothing of the data has to outlive the machine.
+# The data need not outlive the machine.
 THROWAWAY = {
     "fsync": "off",
     "full_page_writes": "off",

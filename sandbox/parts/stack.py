@@ -184,7 +184,7 @@ def down(sandbox: Sandbox, *, keep: bool = False) -> None:
     """Take the sandbox away, whatever state it is in.
 
     ``keep`` leaves its folder and its databases for the next `up`. Images stay as a cache, and the
-    engine is stopped when it is ours and nobody else's.
+    engine is stopped if it is ours and nothing else uses it.
     """
     step("Prefect server", lambda: prefect.stop_prefect(sandbox))
     prometheus.stop(sandbox)

@@ -226,7 +226,7 @@ def started_at(sandbox: Sandbox, run_id: str) -> float:
     return witness.log(sandbox, run_id)[0][0]
 
 
-# ---- what is said and kept
+# ---- what is shown and kept
 
 
 def tell(

@@ -52,7 +52,7 @@ class Scenario:
     says: str = ""  # a pattern in what the run says at its end
     rate: float = RATE
     watch: str = WATCH
-    p0: bool = False  # somebody declares one during the watch
+    p0: bool = False  # a person declares one during the watch
     metrics: bool = True  # whether Prometheus runs
 
     @property
@@ -314,7 +314,7 @@ def _what_users_felt(scenario: Scenario, seen: Observed) -> Iterable[str]:
 
 
 def _first_line(message: str) -> str:
-    return message.partition("\n")[0] or "nothing was said"
+    return message.partition("\n")[0] or "no message"
 
 
 # ---- the table
