@@ -20,8 +20,8 @@ lint: setup ## style, types, and the one-way import contract
 check: lint ## the loop of a change: style, types, every test that needs no real part
 	$(BIN)/pytest -n 2 -m "not real"
 
-test: setup ## every test, those on real parts included, two at a time
-	$(BIN)/pytest -n 2 --durations=25
+test: setup ## every test, those on real parts included, three at a time: most of them wait
+	$(BIN)/pytest -n 3 --durations=25
 
 test-gates: setup ## the gates alone: attacks on them, deadlines, a real browser
 	$(BIN)/pytest -m gates

@@ -16,6 +16,8 @@ from sandbox.commands import wait_until
 from sandbox.parts.local_prometheus import LocalPrometheus, local_prometheus
 from tests.fakes.exporter import Exporter, exporters
 
+pytestmark = pytest.mark.real
+
 SECONDS = 20.0  # that a scrape may take to be seen
 PASSWORD = "correct-horse"
 # Of that password: Prometheus stores bcrypt.

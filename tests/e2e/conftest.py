@@ -15,6 +15,7 @@ import pytest
 
 from sandbox.layout import CHECKOUT, FOLDER_VARIABLE, PORTS_VARIABLE, Sandbox
 from sandbox.parts import prefect, stack
+from sandbox.parts.configuration import set_values
 from sandbox.parts.processes import ends_within, kill_group
 from tests.e2e.driver import Command, Look, Operator, Outcome, Users
 
@@ -43,10 +44,19 @@ def sandbox() -> Iterator[Sandbox]:
             stack.down(ours)
         try:
             stack.up(ours)
+            shorten_watches(ours)
             yield ours
         finally:
             if KEEP not in os.environ:
                 take_down(here)
+
+
+def shorten_watches(sandbox: Sandbox) -> None:
+    """Let watches end soon: a test of what is seen or done in one makes its own longer."""
+    file = sandbox.configuration_file
+    for environment in sandbox.environments:
+        table = f"environments.{environment.name}.watch"
+        file.write_text(set_values(file.read_text(), table, {"length": "3 s"}))
 
 
 def place_of_this_process() -> dict[str, str]:

@@ -113,8 +113,8 @@ def test_a_slow_release_stays_and_the_report_tells_people_to_look(
     """
     version, before = operator.next_version(), operator.look("staging")
 
-    lists = '[{path = "/api/items"}]'
-    with operator.configured("environments.staging.watch", extend_up_to="2 s", probes=lists):
+    slow = {"length": "6 s", "extend_up_to": "2 s", "probes": '[{path = "/api/items"}]'}
+    with operator.configured("environments.staging.watch", **slow):
         outcome = operator.deploy(version, "bad/slow")
     watch = operator.watch_report(outcome.run)
     restored = operator.roll_back("staging", "P1: lists take seconds")

@@ -100,7 +100,10 @@ def test_a_run_that_hangs_in_its_watch_is_missed_and_rolled_back(
     """Nobody says that it has ended, so its signs of life are what tells; the baseline serves."""
     before = operator.look("staging")
 
-    with operator.users("staging") as users:
+    with (
+        operator.configured("environments.staging.watch", length="60 s"),
+        operator.users("staging") as users,
+    ):
         run = operator.start(operator.next_version(), "main")
         operator.wait_for_step(run, Step.POST)
         send(run, signal.SIGSTOP)
@@ -118,13 +121,14 @@ def test_a_run_that_is_cancelled_in_its_watch_is_rolled_back_and_a_second_cancel
     operator: Operator, staged: Deployed
 ) -> None:
     before = operator.look("staging")
-    run = operator.start(operator.next_version(), "main")
-    operator.wait_for_step(run, Step.POST)
-
     cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
-    for _ in range(2):
-        operator.post(f"/flow_runs/{run}/set_state", cancelling)
-    operator.wait_for_ending(run, "RolledBack")
+
+    with operator.configured("environments.staging.watch", length="60 s"):
+        run = operator.start(operator.next_version(), "main")
+        operator.wait_for_step(run, Step.POST)
+        for _ in range(2):
+            operator.post(f"/flow_runs/{run}/set_state", cancelling)
+        operator.wait_for_ending(run, "RolledBack")
     operator.wait_until_free("staging")
     operator.post(f"/flow_runs/{run}/set_state", cancelling)
 

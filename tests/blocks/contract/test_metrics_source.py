@@ -23,7 +23,7 @@ from tests.fakes.sources import (
 SOURCES = (
     pytest.param("router_in_memory", id="router in memory"),
     pytest.param("haproxy", id="HAProxy", marks=pytest.mark.engine),
-    pytest.param("prometheus", id="Prometheus"),
+    pytest.param("prometheus", id="Prometheus", marks=pytest.mark.real),
     pytest.param("probes", id="probes"),
 )
 

@@ -25,6 +25,8 @@ from sandbox.parts.local_postgres import LocalPostgres, local_postgres
 from tests.blocks.postgres.migration_clients import Client, start_client
 from tests.fakes.lossy_proxy import lossy_proxy
 
+pytestmark = pytest.mark.real
+
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = 3000
 # Were a file applied twice, it would not fail: its rows would be there twice.

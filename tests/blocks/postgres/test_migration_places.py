@@ -26,6 +26,8 @@ from sandbox.parts.local_postgres import (
     local_postgres,
 )
 
+pytestmark = pytest.mark.real
+
 SMALL = 4  # MB: what fits on the small disk
 
 
