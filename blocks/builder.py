@@ -51,7 +51,7 @@ class Builder(Part):
             ) from None
 
     def check_base(self, image: str) -> None:
-        """Raise Unreachable if the engine neither has an image nor is told of it by its registry.
+        """Raise Unreachable if the engine has no such image and cannot find it in its registry.
 
         Nothing is pulled.
         """
@@ -72,8 +72,8 @@ class Builder(Part):
     def build(self, build: Build, say: Callable[[str], None]) -> None:
         """Build an image and pass each line of progress to ``say``.
 
-        Raises BuildFailed with the last lines of the build; Unreachable, with the same, where the
-        engine went away meanwhile, or what the build needed from elsewhere.
+        Raises BuildFailed with the last lines of the build; Unreachable, with the same lines, if
+        the engine, or something that the build fetches, became unreachable meanwhile.
         """
         if self._has_buildkit():
             self._with_buildkit(build, say)
@@ -135,9 +135,9 @@ class Builder(Part):
         tail = "\n".join(lines[-_LAST_LINES:])
         what = f"image {tag} was not built: {why}\n{tail}"
         if is_worth_another_build(what) or not self._answers():
-            hint = "docker info; where that is well, see what was away, then deploy again"
+            hint = "docker info; if that works, look for what was unreachable, then deploy again"
             return Unreachable(what, hint)
-        return BuildFailed(what, "mend the build, then deploy")
+        return BuildFailed(what, "fix the build, then deploy")
 
     def _answers(self) -> bool:
         try:

@@ -1,7 +1,7 @@
 """What is measured while a release is watched, by several sources.
 
-The router counts all that users were answered; a metrics server has what the instances count
-themselves; probes are requests of our own, more of them the fewer users there are.
+The router counts every answer to users; a metrics server has what the instances count themselves;
+probes are requests of our own, more of them the fewer users there are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +69,7 @@ class Metrics(Part):
     _block_type_name = "Ignition Metrics"
 
     server: MetricsServer | None = None
-    """What keeps the instances' own counts; none: nobody is asked for them."""
+    """The system that keeps the instances' own counts; none: they are not read."""
 
     fewest_probes: int = Field(
         default=3, ge=1, description="Probes of each sample, however busy the service is."
@@ -85,12 +85,12 @@ class Metrics(Part):
         return mix_of(rules.probes, service.health_path, service.version_path, protected)
 
     def counting(self, router: Source | None) -> tuple[Source, ...]:
-        """The sources that count what others than the probes are answered, the best one first."""
+        """The sources that count answers to others than the probes, the best one first."""
         return tuple(source for source in (router, self.server) if source is not None)
 
     def misses(self, service: Service, rules: WatchRules) -> tuple[str, ...]:
-        """What the listed probes ask for in vain already, a sentence each: it would be taken for
-        the fault of the release."""
+        """The listed probes that fail already, a sentence each: the failures would be taken for the
+        release's fault."""
         if not rules.probes:
             return ()
         prober = Prober(self.mix(service, rules), self.concurrency, service, Lock())
@@ -119,7 +119,7 @@ class Metrics(Part):
 class Sampler:
     """Takes one sample after the other, and remembers what the next one is measured against.
 
-    Sources are asked side by side, each bounded in time. One that fails or hangs is said in the
+    Sources are asked side by side, each bounded in time. One that fails or hangs is named in the
     sample and never ends the watch; one that hangs is neither waited for nor asked again until it
     has answered.
     """
@@ -143,7 +143,7 @@ class Sampler:
         self._rules = rules
         self._last_at: datetime | None = None
         self._real_requests = 0  # between the last two samples
-        self._until: float | None = None  # monotonic(): when a sample among others has to be over
+        self._until: float | None = None  # monotonic(): when a sample among others must be over
         self._patience = self._patient(in_a_hurry=False)
         self._pool = ThreadPoolExecutor(thread_name_prefix="sample")
         self._under_way: dict[str, Future[Any]] = {}
@@ -166,7 +166,7 @@ class Sampler:
 
     @property
     def took(self) -> tuple[timedelta, ...]:
-        """How long each probe took that was answered."""
+        """How long each answered probe took."""
         return self._prober.look().took
 
     @property
@@ -281,7 +281,8 @@ class Sampler:
         return grown
 
     def _look_at(self, source: Source, unknown: list[str]) -> Any:
-        """What a source has counted until now; None where it cannot be seen, which is said."""
+        """What a source has counted until now. If it cannot be seen, returns None and says so in
+        ``unknown``."""
         if source is self._prober:  # they were just asked, and their count is here
             return source.look()
         patience = self._patience.kept if source.counts_on else self._patience.lost

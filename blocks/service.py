@@ -46,13 +46,13 @@ class SmokeTests:
 class SmokeRun:
     """How the smoke tests ended."""
 
-    exit_code: int | None  # None: stopped when the time was up
+    exit_code: int | None  # None if they were stopped because the time was up
     output: tuple[str, ...]  # last lines
     took: timedelta
 
 
 class Service(ServiceInterface, Part):
-    """The backend's HTTP interface, at the public address or, see :meth:`at`, an instance's own."""
+    """The backend's HTTP interface, at its public address or, by :meth:`at`, at an instance's."""
 
     _block_type_name = "Ignition Service"
 
@@ -114,16 +114,16 @@ class Service(ServiceInterface, Part):
             return tuple(pool.map(ask_for, wanted))
 
     def log_in(self) -> Session | None:
-        """A session to probe with; None where no account is configured, or the login gives none.
+        """A session to probe with. None if no account is configured, or the login gives none.
 
-        Raises Unreachable where the service takes no more logins for now.
+        Raises Unreachable if the service takes no more logins for now.
         """
         if not self.auth.configured:
             return None
         return self.auth.log_in(self.url, self.request_timeout_s, own_network=self._own_network)
 
     def as_deployed(self, then: DeployedWith) -> "Service":
-        """The same service, as a release knows it that was deployed with other settings."""
+        """The same service, with the settings that a release was deployed with."""
         return self.model_copy(
             update={
                 "health_path": then.health_path,
@@ -134,9 +134,9 @@ class Service(ServiceInterface, Part):
         )
 
     def auth_flow(self) -> Check | None:
-        """Go through the auth flow once; None where no account is configured.
+        """Go through the auth flow once. Returns None if no account is configured.
 
-        Raises Unreachable where nothing can be said of the release.
+        Raises Unreachable if the release cannot be judged.
         """
         if not self.auth.configured:
             return None
@@ -148,9 +148,9 @@ class Service(ServiceInterface, Part):
         return self.auth.requests if self.auth.configured else 0
 
     def check_smoke(self, command: Sequence[str]) -> None:
-        """Raise BadConfiguration where this machine lacks the program of the smoke tests.
+        """Raise BadConfiguration if this machine lacks the program of the smoke tests.
 
-        One of the release's own, `tests/smoke.sh`, is not looked for here.
+        A program of the release itself, `tests/smoke.sh`, is not looked for here.
         """
         program = command[0]
         inside = "/" in program and not program.startswith("/")
@@ -166,9 +166,9 @@ class Service(ServiceInterface, Part):
         say: Callable[[str], None],
         heed: Callable[[], None] = lambda: None,
     ) -> SmokeRun:
-        """Run the smoke tests, each line of their output said as it comes.
+        """Run the smoke tests, and say each line of their output as it comes.
 
-        They get BASE_URL, EXPECT_VERSION and, where an account is configured, SMOKE_USERNAME and
+        They get BASE_URL, EXPECT_VERSION and, if an account is configured, SMOKE_USERNAME and
         SMOKE_PASSWORD; of the worker's environment only what any program needs. When the time is
         up, the run is cancelled, or ``heed``, which is called all the while, raises, they are
         stopped with every process they started.

@@ -50,7 +50,7 @@ class Database(DatabaseSettings, Part):
     """PostgreSQL connection string of a direct connection."""
 
     def check(self) -> None:
-        """Connect, and see that migrations could be applied.
+        """Connect, and check that migrations could be applied.
 
         Raises Unreachable, or BadConfiguration for a wrong password, a pooler, a read-only server
         or a missing grant. Names host, port and database, never the password.
@@ -72,7 +72,7 @@ class Database(DatabaseSettings, Part):
             )
 
     def applied(self) -> tuple[AppliedMigration, ...]:
-        """The rows of ``schema_migrations``, oldest first; empty where there is no such table."""
+        """The rows of ``schema_migrations``, oldest first; empty if there is no such table."""
         with self.session() as connection:
             return records(connection)
 
@@ -105,7 +105,7 @@ class Database(DatabaseSettings, Part):
         ``stamp`` is recorded with each file. ``on_event`` gets a line for each fact.
 
         Raises MigrationRefused (nothing applied), MigrationFailed (nothing of the failing file
-        remains, unless it runs without a transaction: then it is said what does), Unreachable or
+        remains, unless it runs without a transaction: the message says what does), Unreachable or
         BadConfiguration.
         """
         if not files:

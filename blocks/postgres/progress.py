@@ -19,7 +19,7 @@ from release.wording import count_of
 
 @dataclass
 class Progress:
-    """The files that one run has applied, whose they are, and whom it tells of them."""
+    """The files that one run has applied, the stamp of their records, and where it reports."""
 
     dsn: SecretStr
     stamp: Stamp
@@ -32,7 +32,7 @@ class Progress:
         return where(self.dsn)
 
     def without_secret(self, text: str) -> str:
-        """A server's words, should they quote the connection string."""
+        """A server's words without the password, in case they quote the connection string."""
         return without_secret(text, self.dsn)
 
     def count(self, file: MigrationFile, how: str) -> None:
@@ -51,9 +51,9 @@ class Progress:
     def wait(
         self, what: str, tries: Tries, error: psycopg.Error, watch: SessionWatch, remains: str
     ) -> None:
-        """Say who is in the way and pause before the next try.
+        """Say what is in the way and pause before the next try.
 
-        Raises MigrationFailed when the time for it is over: there is never a try without a limit.
+        Raises MigrationFailed if the time for it is over: there is never a try without a limit.
         """
         reason = f"{reason_of(error)}, blocked by {watch.blockers}"
         pause = tries.pause(error)
@@ -67,7 +67,7 @@ class Progress:
         time.sleep(pause)
 
     def min_app(self, file: MigrationFile) -> str | None:
-        """The oldest release that runs on what a contract file leaves; None for an expand file."""
+        """The oldest release that runs on what a contract file leaves. None for an expand file."""
         given = file.header.min_app or self.stamp.min_app
         return given if file.phase is Phase.CONTRACT else None
 

@@ -159,7 +159,8 @@ def test_a_build_that_finds_a_mirror_away_may_be_tried_again(
         build(builder, context, tag)
 
     assert (
-        failed.value.hint == "docker info; where that is well, see what was away, then deploy again"
+        failed.value.hint
+        == "docker info; if that works, look for what was unreachable, then deploy again"
     )
     engine = docker.from_env()
     assert engine.images.list(tag) == []

@@ -68,8 +68,8 @@ _TRANSACTIONS = (
         "commit-in-do-block",
         "PostgreSQL refuses COMMIT and ROLLBACK of a DO block inside a transaction (2D000), and "
         "this file runs in one; nothing changes and the deployment stops",
-        "remove it; a loop that commits its batches goes into a file of its own that begins with "
-        "-- migrate: no-transaction",
+        "remove it; a loop that commits its batches, and may run twice, goes into a file of its "
+        "own that begins with -- migrate: no-transaction idempotent",
     ),
     _warning(
         "do-block",
@@ -218,8 +218,8 @@ _REWRITES = (
     Rule(
         "blocking-refresh",
         "reads of {table} wait until its query has run, or fail after WITH NO DATA",
-        "CREATE UNIQUE INDEX on {table} in an earlier file, then REFRESH MATERIALIZED VIEW "
-        "CONCURRENTLY {table}",
+        "CREATE UNIQUE INDEX CONCURRENTLY on {table} in an earlier file with -- migrate: "
+        "no-transaction, then REFRESH MATERIALIZED VIEW CONCURRENTLY {table}",
     ),
     _warning(
         "attaching-partition",

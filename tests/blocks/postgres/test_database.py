@@ -214,7 +214,7 @@ def test_a_constraint_that_fails_at_commit_leaves_nothing_either(dsn):
         "INSERT INTO c VALUES (1);"
     )
 
-    with pytest.raises(MigrationFailed, match=r"when it was to be committed: .*23503.*no file was"):
+    with pytest.raises(MigrationFailed, match=r"at its commit: .*23503.*no file was"):
         a_database(dsn).apply([a_file("0001", sql)])
 
     assert tables(dsn) == {"schema_migrations"}
