@@ -38,7 +38,7 @@ bench-migrations: setup ## how fast migrations are applied, beside other tools
 bench-stalls: setup ## what traffic feels of a migration that waits for a lock
 	$(PYTHON) -m bench.stalls
 
-bench-rollback: setup ## how long users meet a bad release after the verdict
+bench-rollback: setup ## how long a bad release still answers users after the verdict
 	$(PYTHON) -m bench.rollback
 
 bench-gates: setup ## how long a gate takes to open, with sources that answer or hang

@@ -1,4 +1,4 @@
-"""One frozen settings object: ``ignition.toml`` and, above it, the environment.
+"""One frozen settings object: ``ignition.toml``, overridden by the environment.
 
 Every value can be overridden by a variable such as
 ``IGNITION_ENVIRONMENTS__PRODUCTION__WATCH__LENGTH="15 min"``; secrets come only from there.
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
         RouterSettings,
         TicketSettings,
     )
-else:  # a table is read as the settings of one of the kinds that there are
+else:  # a table is read as the settings of one of the registered kinds
     ForgeSettings = kinds.FORGES.settings()
     MetricsSettings = kinds.METRICS.settings()
     OnCallSettings = kinds.ON_CALL.settings()
@@ -141,10 +141,10 @@ class _File(TomlConfigSettingsSource):
         found = super().__call__()
         for key in secret_keys(Settings, found):
             raise BadConfiguration(
-                f"{config_path()}: {'.'.join(key)} is a secret and does not belong into a file",
-                f"take the line out and set {variable_of(*key)}",
+                f"{config_path()}: {'.'.join(key)} is a secret and does not belong in a file",
+                f"remove the line and set {variable_of(*key)}",
             )
-        # Before the variables are laid over it, which would hide what stands in a table's place.
+        # Before the variables override it, which would hide a value that is in a table's place.
         if wrong := "; ".join(misplaced(Settings, found)):
             raise BadConfiguration(f"{config_path()}: {wrong}", _edit(config_path()))
         return found
@@ -225,10 +225,10 @@ class Settings(BaseSettings):
     def state_folder(self) -> Path:
         """Where this machine keeps what is its own.
 
-        Worker and command have to find the same, so it depends on the configuration and on the
-        user alone. A folder from before the user's state directory was used goes on being used:
-        nobody's approvers, events or mirror are lost. Raises BadConfiguration where it was left
-        behind.
+        Worker and command must find the same folder, so it depends only on the configuration and
+        the user. A folder from before the user's state directory was used is still used, so that
+        no approvers, events or mirror are lost. Raises BadConfiguration if ``state`` names another
+        place and that folder was not moved there.
         """
         beside = self.located(Path(".ignition"))
         if not self.state:
@@ -237,7 +237,7 @@ class Settings(BaseSettings):
         if beside.is_dir() and not chosen.is_dir():
             raise BadConfiguration(
                 f"{beside} has what this machine kept until now, and state names {chosen}, "
-                "which is not there",
+                "which does not exist",
                 f"mv {beside} {chosen}, then: ignition setup",
             )
         return chosen

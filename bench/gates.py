@@ -1,6 +1,6 @@
 """How long a gate takes to open: `make bench-gates`.
 
-A deployment's run comes to the runbook's checklist, as the pipeline itself does it: on a Prefect
+A deployment's run reaches the runbook's checklist, in the pipeline's own code: on a Prefect
 server, with a ledger and a staging database on PostgreSQL. Forge, pager, the service and the
 container engine are servers of the benchmark's own: they answer at once, or never.
 """
@@ -78,7 +78,7 @@ gate.approval = "human"
 
 @dataclass(frozen=True)
 class World:
-    """Where everything is that a gate asks."""
+    """The addresses of everything that a gate asks."""
 
     sources: str  # an HTTP server for forge, pager, service and engine
     ledger: str  # connection strings
@@ -124,9 +124,9 @@ def main() -> None:
 
 
 def measure(world: World, verdict: EvidenceVerdict, rounds: int) -> list[float]:
-    """How many seconds each of some gates took to open, all evidence being as expected.
+    """How many seconds each gate took to open, if all evidence is as expected.
 
-    SystemExit when one did not open, or its evidence is another: it would not be what was asked.
+    Raises SystemExit if one did not open, or has other evidence: then something else was measured.
     """
     with configured(world):
         seconds = [open_gate(verdict) for _ in range(rounds)]
@@ -135,7 +135,7 @@ def measure(world: World, verdict: EvidenceVerdict, rounds: int) -> list[float]:
 
 
 def open_gate(verdict: EvidenceVerdict) -> float:
-    """Carry a run of a deployment to its gate: seconds until it is suspended with its form."""
+    """Take a run of a deployment to its gate: seconds until it is suspended with its form."""
     reached = 0.0
 
     @flow(name="deploy")
@@ -160,7 +160,7 @@ def open_gate(verdict: EvidenceVerdict) -> float:
 
 
 def refuse_other_evidence(run: str, verdict: EvidenceVerdict) -> None:
-    """SystemExit unless the evidence of each item is as expected."""
+    """Raise SystemExit unless the evidence of each item is as expected."""
     ledger = build_target(load_settings(), "production").ledger
     (opened,) = ledger.events(run_id=run, kinds=[EventKind.GATE_OPENED])
     said = str(opened.payload["evidence"])
@@ -170,7 +170,7 @@ def refuse_other_evidence(run: str, verdict: EvidenceVerdict) -> None:
 
 
 def planned() -> Plan:
-    """A release with one migration, which staging has already."""
+    """A plan for a release with one migration, which staging has already."""
     now = datetime.now(UTC)
     serving = Release("v1.0.0", "0" * 40, IMAGE)
     return Plan(
@@ -223,7 +223,7 @@ def configured(world: World) -> Iterator[None]:
 
 
 def set_up() -> None:
-    """What `ignition setup` and `ignition approvers add` leave."""
+    """Write what `ignition setup` and `ignition approvers add` would."""
     settings = load_settings()
     for name in settings.environments:
         target = build_target(settings, name)
@@ -243,7 +243,7 @@ def new_database(server: LocalPostgres, name: str) -> str:
 
 @contextmanager
 def answering() -> Iterator[HTTPServer]:
-    """A server that is forge, pager, service and container engine, and all is well."""
+    """A server that is forge, pager, service and container engine, and reports that all is well."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     duty = {"user": {"summary": "Grace"}, "end": None}
     check = {"name": "tests", "status": "completed", "conclusion": "success"}
@@ -267,7 +267,7 @@ def answering() -> Iterator[HTTPServer]:
 
 @contextmanager
 def hanging() -> Iterator[str]:
-    """The address of a server that takes connections and never says anything."""
+    """The address of a server that takes connections and never answers."""
     with socket.create_server((HOST, 0), backlog=1024) as server:
         yield f"{HOST}:{server.getsockname()[1]}"
 

@@ -1,7 +1,7 @@
 """How fast migrations are applied, beside the barest loop and other tools: `make bench-migrations`.
 
-Each run has a new database on a server that keeps what it commits, and counts only when all that
-was to be applied is there. The runners take turns, so that a busy moment of the machine meets all.
+Each run has a new database on a server with durable commits, and counts only if everything was
+applied. The runners take turns, so that a busy moment of the machine affects all of them.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def main() -> None:
             where = machine(connection, server.data)
         runners = the_runners(small_migrations(options.files))
         for number in range(options.rounds):
-            # Each round begins with another one: nobody always follows the same neighbour.
+            # Each round begins with another one, so that none always follows the same neighbour.
             first = number % len(runners)
             for runner in [*runners[first:], *runners[:first]]:
                 if not runner.why_not:
@@ -139,7 +139,7 @@ IN_PROCESS = {"bare": "the barest psycopg loop", "ours": "ignition"}
 
 
 def run_inside(how: str, folder: Path, url: str) -> Run:
-    """In a new process whose clock starts when it is loaded, as it is in a worker."""
+    """Run it in a new process whose clock starts once all modules are loaded, as in a worker."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.inside", how, str(folder)],
         cwd=ROOT,
@@ -169,7 +169,7 @@ def a_database(server: LocalPostgres) -> Iterator[str]:
 
 
 def measure(server: LocalPostgres, runner: Runner, files: int) -> None:
-    """Apply all migrations, see that they are there, and run the same once more."""
+    """Apply all migrations, check that they took effect, and run the same once more."""
     with a_database(server) as dsn, tempfile.TemporaryDirectory() as scratch:
         folder, url = Path(scratch), runner.url(dsn)
         runner.write(folder, url)
@@ -188,7 +188,7 @@ def measure(server: LocalPostgres, runner: Runner, files: int) -> None:
 
 
 def require_all(dsn: str, records: str, files: int) -> None:
-    """NotApplied unless every migration has left what it should, and its record."""
+    """Raise NotApplied unless every migration has left what it should, and its record."""
     with psycopg.connect(dsn) as connection:
         found, expected = what_is_there(connection), what_should_be_there(files)
         recorded = connection.execute(records.encode()).fetchone()
@@ -197,7 +197,7 @@ def require_all(dsn: str, records: str, files: int) -> None:
 
 
 def measure_data_file(server: LocalPostgres, rows: int, rounds: int) -> dict[str, list[Run]]:
-    """The big data file by ours, by the bare loop and by psql."""
+    """Apply the big data file by ours, by the bare loop and by psql."""
     runs: dict[str, list[Run]] = {title: [] for title in ("ignition", *DATA_BESIDE)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -220,7 +220,7 @@ DATA_BESIDE = ("the barest psycopg loop", "psql -1 -f")
 
 
 def run_psql(server: LocalPostgres, file: Path, dsn: str) -> Run:
-    """By psql, all statements in one transaction."""
+    """Run a file by psql, all statements in one transaction."""
     quiet = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
     return run_process(
         [server.programs / "psql", *quiet, "--single-transaction", "--file", file],
@@ -230,7 +230,7 @@ def run_psql(server: LocalPostgres, file: Path, dsn: str) -> Run:
 
 
 def require_rows(dsn: str, rows: int) -> None:
-    """NotApplied unless all rows of the data file are there."""
+    """Raise NotApplied unless all rows of the data file exist."""
     with psycopg.connect(dsn) as connection:
         found = connection.execute("SELECT count(*) FROM notes").fetchone()
     if found != (rows,):
@@ -270,7 +270,7 @@ def small_table(runners: Sequence[Runner], files: int) -> str:
 
 
 def small_verdicts(runners: Sequence[Runner]) -> str:
-    """What was aimed at, and whether it was met."""
+    """The targets, and whether they were met."""
     bare, ours, *others = runners
     lines = [
         judged("Against the bare loop", ours.seconds / bare.seconds, SLOWER_AT_MOST, " ×"),
@@ -306,7 +306,7 @@ def data_table(runs: dict[str, list[Run]], rows: int) -> str:
 
 
 def data_verdicts(runs: Sequence[Run]) -> str:
-    """The peak of all runs, as it is and without what the process has anyway."""
+    """The peak of all runs, in total and without what the idle process takes."""
     peak, growth = (
         max(run.peak_mb for run in runs),
         max(run.peak_mb - run.idle_mb for run in runs),
@@ -314,7 +314,7 @@ def data_verdicts(runs: Sequence[Run]) -> str:
     return "\n".join(
         [
             judged("Client memory with the data file", peak, MEMORY_AT_MOST, " MB"),
-            judged("Of it beyond the idle process", growth, MEMORY_AT_MOST, " MB"),
+            judged("Of that, beyond the idle process", growth, MEMORY_AT_MOST, " MB"),
         ]
     )
 

@@ -16,7 +16,7 @@ LONGEST_RUN = 300.0  # seconds
 
 
 class NotApplied(Exception):
-    """A runner failed, or did not do all that it had to."""
+    """A runner failed, or did not apply everything."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def run_process(command: Sequence[str | Path], folder: Path, environ: dict[str, 
             peak = max(peak, peak_memory(process.pid))
             if time.perf_counter() - started > LONGEST_RUN:
                 process.kill()
-            # A return is noticed at once, not at the next look at its memory.
+            # The end is noticed at once, not at the next look at its memory.
             wait_for(process, 0.05)
         seconds = time.perf_counter() - started
         output.seek(0)
@@ -72,11 +72,11 @@ def children_cpu() -> float:
 
 def last_line(output: str) -> str:
     lines = output.strip().splitlines()
-    return lines[-1][:120] if lines else "it said nothing"
+    return lines[-1][:120] if lines else "it wrote nothing"
 
 
 def peak_memory(process: int) -> float:
-    """The most memory that a process had at once (VmHWM), in MB; 0 when it has ended."""
+    """The most memory that a process had at once (VmHWM), in MB; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -85,7 +85,7 @@ def peak_memory(process: int) -> float:
 
 
 def libpq_environment(dsn: str) -> dict[str, str]:
-    """This process's environment and a connection string: arguments can be read by everybody."""
+    """This process's environment with a connection string, because anyone can read arguments."""
     names = {
         "host": "PGHOST",
         "port": "PGPORT",

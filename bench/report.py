@@ -28,13 +28,13 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 
 def judged(what: str, value: float, limit: float, unit: str) -> str:
-    """A measured value beside the one that is aimed at."""
+    """A measured value beside its target."""
     verdict = "met" if value <= limit else "missed"
-    return f"- {what}: {value:.2f}{unit}, at most {limit:g}{unit} is aimed at: {verdict}."
+    return f"- {what}: {value:.2f}{unit}, target at most {limit:g}{unit}: {verdict}."
 
 
 def machine(server: psycopg.Connection, data: Path) -> str:
-    """Cores, PostgreSQL's version and what its data lie on."""
+    """Cores, PostgreSQL's version and the file system of its data."""
     version = server.info.server_version
     return (
         f"{os.cpu_count()} cores, PostgreSQL {version // 10000}.{version % 10000}, "
@@ -49,7 +49,7 @@ def file_system(path: Path) -> str:
 
 
 def progress(line: str) -> None:
-    """Say how far it is, beside the figures."""
+    """Report progress, apart from the figures."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,8 +1,8 @@
-"""How long users meet a bad release after the verdict: `make bench-rollback`.
+"""How long a bad release still answers users after the verdict: `make bench-rollback`.
 
-A sandbox stands, a client sends 300 requests/s to staging, and a release is deployed. While its
-watch goes on, a P0 is declared. Measured is from the watch's verdict, as its log line says when, to
-the last answer that the release gave, with its old containers drained but running, and stopped.
+A sandbox is up, a client sends 300 requests/s to staging, and a release is deployed. During its
+watch, a P0 is declared. The time from the watch's verdict (its log line) to the last answer of the
+release is measured, once with the old containers drained but running, and once with them stopped.
 """
 
 import argparse
@@ -34,7 +34,7 @@ RATE = 300.0  # requests/s
 LOOKOUTS = 4  # each asks 20 times a second for the version that answers
 GRACE = 1.5  # seconds of traffic after the end of a run
 WITHIN = 300.0  # seconds that a deployment may take to its watch
-INTO_THE_WATCH = 3.0  # seconds of it before the P0
+INTO_THE_WATCH = 3.0  # seconds of the watch before the P0
 ENVIRONMENT = "staging"
 WARM, STOPPED = "drained, running", "stopped"
 HEARD_WITHIN = 5.0  # seconds
@@ -103,10 +103,11 @@ def configure(sandbox: Sandbox, *, warm: bool) -> None:
 
 
 def measure(sandbox: Sandbox, version: str) -> Measured:
-    """Deploy a release, declare a P0 in its watch, and see who answers until when."""
+    """Deploy a release, declare a P0 in its watch, and see which release answers until when."""
     from cli.p0 import roll_back
     from cli.runs import start
     from release.ledger import EventKind
+    from release.request import RollbackRequest
     from settings import load_settings
 
     url = sandbox.staging.public_url
@@ -120,9 +121,8 @@ def measure(sandbox: Sandbox, version: str) -> Measured:
         )
         wait_for_watch(run.id)
         time.sleep(INTO_THE_WATCH)
-        done = roll_back(
-            load_settings(), ENVIRONMENT, "measured", "", "bench", lambda: True, progress
-        )
+        back = RollbackRequest(reason="measured", started_by="bench")
+        done = roll_back(load_settings(), ENVIRONMENT, back, lambda: True, progress)
         if not done:
             raise SystemExit(f"{version} was not rolled back")
         time.sleep(GRACE)
@@ -141,7 +141,7 @@ def measure(sandbox: Sandbox, version: str) -> Measured:
 
 @contextmanager
 def lookouts(url: str) -> Iterator[Sequence[Lookout]]:
-    """Several at once, so that the last answer is not missed by a twentieth of a second."""
+    """Several at once, so that the time of the last answer is right to less than 50 ms."""
     with ExitStack() as opened:
         yield [opened.enter_context(Lookout(url)) for _ in range(LOOKOUTS)]
 
@@ -175,7 +175,7 @@ def said_at(sandbox: Sandbox, run_id: str, words: str) -> float:
         found[:] = [datetime.fromisoformat(line["timestamp"]).timestamp() for line in lines]
         return bool(found)
 
-    # The run sends its lines a little later than it says them.
+    # The run sends its lines a little after it writes them.
     wait_until(look, what=f"{words!r} in {run_id}", seconds=30, hint="read the worker's log")
     return found[0]
 
@@ -209,7 +209,7 @@ def result_table(measured: dict[str, list[Measured]]) -> str:
 
 
 def verdicts(measured: dict[str, list[Measured]]) -> str:
-    """What was aimed at, and whether it was met, by the median and by the slowest."""
+    """The targets, and whether the median and the slowest met them."""
     lines = []
     for state, runs in measured.items():
         times = [run.restored for run in runs]

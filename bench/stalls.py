@@ -1,8 +1,8 @@
-"""What traffic feels while a table that a long report reads gets a column: `make bench-stalls`.
+"""How traffic fares while a table that a long report reads gets a column: `make bench-stalls`.
 
 pgbench reads and writes the table at a fixed rate and logs each transaction; its latency counts
-from when it was due. A report opens a transaction on the table, and at once the column is added:
-not at all, by psql, or by the runner of this project.
+from when it was due. A report opens a transaction on the table, and at once the column is added by
+psql, or by the runner of this project, or, to compare with, not at all.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CLIENTS = 8
 RATE = 150  # transactions/s
 ROWS = 100_000
 WARM_UP = 2.0  # seconds of traffic before the report begins
-BEFORE = 1.0  # seconds of it that are looked at
+BEFORE = 1.0  # seconds of that traffic that are counted
 AFTER = 12.0  # seconds of traffic after the report: the longest pause between two tries is 10 s
 ALLOWANCE = 100  # ms beyond the lock timeout
 ALTER = "ALTER TABLE orders ADD COLUMN x int"
@@ -54,7 +54,7 @@ class Measured:
     title: str
     latencies: list[float]  # ms, sorted
     silence: float  # seconds: the longest time without the end of a transaction
-    tries: int | None  # None: no column was added
+    tries: int | None  # None if no column was added
     took: float  # seconds from the start of the change to its end
     after_reader: float  # seconds from the end of the report to that of the change
 
@@ -93,12 +93,12 @@ def main() -> None:
 
 
 def leave_alone(dsn: str) -> int | None:
-    """What the machine itself does to latencies."""
+    """Change nothing: what the machine itself does to latencies."""
     return None
 
 
 def by_psql(server: LocalPostgres) -> Callable[[str], int | None]:
-    """As the runbook's author would by hand."""
+    """Add it as the runbook's author would by hand."""
 
     def alter(dsn: str) -> int | None:
         subprocess.run(
@@ -112,7 +112,7 @@ def by_psql(server: LocalPostgres) -> Callable[[str], int | None]:
 
 
 def by_ignition(dsn: str) -> int | None:
-    """By the runner, with its default limits."""
+    """Add it by the runner, with its default limits."""
     file = read_migration("0001_add_x.sql", f"{ALTER};".encode())
     (row,) = Database(dsn=SecretStr(dsn)).apply([file], on_event=progress)
     return row.attempts
@@ -187,7 +187,7 @@ def traffic(server: LocalPostgres, dsn: str, folder: Path, seconds: float) -> It
 
 
 def connected(dsn: str) -> bool:
-    """Whether all of pgbench's clients are there."""
+    """Whether all of pgbench's clients are connected."""
     with psycopg.connect(dsn) as connection:
         row = connection.execute(
             "SELECT count(*) FROM pg_stat_activity"
@@ -200,7 +200,7 @@ def connected(dsn: str) -> bool:
 def a_report(dsn: str, hold: float) -> Iterator[list[float]]:
     """A transaction that has read the table and stays open for ``hold`` seconds.
 
-    When the block is over, the list that it gave holds the time of its end.
+    After the block, the list that it yielded holds the time of its end.
     """
     ended: list[float] = []
     holds = threading.Event()

@@ -1,7 +1,7 @@
 """The migration tools that ours is measured beside: how to install, feed and start them.
 
 None is a dependency of the project. They are installed, in fixed versions, into a folder of the
-benchmarks' own; one that cannot be had is left out of the comparison, and the table says so.
+benchmarks' own; one that cannot be installed is left out, and the table says so.
 """
 
 import os
@@ -61,7 +61,7 @@ class Tool:
 
     @property
     def home(self) -> Path:
-        """Its own folder: another version is another folder."""
+        """Its own folder, one for each version."""
         return HOME / f"{self.name}-{self.version}"
 
     @property
@@ -70,7 +70,7 @@ class Tool:
         return [self.home / self.program, *self.arguments]
 
     def why_not(self) -> str:
-        """Install it unless it is there; why that is not possible, "" when it is."""
+        """Install it unless it is installed; why that is not possible, "" if it is."""
         if (self.home / self.program).exists():
             return ""
         try:
@@ -106,7 +106,7 @@ def write_for_node_pg_migrate(folder: Path, migrations: Sequence[str], url: str)
 
 
 def write_for_yoyo(folder: Path, migrations: Sequence[str], url: str) -> None:
-    """Its connection string has to stand in a file, or among its arguments for all to see."""
+    """Its connection string goes into a file; among its arguments all could see it."""
     (folder / "steps").mkdir()
     write_plain(folder / "steps", migrations)
     settings = folder / "yoyo.ini"

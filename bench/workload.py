@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 
-# In turn: a table with a key, a column more, a row.
+# In turn: a table with a key, one more column, a row.
 _KINDS = (
     "CREATE TABLE item_{n} (id bigint PRIMARY KEY, name text NOT NULL);",
     "ALTER TABLE item_{n} ADD COLUMN note text;",
@@ -34,7 +34,7 @@ def what_is_there(connection: psycopg.Connection) -> tuple[int, int, int]:
 
 
 def what_should_be_there(number: int) -> tuple[int, int, int]:
-    """What :func:`what_is_there` finds when all of ``number`` migrations are applied."""
+    """What :func:`what_is_there` finds if all of ``number`` migrations are applied."""
     return (number + 2) // 3, (number + 1) // 3, number // 3
 
 

@@ -61,7 +61,7 @@ class Approvers:
     def seal(self, name: str, text: str) -> str:
         """A seal over ``text`` that only this worker can make: HMAC-SHA-256, in hex.
 
-        Raises BadConfiguration where ``name`` is not enrolled (any more).
+        Raises BadConfiguration if ``name`` is not, or no longer, enrolled.
         """
         # Not the secret itself: what a seal gives away must not lead to a code.
         key = hashlib.sha256(
@@ -70,10 +70,10 @@ class Approvers:
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
     def draft(self, name: str, roles: tuple[str, ...]) -> "Draft":
-        """What would be enrolled, with a new secret; nothing of it is kept.
+        """A person to enrol, with a new secret; nothing is stored yet.
 
-        Raises BadRequest for a name that is taken or cannot be one, BadConfiguration where the
-        file could not be written.
+        Raises BadRequest for a name that is taken or not possible, BadConfiguration if the file
+        could not be written.
         """
         name = checked_approver(name)
         for role in roles:
@@ -83,27 +83,27 @@ class Approvers:
         return Draft(name, tuple(sorted(set(roles))), SecretStr(pyotp.random_base32()))
 
     def enrol(self, draft: "Draft") -> None:
-        """Enrol somebody, at once or not at all.
+        """Enrol a person, entirely or not at all.
 
-        Raises BadRequest for a name that was taken meanwhile, BadConfiguration where the file
-        cannot be written.
+        Raises BadRequest for a name that was taken meanwhile, BadConfiguration if the file cannot
+        be written.
         """
         entries = self._refuse_taken(draft.name)
         entry = {"secret": draft.secret.get_secret_value(), "roles": list(draft.roles)}
         self._write(entries | {draft.name: entry})
 
     def add(self, name: str, roles: tuple[str, ...]) -> str:
-        """Enrol somebody and return the `otpauth://` address that their device reads.
+        """Enrol a person and return the `otpauth://` address that their device reads.
 
-        Raises BadRequest for a name that is taken or cannot be one, BadConfiguration where the
-        file cannot be written.
+        Raises BadRequest for a name that is taken or not possible, BadConfiguration if the file
+        cannot be written.
         """
         draft = self.draft(name, roles)
         self.enrol(draft)
         return draft.address
 
     def remove(self, name: str) -> None:
-        """Forget somebody: what they signed in runs that still wait counts no more.
+        """Remove an approver: their signatures in runs that still wait no longer count.
 
         Raises BadRequest for a name that is not enrolled.
         """
@@ -114,7 +114,7 @@ class Approvers:
         self._write({key: entry for key, entry in entries.items() if key != found.name})
 
     def _refuse_taken(self, name: str) -> dict[str, dict[str, Any]]:
-        """The entries that are there. Raises BadRequest where the name is one of them."""
+        """The present entries. Raises BadRequest if the name is one of them."""
         entries = self._read() if self._is_there() else {}
         if find([Approver(taken) for taken in entries], name):
             raise BadRequest(
@@ -123,8 +123,8 @@ class Approvers:
         return entries
 
     def _refuse_unwritable(self) -> None:
-        """Raise BadConfiguration where the file could not be written, before anybody has set up
-        a device for nothing."""
+        """Raise BadConfiguration if the file could not be written, before anybody sets up a device
+        in vain."""
         with self._writing(), tempfile.TemporaryFile(dir=self.file.parent):
             pass
 
@@ -147,7 +147,7 @@ class Approvers:
                 pyotp.TOTP(entry["secret"]).at(0)
                 entry["roles"] = [checked_name(role, "role") for role in entry.get("roles", ())]
         except (ValueError, TypeError, KeyError, AttributeError, BadRequest):
-            # Nothing of what was found: it is a secret.
+            # Nothing of the content is shown: it is a secret.
             raise BadConfiguration(
                 f"the approvers in {self._where} cannot be read: expected JSON, a name with "
                 '{"secret": …, "roles": […]} for each',
@@ -167,7 +167,7 @@ class Approvers:
             return self.file.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise BadConfiguration(
-                f"nobody is enrolled as an approver: there is no {self.file}", _ADD
+                f"no approver is enrolled: there is no {self.file}", _ADD
             ) from None
         except (OSError, UnicodeError) as error:
             raise BadConfiguration(
@@ -181,7 +181,7 @@ class Approvers:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Have the file's folder there, left out by git if it is ours. Raises BadConfiguration."""
+        """Make the file's folder, ignored by git if it is ours. Raises BadConfiguration."""
         if self.enrolled.get_secret_value():
             raise BadConfiguration(
                 "the approvers come from IGNITION_APPROVERS__ENROLLED, so no file is written",
@@ -204,7 +204,7 @@ class Approvers:
 
 @dataclass(frozen=True)
 class Draft:
-    """Somebody who is not enrolled yet, and the secret that their device reads."""
+    """A person who is not enrolled yet, and the secret that their device reads."""
 
     name: str
     roles: tuple[str, ...]

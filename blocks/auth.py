@@ -24,7 +24,7 @@ _TOO_MANY = 429
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What the server knows somebody by."""
+    """What identifies a user to the server."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # of a request
     cookies: Mapping[str, str] = field(default_factory=dict, repr=False)  # as in the headers
@@ -32,7 +32,7 @@ class Session:
 
 
 class AuthFlow(AuthSettings, Part):
-    """How one logs in, and what has to work, or not to work, afterwards."""
+    """How to log in, and what must work, or be refused, afterwards."""
 
     _block_type_name = "Ignition Auth Flow"
 
@@ -51,9 +51,9 @@ class AuthFlow(AuthSettings, Part):
     def check(self, base_url: str, within_s: float, *, own_network: bool) -> Check:
         """Go through the flow once. Every step that went wrong is a clause of the sentence.
 
-        A service that does not answer has failed: nobody can log in. Raises Unreachable where
-        nothing can be said of the release, because the service takes no more logins for now. No
-        text holds a password or a token.
+        A service that does not answer has failed: nobody can log in. Raises Unreachable if the
+        release cannot be judged, because the service takes no more logins for now. No text holds a
+        password or a token.
         """
         began = monotonic()
         steps = list(_Walk(self, base_url, within_s, own_network).steps())
@@ -63,9 +63,9 @@ class AuthFlow(AuthSettings, Part):
         return Check("auth flow", not wrong, "; ".join(wrong) or f"good: {good}", took)
 
     def log_in(self, base_url: str, within_s: float, *, own_network: bool) -> Session | None:
-        """A session to ask with; None where the login gives none.
+        """A session for requests. Returns None if the login gives none.
 
-        Raises Unreachable where the service takes no more logins for now.
+        Raises Unreachable if the service takes no more logins for now.
         """
         return _Walk(self, base_url, within_s, own_network).log_in()[2]
 
@@ -86,12 +86,12 @@ class _Walk:
         self._cookies: tuple[str, ...] = ("session",)  # by name
 
     def steps(self) -> Iterator[Check]:
-        """One check for each step, in order. What needs a session is left out without one."""
+        """One check for each step, in order. Steps that need a session are left out without one."""
         flow, kind = self._flow, self._flow.session
         login, answered, session = self.log_in()
         yield login
         if not answered:
-            return  # nobody is there, to say the same at every other step
+            return  # no answer: every other step would say the same
         if session:
             yield self._known(session, f"with the {kind}")
         if session and flow.refresh_path:
@@ -102,12 +102,12 @@ class _Walk:
         if session and flow.logout_path:
             yield self._log_out(session)
             if flow.logout_ends_session:
-                yield self._refused(session, f"with the {kind} of before the log-out")
+                yield self._refused(session, f"with the {kind} from before the log-out")
         yield self._refused(Session(), f"without a {kind}")
         yield self._refused(self._stranger(), f"with a wrong {kind}")
 
     def log_in(self) -> tuple[Check, bool, Session | None]:
-        """Log in: how that went, whether anybody answered, and the session that it gave."""
+        """Log in: how that went, whether the service answered, and the session that it gave."""
         flow = self._flow
         body = {
             **flow.login_fields,
@@ -117,7 +117,7 @@ class _Walk:
         form = {"json": body} if flow.login_format == "json" else {"data": body}
         reply = self._ask(flow.login_method, flow.login_path, Session(), **form)
         if reply.probe.status == _TOO_MANY:
-            # The check's own logins may be what is too many: that says nothing of the release.
+            # The check's own logins may be the excess: that says nothing about the release.
             raise Unreachable("login answers HTTP 429, so the auth flow could not be judged")
         check, session = self._session_of(reply, "login", Session())
         return check, bool(reply.probe.status), session
@@ -150,7 +150,7 @@ class _Walk:
         return Check(f"refused {how}", refused, said, probe.took)
 
     def _session_of(self, reply: Reply, step: str, before: Session) -> tuple[Check, Session | None]:
-        """The session that an answer begins or goes on with, or why it does not."""
+        """The session that an answer begins or continues, or why it does not."""
         probe, flow = reply.probe, self._flow
         session, problem = None, ""
         if not self._done(probe):
@@ -214,8 +214,8 @@ def _says(probe: Probe) -> str:
 
 
 def _cookies_of(reply: Reply) -> dict[str, str]:
-    """The cookies that an answer sets. Where they are valid is not looked at: an instance is asked
-    at an address of its own."""
+    """The cookies that an answer sets. Their domain and path are ignored, because an instance is
+    asked at an address of its own."""
     found: dict[str, str] = {}
     for line in reply.headers.get_list("set-cookie"):
         jar: SimpleCookie = SimpleCookie()

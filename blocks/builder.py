@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +20,17 @@ from release.errors import BuildFailed, DeployError, Unreachable
 
 _LAST_LINES = 10
 _ASK_WITHIN = timedelta(minutes=1)  # whether there is BuildKit
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What an image is built from, and what it says of itself."""
+
+    context: Path
+    dockerfile: str  # from the context
+    tag: str
+    arguments: Mapping[str, str]
+    labels: Mapping[str, str]
 
 
 class Builder(Part):
@@ -39,7 +51,7 @@ class Builder(Part):
             ) from None
 
     def check_base(self, image: str) -> None:
-        """Raise Unreachable if the engine neither has an image nor is told of it by its registry.
+        """Raise Unreachable if the engine has no such image and cannot find it in its registry.
 
         Nothing is pulled.
         """
@@ -57,22 +69,16 @@ class Builder(Part):
                 f"docker pull {image}",
             ) from None
 
-    def build(
-        self,
-        context: Path,
-        dockerfile: str,
-        tag: str,
-        arguments: Mapping[str, str],
-        labels: Mapping[str, str],
-        say: Callable[[str], None],
-    ) -> None:
-        """Build the image ``tag`` from ``context`` and pass each line of progress to ``say``.
+    def build(self, build: Build, say: Callable[[str], None]) -> None:
+        """Build an image and pass each line of progress to ``say``.
 
-        Raises BuildFailed with the last lines of the build; Unreachable, with the same, where the
-        engine went away meanwhile, or what the build needed from elsewhere.
+        Raises BuildFailed with the last lines of the build; Unreachable, with the same lines, if
+        the engine, or something that the build fetches, became unreachable meanwhile.
         """
-        build = self._with_buildkit if self._has_buildkit() else self._with_engine
-        build(context, dockerfile, tag, arguments, labels, say)
+        if self._has_buildkit():
+            self._with_buildkit(build, say)
+        else:
+            self._with_engine(build, say)
 
     def _has_buildkit(self) -> bool:
         command = ["docker", "buildx", "version"]
@@ -84,22 +90,15 @@ class Builder(Part):
             length = say_duration(_ASK_WITHIN)
             raise Unreachable(f"`{' '.join(command)}` has not ended after {length}") from None
 
-    def _with_buildkit(
-        self,
-        context: Path,
-        dockerfile: str,
-        tag: str,
-        arguments: Mapping[str, str],
-        labels: Mapping[str, str],
-        say: Callable[[str], None],
-    ) -> None:
+    def _with_buildkit(self, build: Build, say: Callable[[str], None]) -> None:
         # No provenance: with it the digest names an index whose content changes on every build.
         command = ["docker", "buildx", "build", "--load", "--progress=plain", "--provenance=false"]
-        for name, value in arguments.items():
+        for name, value in build.arguments.items():
             command.append(f"--build-arg={name}={value}")
-        for name, value in labels.items():
+        for name, value in build.labels.items():
             command.append(f"--label={name}={value}")
-        command += [f"--tag={tag}", f"--file={context / dockerfile}", "--", str(context)]
+        file = build.context / build.dockerfile
+        command += [f"--tag={build.tag}", f"--file={file}", "--", str(build.context)]
         lines: list[str] = []
 
         def heard(line: str) -> None:
@@ -109,25 +108,17 @@ class Builder(Part):
 
         code = follow(command, heard, env=self._environment())
         if code != 0:
-            raise self._failed(tag, f"exit code {code}", lines)
+            raise self._failed(build.tag, f"exit code {code}", lines)
 
-    def _with_engine(
-        self,
-        context: Path,
-        dockerfile: str,
-        tag: str,
-        arguments: Mapping[str, str],
-        labels: Mapping[str, str],
-        say: Callable[[str], None],
-    ) -> None:
+    def _with_engine(self, build: Build, say: Callable[[str], None]) -> None:
         lines: list[str] = []
         try:
             for event in self._client().api.build(
-                path=str(context),
-                dockerfile=dockerfile,
-                tag=tag,
-                buildargs=dict(arguments),
-                labels=dict(labels),
+                path=str(build.context),
+                dockerfile=build.dockerfile,
+                tag=build.tag,
+                buildargs=dict(build.arguments),
+                labels=dict(build.labels),
                 rm=True,
                 forcerm=True,  # of a build that fails, too
                 decode=True,
@@ -136,17 +127,17 @@ class Builder(Part):
                     lines.append(line)
                     say(line)
                 if "error" in event:
-                    raise self._failed(tag, str(event["error"]), lines)
+                    raise self._failed(build.tag, str(event["error"]), lines)
         except docker.errors.DockerException as error:  # a Dockerfile that cannot be read, …
-            raise self._failed(tag, str(error), lines) from None
+            raise self._failed(build.tag, str(error), lines) from None
 
     def _failed(self, tag: str, why: str, lines: list[str]) -> DeployError:
         tail = "\n".join(lines[-_LAST_LINES:])
         what = f"image {tag} was not built: {why}\n{tail}"
         if is_worth_another_build(what) or not self._answers():
-            hint = "docker info; where that is well, see what was away, then deploy again"
+            hint = "docker info; if that works, look for what was unreachable, then deploy again"
             return Unreachable(what, hint)
-        return BuildFailed(what, "mend the build, then deploy")
+        return BuildFailed(what, "fix the build, then deploy")
 
     def _answers(self) -> bool:
         try:

@@ -64,7 +64,7 @@ def _stages(text: str, arguments: Mapping[str, str]) -> list[_Stage]:
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:
-    """A name with its variables; empty where one has no value."""
+    """A name with its variables filled in; empty if one has no value."""
     lacks = False
 
     def value(match: re.Match[str]) -> str:

@@ -3,7 +3,7 @@
 It is one and the same for the SDK and for Docker's own command.
 
 Docker's command follows DOCKER_HOST, else DOCKER_CONTEXT, else the context that `docker context
-use` chose; the SDK does the same, but takes a context that is not there for the default one.
+use` chose; the SDK does the same, but treats a missing context as the default one.
 """
 
 import json
@@ -17,14 +17,14 @@ from docker.utils.config import find_config_file
 
 from release.errors import Unreachable
 
-# What no second try changes: of the codes of a registry, as an engine says them, and of its own.
+# What a second try does not change: a registry's error codes, as an engine words them, and its own.
 _FOR_GOOD = (
     *("unauthorized", "denied", "forbidden", "no basic auth credentials", "unsupported"),
     *("name invalid", "name unknown", "manifest invalid", "does not exist locally"),
     *("x509:", "http response to https client"),
 )
 
-# What a second try may change: of an engine that is restarted, of names, connections and mirrors.
+# What a second try may change: errors of an engine that restarts, of names, connections, mirrors.
 _MAY_PASS = (
     *("cannot connect to the docker daemon", "error during connect", "error reading from server"),
     *("code = unavailable", "context canceled", "broken pipe"),
@@ -38,7 +38,7 @@ _MAY_PASS = (
 def client_of(engine: str) -> docker.DockerClient:
     """A client of ``engine`` (DOCKER_HOST); empty: of the engine that Docker's command speaks to.
 
-    Raises Unreachable where that is a context that does not exist, or cannot be read.
+    Raises Unreachable if that is a context that does not exist, or cannot be read.
     """
     if engine:
         return docker.DockerClient(base_url=engine)
@@ -94,8 +94,9 @@ def is_refused_for_good(said: str) -> bool:
 def is_worth_another_build(said: str) -> bool:
     """Whether a build that failed may succeed when it is tried again, as it is.
 
-    ``said`` is how it ended, and its last lines. What is not known as a hiccup is the release's own
-    fault. A build whose own tests say "connection refused" is tried in vain, for a bounded time.
-    Source: the status codes of gRPC and HTTP, and the C library's words for names and connections.
+    ``said`` is how it ended, and its last lines. What is not known as a hiccup counts as the
+    release's own fault. A build whose own tests say "connection refused" is tried in vain, for a
+    bounded time. Source: the status codes of gRPC and HTTP, and the C library's words for names and
+    connections.
     """
     return any(words in said.lower() for words in _MAY_PASS)

@@ -27,13 +27,13 @@ class Forge(ForgeSettings, Part, ABC):
 
     @abstractmethod
     def critical_issues(self) -> tuple[Issue, ...]:
-        """The open issues that are critical; a change to be merged is none. Raises Unreachable."""
+        """The open issues that are critical, without changes to be merged. Raises Unreachable."""
 
     def run_tests_command(self, revision: str, within: timedelta) -> CommandResult:
         """Run the command for a commit: its exit code and the last line that it wrote.
 
-        It is killed, with what it started, when it is not done ``within`` that time.
-        Raises Unreachable where it cannot be run or is not done.
+        It is killed, with what it started, if it is not done ``within`` that time.
+        Raises Unreachable if it cannot be run or is not done.
         """
         command = [part.replace("{revision}", revision) for part in self.tests_command]
         try:

@@ -91,7 +91,7 @@ def _tls() -> ssl.SSLContext:
 
 
 def _read(answer: httpx.Response, deadline: float, longest: int) -> bytes:
-    """The body, as far as it is sensibly long and comes in time."""
+    """The body, up to ``longest`` bytes or a little more. Raises ReadTimeout at the deadline."""
     body = b""
     for part in answer.iter_bytes():
         body += part

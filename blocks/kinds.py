@@ -3,8 +3,8 @@
 A kind is one line here, one class of settings, and the module of its block, which is also what its
 settings are: the block's class has both for bases, so no field is written twice.
 
-Blocks are named by their place and imported when a target is made: who reads settings waits for no
-client library, and who runs on Compose needs none of another kind's.
+Blocks are named by their place and imported when a target is made: reading settings waits for no
+client library, and a team on Compose needs no other kind's library.
 """
 
 from collections.abc import Iterator, Mapping
@@ -52,7 +52,7 @@ class Kind:
 
 
 class Kinds(Generic[P]):
-    """The kinds of one sort of system. The first is meant where a configuration names none."""
+    """The kinds of one sort of system. The first is used if a configuration names none."""
 
     def __init__(self, *kinds: Kind) -> None:
         self._kinds = list(kinds)
@@ -79,7 +79,7 @@ class Kinds(Generic[P]):
         return Annotated[Union[tagged], Discriminator(name_in)]  # noqa: UP007  # made at run time
 
     def default(self) -> Any:
-        """The settings of a table that is not there."""
+        """The settings of a missing table."""
         made: Any = self._kinds[0].settings
         return made()
 
@@ -88,9 +88,9 @@ class Kinds(Generic[P]):
         return Union[tuple(kind.block for kind in self)]  # noqa: UP007
 
     def block_of(self, settings: KindSettings, **given: Any) -> P:
-        """The block that is made of these settings, and of what it is ``given`` besides.
+        """The block that is made of these settings and of the ``given`` fields.
 
-        What its settings have themselves is not overwritten by what is given.
+        A given field never overwrites one that the settings have themselves.
         """
         block = next(kind.block for kind in self if kind.name == settings.kind)
         made: P = block(**(given | settings.model_dump(by_alias=True)))

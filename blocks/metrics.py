@@ -1,16 +1,16 @@
 """What is measured while a release is watched, by several sources.
 
-The router counts all that users were answered; a metrics server has what the instances count
-themselves; probes are requests of our own, more of them the fewer users there are.
+The router counts every answer to users; a metrics server has what the instances count themselves;
+probes are requests of our own, more of them the fewer users there are.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from functools import partial
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
@@ -44,13 +44,32 @@ else:
 Source = MetricsSource[Any]
 
 
+class Engine(Protocol):
+    """What knows which release each instance is of."""
+
+    def instances(self) -> Sequence[Instance]:
+        """Every instance of the service, running or not."""
+        ...
+
+
+class Sampled(Protocol):
+    """What samples are taken of."""
+
+    @property
+    def service(self) -> Service: ...
+    @property
+    def router(self) -> Source | None: ...
+    @property
+    def orchestrator(self) -> Engine: ...
+
+
 class Metrics(Part):
     """How samples are taken."""
 
     _block_type_name = "Ignition Metrics"
 
     server: MetricsServer | None = None
-    """What keeps the instances' own counts; none: nobody is asked for them."""
+    """The system that keeps the instances' own counts; none: they are not read."""
 
     fewest_probes: int = Field(
         default=3, ge=1, description="Probes of each sample, however busy the service is."
@@ -66,12 +85,12 @@ class Metrics(Part):
         return mix_of(rules.probes, service.health_path, service.version_path, protected)
 
     def counting(self, router: Source | None) -> tuple[Source, ...]:
-        """The sources that count what others than the probes are answered, the best one first."""
+        """The sources that count answers to others than the probes, the best one first."""
         return tuple(source for source in (router, self.server) if source is not None)
 
     def misses(self, service: Service, rules: WatchRules) -> tuple[str, ...]:
-        """What the listed probes ask for in vain already, a sentence each: it would be taken for
-        the fault of the release."""
+        """The listed probes that fail already, a sentence each: the failures would be taken for the
+        release's fault."""
         if not rules.probes:
             return ()
         prober = Prober(self.mix(service, rules), self.concurrency, service, Lock())
@@ -82,27 +101,25 @@ class Metrics(Part):
 
     def sampler(
         self,
-        service: Service,
-        router: Source | None,
+        target: Sampled,
         rules: WatchRules,
         ask_p0: Callable[[], str | None] | None = None,
-        instances: Callable[[], Iterable[Instance]] | None = None,
         since: Looks | None = None,
     ) -> "Sampler":
         """Begin to sample.
 
-        ``ask_p0`` returns the reason of a declared P0, or nothing. ``instances`` says which release
-        each instance is of, so that what the router counts can be told apart by release, and how
-        often each was started again. The first sample counts ``since`` an earlier sampler's
+        ``ask_p0`` returns the reason of a declared P0, or nothing. The orchestrator says which
+        release each instance is of, so that what the router counts can be told apart by release,
+        and how often each was started again. The first sample counts ``since`` an earlier sampler's
         :attr:`~Sampler.looks`; by default, since now.
         """
-        return Sampler(self, service, router, rules, ask_p0, instances, since or {})
+        return Sampler(self, target, rules, ask_p0, since or {})
 
 
 class Sampler:
     """Takes one sample after the other, and remembers what the next one is measured against.
 
-    Sources are asked side by side, each bounded in time. One that fails or hangs is said in the
+    Sources are asked side by side, each bounded in time. One that fails or hangs is named in the
     sample and never ends the watch; one that hangs is neither waited for nor asked again until it
     has answered.
     """
@@ -110,26 +127,23 @@ class Sampler:
     def __init__(
         self,
         metrics: Metrics,
-        service: Service,
-        router: Source | None,
+        target: Sampled,
         rules: WatchRules,
         ask_p0: Callable[[], str | None] | None,
-        instances: Callable[[], Iterable[Instance]] | None,
         since: Looks,
     ) -> None:
         self._account = Lock()
-        mix = metrics.mix(service, rules)
-        self._prober = Prober(mix, metrics.concurrency, service, self._account)
-        self._counting = metrics.counting(router)
+        self._service, self._orchestrator = target.service, target.orchestrator
+        mix = metrics.mix(self._service, rules)
+        self._prober = Prober(mix, metrics.concurrency, self._service, self._account)
+        self._counting = metrics.counting(target.router)
         self._metrics = metrics
-        self._service = service
         self._ask_p0 = ask_p0
-        self._instances = instances
         self._versions: dict[str, str] = {}  # of the instances, by name
         self._rules = rules
         self._last_at: datetime | None = None
         self._real_requests = 0  # between the last two samples
-        self._until: float | None = None  # monotonic(): when a sample among others has to be over
+        self._until: float | None = None  # monotonic(): when a sample among others must be over
         self._patience = self._patient(in_a_hurry=False)
         self._pool = ThreadPoolExecutor(thread_name_prefix="sample")
         self._under_way: dict[str, Future[Any]] = {}
@@ -152,7 +166,7 @@ class Sampler:
 
     @property
     def took(self) -> tuple[timedelta, ...]:
-        """How long each probe took that was answered."""
+        """How long each answered probe took."""
         return self._prober.look().took
 
     @property
@@ -267,7 +281,8 @@ class Sampler:
         return grown
 
     def _look_at(self, source: Source, unknown: list[str]) -> Any:
-        """What a source has counted until now; None where it cannot be seen, which is said."""
+        """What a source has counted until now. If it cannot be seen, returns None and says so in
+        ``unknown``."""
         if source is self._prober:  # they were just asked, and their count is here
             return source.look()
         patience = self._patience.kept if source.counts_on else self._patience.lost
@@ -280,10 +295,7 @@ class Sampler:
     def _restarts(self, unknown: list[str]) -> tuple[Restarts, ...] | None:
         """How often each instance was started again; and what release each is of, for the router's
         counters."""
-        if self._instances is None:
-            return None
-        instances = self._instances
-        question = {"orchestrator": lambda: tuple(instances())}
+        question = {"orchestrator": self._orchestrator.instances}
         found = self._hear(question, unknown, self._patience.kept).get("orchestrator")
         if found is None:
             return None

@@ -22,22 +22,22 @@ class MetricsSource(ABC, Generic[L]):
     """As samples and sentences name it, in small letters."""
 
     counts_on: ClassVar[bool] = True
-    """Whether it counts on while it does not answer, so that a later look has it all."""
+    """Whether it keeps counting while it does not answer, so that a later look has everything."""
 
     @abstractmethod
     def look(self) -> L:
-        """What it has counted until now. Raises a DeployError where it cannot be seen."""
+        """What it has counted until now. Raises a DeployError if it cannot be seen."""
 
     @abstractmethod
     def growth(self, before: L, now: L, versions: Mapping[str, str]) -> Growth:
-        """What it has counted between two looks. Asks nobody.
+        """What it has counted between two looks. Makes no request.
 
         ``versions`` names the release of each instance, for a source that knows instances only. A
         counter that began again is never negative growth: it is unknown, or counted from zero.
         """
 
     def remember(self, before: L | None, now: L) -> L:
-        """The look that the next one is compared with, where ``now`` may lack what only was away
+        """The look that the next one is compared with: ``now``, with what was missing from it only
         for a moment."""
         return now
 
@@ -52,6 +52,6 @@ class MetricsServer(MetricsSettings, Part, MetricsSource[Any], ABC):
     def check(self, serving: bool) -> None:
         """Raise BadConfiguration if what it is asked could never judge a release.
 
-        Where nothing is ``serving``, nothing can have been counted yet. Raises Unreachable where
-        it, or its data of now, is not there: that is no reason not to deploy.
+        If nothing is ``serving``, nothing can have been counted yet. Raises Unreachable if it does
+        not answer, or has no present data: that is no reason not to deploy.
         """

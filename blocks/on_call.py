@@ -17,11 +17,11 @@ class OnCall(OnCallSettings, Part, ABC):
     @property
     @abstractmethod
     def rota(self) -> str:
-        """What :meth:`now` asks, as a person calls it; "": only messages can be asked for."""
+        """What :meth:`now` asks, as a person calls it; "" if only messages can be asked for."""
 
     @abstractmethod
     def now(self) -> Duty | None:
-        """Who is on call; None: nobody is. Raises Unreachable."""
+        """Who is on call. Returns None if nobody is. Raises Unreachable."""
 
     @abstractmethod
     def message(self, about: str) -> Message | None:

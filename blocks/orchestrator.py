@@ -16,7 +16,7 @@ from release.model import ImageRef, Instance, Release
 
 @dataclass(frozen=True, slots=True)
 class ByHand:
-    """What a person does on the host, where none of us can."""
+    """What a person does on the host if the pipeline cannot."""
 
     commands: tuple[str, ...]  # to type one after the other
     meanwhile: str  # what users do then: "meet errors for some seconds"
@@ -33,13 +33,13 @@ class Orchestrator(ServiceInterface, OrchestratorSettings, Part, ABC):
     """The service that is deployed, as the orchestrator calls it."""
 
     network: str = ""
-    """By which the router reaches an instance; empty: the only one there is."""
+    """The network on which the router reaches an instance; empty: the only one there is."""
 
     registry_username: str = ""
     """The login for pulling; empty: the engine's own."""
 
     registry_password: SecretStr = SecretStr("")
-    """Of that login."""
+    """The password of that login."""
 
     @abstractmethod
     def check(self, replicas: int, routed: bool) -> None:
@@ -83,8 +83,8 @@ class Orchestrator(ServiceInterface, OrchestratorSettings, Part, ABC):
     ) -> tuple[Instance, ...]:
         """Wait until all are healthy and return them.
 
-        ``answers`` is another way to know it of a running one: an engine may look at a container
-        that it has just started only half a minute later.
+        ``answers`` is another way to tell that a running one is healthy: an engine may first check
+        a container half a minute after it has started it.
 
         Raises RolloutFailed, with the container's name, state, health output and last log lines,
         as soon as one has ended, was started again or is unhealthy, and when the time is up.
@@ -100,14 +100,14 @@ class Orchestrator(ServiceInterface, OrchestratorSettings, Part, ABC):
 
     @abstractmethod
     def remove(self, ids: Sequence[str]) -> None:
-        """Remove stopped containers; one that is gone is no error, one that runs is."""
+        """Remove stopped containers. One that is gone is not an error, one that runs is."""
 
     @abstractmethod
     def reach(self, instance: Instance, port: int) -> str:
         """The base URL at which this one instance answers, whether or not users meet it.
 
-        ``port`` is the one that its release listens on. Raises RolloutFailed where the instance
-        cannot be reached, as one that does not run.
+        ``port`` is the one that its release listens on. Raises RolloutFailed if the instance cannot
+        be reached, for example because it does not run.
         """
 
     @abstractmethod
@@ -116,8 +116,8 @@ class Orchestrator(ServiceInterface, OrchestratorSettings, Part, ABC):
     ) -> AbstractContextManager[Instance]:
         """One healthy container more, with other ``variables``, for the length of the context.
 
-        It is no instance of the service: :meth:`instances` does not list it, and no router finds
-        it. It is removed at the end. Raises RolloutFailed where it does not come up ``within``
+        It is not an instance of the service: :meth:`instances` does not list it, and no router
+        finds it. It is removed at the end. Raises RolloutFailed if it does not come up ``within``
         this time.
         """
 
@@ -125,7 +125,7 @@ class Orchestrator(ServiceInterface, OrchestratorSettings, Part, ABC):
     def remove_apart(self) -> int:
         """Remove what a killed run left running :meth:`apart`; return how many.
 
-        For whoever holds the environment's lock: nobody else rehearses there then.
+        Only for the holder of the environment's lock: no other run rehearses there then.
         """
 
     @abstractmethod
@@ -134,8 +134,8 @@ class Orchestrator(ServiceInterface, OrchestratorSettings, Part, ABC):
 
     @abstractmethod
     def health_output(self, id: str) -> str:
-        """What the last health check of a container said, without the environment's secrets; ""
-        where there is none, or the container is gone."""
+        """What the last health check of a container said, without the environment's secrets; "" if
+        there is none, or the container is gone."""
 
     @abstractmethod
     def listing(self) -> str:
@@ -147,28 +147,28 @@ class Orchestrator(ServiceInterface, OrchestratorSettings, Part, ABC):
 
     @abstractmethod
     def pinned(self) -> ImageRef | None:
-        """What :meth:`pin` named last; None where it is nothing, or no digest."""
+        """The image that :meth:`pin` named last. Returns None if no digest is named."""
 
     @abstractmethod
     def by_hand(self, image: ImageRef | None, replicas: int, routed: bool) -> ByHand:
         """How a person makes the host serve ``image`` (None: nothing), also after a reboot.
 
-        It is said even where the engine does not answer. ``routed``: users come by a router.
+        Works even if the engine does not answer. ``routed``: whether users come through a router.
         """
 
     @abstractmethod
     def kept_releases(self) -> tuple[Release, ...]:
-        """The releases whose images the engine holds, newest first: those start without others."""
+        """The releases whose images the engine holds, newest first: they need no registry."""
 
     @abstractmethod
     def pin_text(self) -> str:
-        """What the host's own start names, as it is written there: no digest perhaps; "" for
+        """What the host's own start names, as it is written there, perhaps not a digest; "" for
         nothing."""
 
     @abstractmethod
     def unpin(self, before: str) -> None:
-        """Take what :meth:`pin` wrote out again: the host starts ``before`` (a :meth:`pin_text`),
-        or, with "", nothing."""
+        """Undo :meth:`pin`: the host starts ``before`` (a :meth:`pin_text`), or, with "",
+        nothing."""
 
     @abstractmethod
     def restart_in_place(self, image: ImageRef, replicas: int) -> tuple[Instance, ...]:

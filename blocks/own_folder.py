@@ -9,9 +9,9 @@ _OURS = frozenset({_IGNORE, "approvers.json", "ledger-spool", "repository.git"})
 
 
 def own_folder(folder: Path) -> None:
-    """Make a folder that holds nothing but what is ours, and have git leave it out.
+    """Make a folder that holds nothing but what is ours, and have git ignore it.
 
-    Raises OSError where there can be no such folder. What git does is no reason to fail.
+    Raises OSError if the folder cannot be made. A failure to tell git is ignored.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / _IGNORE).exists():
@@ -20,10 +20,10 @@ def own_folder(folder: Path) -> None:
 
 
 def leave_out_of_git(folder: Path, *also: str) -> None:
-    """Have git leave a folder out that exists, if all that it holds is what is kept for us.
+    """Have git ignore an existing folder, if it holds nothing but what is kept for us.
 
-    ``also`` are names that are ours in it. In a folder that holds other things, nothing is written:
-    it is somebody's.
+    ``also`` are names in it that are ours. Nothing is written to a folder that holds other things:
+    it belongs to somebody.
     """
     with contextlib.suppress(OSError):
         if {entry.name for entry in folder.iterdir()} <= _OURS | set(also):

@@ -28,9 +28,9 @@ def poll(
 ) -> T:
     """Look until what is seen is good, ``every`` so often, and return what was seen last.
 
-    That is not good where ``within`` was over first, counted from the first look to the end of the
-    last one; None: there is no limit. What ``look`` raises ends it, but for ``forgiving``: that is
-    raised only when the time is over.
+    That is not good if ``within`` was over first, counted from the first look to the end of the
+    last one; with None there is no limit. An error of ``look`` ends it, except for ``forgiving``,
+    which is raised only when the time is over.
     """
     looking = Retrying(
         retry=retry_if_not_result(good) | retry_if_exception_type(forgiving),

@@ -17,8 +17,8 @@ from release.watch.probing import Asked, after_probes, next_probes
 class Prober(MetricsSource[ProbeLook]):
     """Sends probes one sample after the other, with a session that it keeps.
 
-    ``account`` is held by whoever uses the account meanwhile: where it has one session alone, a
-    login ends that of another.
+    ``account`` is a lock that is held while the account is in use: if the service allows it only
+    one session, a login ends the other one.
     """
 
     name: ClassVar[str] = PROBES
@@ -39,18 +39,18 @@ class Prober(MetricsSource[ProbeLook]):
         self._no_session = "no login was tried yet"  # why there is none
 
     def look(self) -> ProbeLook:
-        """What has come of all probes that were answered, or given up, until now."""
+        """The outcomes of all probes that were answered, or given up, until now."""
         return self._look
 
     def growth(self, before: ProbeLook, now: ProbeLook, versions: Mapping[str, str]) -> Growth:
-        """What came of those in between."""
+        """The outcomes of those in between."""
         return probe_growth(before, now)
 
     def probe(self, count: int, *, log_in: bool) -> tuple[Asked, ...]:
-        """Send the next ``count``. ``log_in``: where there is no session, one may be asked for.
+        """Send the next ``count``. ``log_in``: whether it may log in if there is no session.
 
-        What needs a session is left out where there is none, and others take its place: that one
-        cannot log in is the auth flow's to say.
+        Without a session, probes that need one are left out, and others take their place: a broken
+        login is for the auth flow to report.
         """
         asked = self._probe(count, log_in)
         self._look = after_probes(self._look, asked)

@@ -23,7 +23,7 @@ _PROC = Path("/proc")
 def end_run_processes(run_id: str) -> int:
     """Kill every process of a run, wait until they are gone, and return how many there were.
 
-    Raises Unreachable where one does not end. This process and its parents are never among them.
+    Raises Unreachable if one does not end. This process and its parents are never among them.
     """
     ours = processes_of(run_id)
     for pid in ours:

@@ -1,4 +1,4 @@
-"""Programs of others, each in a session of its own, so that what it started ends with it."""
+"""External programs, each in a session of its own, so that what it started ends with it."""
 
 import contextlib
 import math
@@ -27,8 +27,8 @@ def run(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program to its end: its exit code and what it wrote, errors apart or ``merged``.
 
-    ``given`` is its standard input. Raises OSError where it cannot be started, and TimeoutExpired
-    where it has not ended ``within`` that time; then it is killed, with every process it started.
+    ``given`` is its standard input. Raises OSError if it cannot be started, and TimeoutExpired if
+    it has not ended ``within`` that time; then it is killed, with every process it started.
     ``subprocess.run`` would leave those behind: `docker` starts Compose as a program of its own.
     """
     with subprocess.Popen(
@@ -58,11 +58,11 @@ def follow(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> int | None:
-    """Run a program and tell ``heard`` each line as it comes; its exit code, or None if it has not
-    ended ``within`` that time.
+    """Run a program and tell ``heard`` each line as it comes. Returns its exit code, or None if it
+    has not ended ``within`` that time.
 
     ``heed`` is called all the while. When the time is up, the run is cancelled, or one of the two
-    raises, the program is stopped, and every process it started. Raises OSError where it cannot be
+    raises, the program is stopped, and every process it started. Raises OSError if it cannot be
     started.
     """
     deadline = monotonic() + (within.total_seconds() if within else math.inf)
@@ -89,7 +89,7 @@ def _follow(
     heard: Callable[[str], None],
     heed: Callable[[], None],
 ) -> int | None:
-    """Pass the output on until the process ends; None if it does not end in time."""
+    """Pass the output on until the process ends. Returns None if it does not end in time."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     assert process.stdout is not None  # it was opened as a pipe
     threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True).start()

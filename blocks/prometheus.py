@@ -2,8 +2,8 @@
 
 Asked for the counters themselves, whose growth is taken here
 (:mod:`release.measure.counters`). PromQL's own ``increase()`` needs two scrapes within its window,
-so it answers nothing where Prometheus scrapes as rarely as samples are taken; it extrapolates, and
-it leaves out what a counter was born with, such as the first errors of a release.
+so it answers nothing if Prometheus scrapes as rarely as samples are taken; it extrapolates, and it
+leaves out the value that a counter starts with, such as the first errors of a release.
 """
 
 import json
@@ -53,7 +53,7 @@ class Prometheus(PrometheusSettings, MetricsServer):
             found = self._query(http, "requests", until)
             if not found:
                 return Look({}, {})
-            # All at the moment of the first, so that they are of the same scrapes.
+            # All for the moment of the first, so that they come from the same scrapes.
             at = str(found[0]["value"][0])
             errors = self._query(http, "errors", until, at)
             buckets = self._query(http, "durations", until, at) if self.durations else []
@@ -74,9 +74,9 @@ class Prometheus(PrometheusSettings, MetricsServer):
     def check(self, serving: bool) -> None:
         """Raise BadConfiguration if the queries could never judge a release.
 
-        Where nothing is ``serving``, nothing can have been counted yet, and a query that finds
-        nothing is as it should be. Raises Unreachable where Prometheus, or its data of now, is not
-        there: that is no reason not to deploy.
+        If nothing is ``serving``, nothing can have been counted yet, and a query that finds nothing
+        is right. Raises Unreachable if Prometheus does not answer, or has no present data: that is
+        no reason not to deploy.
         """
         with client(self.timeout_s) as http:
             for kind in ("requests", "errors", *(["durations"] if self.durations else [])):
@@ -171,7 +171,7 @@ class Prometheus(PrometheusSettings, MetricsServer):
         return vector
 
     def _series(self, kind: str, found: list[Mapping[str, Any]]) -> Series:
-        """The vector as values by labels. Raises BadConfiguration for what no counter can be."""
+        """The vector as values by labels. Raises BadConfiguration if a value is not a counter's."""
         series: dict[Labels, float] = {}
         for sample in found:
             value = float(sample["value"][1])
@@ -192,7 +192,7 @@ class Prometheus(PrometheusSettings, MetricsServer):
         kind: str,
         until: float,
     ) -> Any:
-        """What the API has to say. Raises Unreachable or BadConfiguration, with no secret."""
+        """The answer of the API. Raises Unreachable or BadConfiguration, with no secret."""
         left = max(0.001, until - monotonic())
         reply = ask(
             http,

@@ -45,7 +45,7 @@ class Registry(RegistrySettings, Part):
             )
 
     def find(self, name: str, tag: str) -> ImageRef | None:
-        """The digest that the registry has under ``tag``, read from it now; None where none is.
+        """The digest that the registry has under ``tag``, read from it now. None if it has none.
 
         Raises Unreachable if the registry does not answer or refuses.
         """

@@ -84,7 +84,7 @@ class Repository(RepositorySettings, Part):
     def main_apart(self) -> Iterator["Repository"]:
         """A copy of the main branch's newest commit, in a folder of its own, gone afterwards.
 
-        For a look that may stand beside a run's own fetch: git lets one at a time into a mirror.
+        For a check that may run beside a run's own fetch: git allows one fetch at a time.
         Raises Unreachable if the remote does not answer, or has no such branch.
         """
         with tempfile.TemporaryDirectory(prefix="ignition-main-") as folder:
@@ -120,7 +120,7 @@ class Repository(RepositorySettings, Part):
         )
 
     def tag_revision(self, tag: str) -> str | None:
-        """The commit that a tag stands on, as of the last fetch; None where there is none."""
+        """The commit that a tag stands on, as of the last fetch. None if there is no tag."""
         return self._commit(f"refs/tags/{checked_ref(tag)}")
 
     def push_tag(self, tag: str, revision: str) -> bool:
@@ -182,7 +182,7 @@ class Repository(RepositorySettings, Part):
         return theirs
 
     def refuse_dirty(self, branch: str) -> None:
-        """Raise SourceRefused where the remote is a work tree with uncommitted changes.
+        """Raise SourceRefused if the remote is a work tree with uncommitted changes.
 
         What is not committed would silently stay out of the release.
         """
@@ -199,7 +199,7 @@ class Repository(RepositorySettings, Part):
             )
 
     def changes(self, since: str, revision: str, limit: int = 50) -> tuple[Commit, ...]:
-        """Commits of ``revision`` that ``since`` has not, newest first, ``limit`` at most."""
+        """Commits of ``revision`` that ``since`` lacks, newest first, ``limit`` at most."""
         if not self._commit(since):
             return ()
         mirror = self._mirror()
@@ -218,7 +218,7 @@ class Repository(RepositorySettings, Part):
         }
 
     def read(self, revision: str, path: str) -> bytes | None:
-        """The content of one file at ``revision``; None where there is no such file."""
+        """The content of one file at ``revision``. Returns None if there is no such file."""
         node: Any = self._node(revision, path)
         if node is None or node.type != "blob":
             return None
@@ -268,9 +268,9 @@ class Repository(RepositorySettings, Part):
         return git.Repo(self.workspace)
 
     def _remove_left_locks(self) -> None:
-        """Remove lock files of a git that was killed: with them it would never fetch again."""
+        """Remove the lock files of a git that was killed: they would stop every later fetch."""
         before = time.time() - _LEFT_AFTER.total_seconds()
-        refs = (self.workspace / "refs").rglob("*.lock")  # no ref may be called like that
+        refs = (self.workspace / "refs").rglob("*.lock")  # no ref may have such a name
         for lock in (*self.workspace.glob("*.lock"), *refs):
             with contextlib.suppress(FileNotFoundError):
                 if lock.stat().st_mtime < before:
@@ -296,7 +296,7 @@ class Repository(RepositorySettings, Part):
     def _reaching(self) -> Iterator[None]:
         try:
             yield
-        except git.GitError as error:  # CommandError has stderr, a refused option or URL has not
+        except git.GitError as error:  # CommandError has stderr, a refused option or URL does not
             text = str(getattr(error, "stderr", "") or error)
             said = " ".join(text.replace(self.url, self.shown_url).split())
             raise Unreachable(

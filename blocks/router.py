@@ -19,7 +19,7 @@ from release.model import Instance
 class Router(ServiceInterface, RouterSettings, Part, MetricsSource[RouterLook], ABC):
     """Sends users' requests to admitted instances, and counts them. Every method is safe to repeat.
 
-    One that does not answer may have been restarted, and counts from zero then.
+    A router that did not answer may have been restarted, and then counts from zero.
     """
 
     name: ClassVar[str] = ROUTER
@@ -27,7 +27,7 @@ class Router(ServiceInterface, RouterSettings, Part, MetricsSource[RouterLook], 
 
     @abstractmethod
     def check(self) -> None:
-        """Raise Unreachable or BadConfiguration if the router could not be told anything."""
+        """Raise Unreachable or BadConfiguration if the router could not be controlled."""
 
     @abstractmethod
     def slots(self) -> tuple[Slot, ...]:
@@ -35,14 +35,14 @@ class Router(ServiceInterface, RouterSettings, Part, MetricsSource[RouterLook], 
 
     @abstractmethod
     def answered(self) -> Tally:
-        """All answers to users since the router started, also those that no instance gave."""
+        """All answers to users since the router started, including those that no instance gave."""
 
     def look(self) -> RouterLook:
-        """What has been counted, in all and slot by slot."""
+        """What has been counted, in total and slot by slot."""
         return RouterLook(slots=self.slots(), answered=self.answered())
 
     def growth(self, before: RouterLook, now: RouterLook, versions: Mapping[str, str]) -> Growth:
-        """What it has counted between two looks, in all and by release."""
+        """What it has counted between two looks, in total and by release."""
         return router_growth(before, now, versions)
 
     @abstractmethod
@@ -62,7 +62,7 @@ class Router(ServiceInterface, RouterSettings, Part, MetricsSource[RouterLook], 
 
     @abstractmethod
     def retire(self, name: str) -> None:
-        """Free the instance's slot; one that has none is no error."""
+        """Free the instance's slot. An instance without a slot is not an error."""
 
     @abstractmethod
     def set_weight(self, name: str, weight: int) -> None:

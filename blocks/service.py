@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 import httpx
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from blocks.auth import AuthFlow, Session
 from blocks.http_client import ask, client, shown
@@ -33,16 +33,26 @@ _NOT_FOUND = 127  # as a shell says it
 
 
 @dataclass(frozen=True, slots=True)
+class SmokeTests:
+    """A release's own smoke tests."""
+
+    command: Sequence[str]
+    tree: Path  # a clean export of the release, in which they are run
+    version: str  # that they expect
+    timeout: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class SmokeRun:
     """How the smoke tests ended."""
 
-    exit_code: int | None  # None: stopped when the time was up
+    exit_code: int | None  # None if they were stopped because the time was up
     output: tuple[str, ...]  # last lines
     took: timedelta
 
 
 class Service(ServiceInterface, Part):
-    """The backend's HTTP interface. Every method takes another address than the public one."""
+    """The backend's HTTP interface, at its public address or, by :meth:`at`, at an instance's."""
 
     _block_type_name = "Ignition Service"
 
@@ -54,20 +64,28 @@ class Service(ServiceInterface, Part):
         default_factory=AuthFlow, description="How one logs in, and the checks' own account."
     )
 
+    _own_network: bool = PrivateAttr(default=False)
+
+    def at(self, address: str) -> "Service":
+        """The same service at an instance's own address."""
+        there = self.model_copy(update={"url": address})
+        there._own_network = True
+        return there
+
     @property
     def shown_url(self) -> str:
-        """The public address without user and password, for logs and errors."""
+        """Its address without user and password, for logs and errors."""
         return shown(self.url)
 
-    def health(self, base_url: str | None = None) -> Probe:
+    def health(self) -> Probe:
         """Ask the health path once (runbook, step 5: ``curl -f …/health``)."""
-        with self._client(base_url) as http:
-            return self._ask(http, "GET", self._at(base_url, self.health_path))[0]
+        with self._client() as http:
+            return self._ask(http, "GET", self._address(self.health_path))[0]
 
-    def version(self, base_url: str | None = None) -> tuple[str | None, Probe]:
+    def version(self) -> tuple[str | None, Probe]:
         """The version that the service names, or None and, in the probe's detail, why not."""
-        with self._client(base_url) as http:
-            probe, body = self._ask(http, "GET", self._at(base_url, self.version_path))
+        with self._client() as http:
+            probe, body = self._ask(http, "GET", self._address(self.version_path))
         if not probe.ok:
             return None, probe
         field = self.version_field
@@ -86,26 +104,26 @@ class Service(ServiceInterface, Part):
         instance. ``session`` is sent with those that are asked with one.
         """
         known_by = dict(session.headers) if session else {}
-        with self._client(None) as http, ThreadPoolExecutor(max(1, concurrency)) as pool:
+        with self._client() as http, ThreadPoolExecutor(max(1, concurrency)) as pool:
 
             def ask_for(probe: WatchProbe) -> Asked:
                 headers = known_by if probe.session else {}
-                address = self._at(None, probe.path)
+                address = self._address(probe.path)
                 return Asked(probe, self._ask(http, probe.method, address, headers=headers)[0])
 
             return tuple(pool.map(ask_for, wanted))
 
     def log_in(self) -> Session | None:
-        """A session to probe with; None where no account is configured, or the login gives none.
+        """A session to probe with. None if no account is configured, or the login gives none.
 
-        Raises Unreachable where the service takes no more logins for now.
+        Raises Unreachable if the service takes no more logins for now.
         """
         if not self.auth.configured:
             return None
-        return self.auth.log_in(self.url, self.request_timeout_s, own_network=False)
+        return self.auth.log_in(self.url, self.request_timeout_s, own_network=self._own_network)
 
     def as_deployed(self, then: DeployedWith) -> "Service":
-        """The same service, as a release knows it that was deployed with other settings."""
+        """The same service, with the settings that a release was deployed with."""
         return self.model_copy(
             update={
                 "health_path": then.health_path,
@@ -115,16 +133,14 @@ class Service(ServiceInterface, Part):
             }
         )
 
-    def auth_flow(self, base_url: str | None = None) -> Check | None:
-        """Go through the auth flow once; None where no account is configured.
+    def auth_flow(self) -> Check | None:
+        """Go through the auth flow once. Returns None if no account is configured.
 
-        Raises Unreachable where nothing can be said of the release.
+        Raises Unreachable if the release cannot be judged.
         """
         if not self.auth.configured:
             return None
-        return self.auth.check(
-            base_url or self.url, self.request_timeout_s, own_network=base_url is not None
-        )
+        return self.auth.check(self.url, self.request_timeout_s, own_network=self._own_network)
 
     @property
     def auth_requests(self) -> int:
@@ -132,9 +148,9 @@ class Service(ServiceInterface, Part):
         return self.auth.requests if self.auth.configured else 0
 
     def check_smoke(self, command: Sequence[str]) -> None:
-        """Raise BadConfiguration where this machine lacks the program of the smoke tests.
+        """Raise BadConfiguration if this machine lacks the program of the smoke tests.
 
-        One of the release's own, `tests/smoke.sh`, is not looked for here.
+        A program of the release itself, `tests/smoke.sh`, is not looked for here.
         """
         program = command[0]
         inside = "/" in program and not program.startswith("/")
@@ -146,17 +162,13 @@ class Service(ServiceInterface, Part):
 
     def run_smoke(
         self,
-        command: Sequence[str],
-        tree: Path,
-        expect_version: str,
-        timeout: timedelta,
+        tests: SmokeTests,
         say: Callable[[str], None],
-        base_url: str | None = None,
         heed: Callable[[], None] = lambda: None,
     ) -> SmokeRun:
-        """Run the smoke tests in ``tree``, each line of their output said as it comes.
+        """Run the smoke tests, and say each line of their output as it comes.
 
-        They get BASE_URL, EXPECT_VERSION and, where an account is configured, SMOKE_USERNAME and
+        They get BASE_URL, EXPECT_VERSION and, if an account is configured, SMOKE_USERNAME and
         SMOKE_PASSWORD; of the worker's environment only what any program needs. When the time is
         up, the run is cancelled, or ``heed``, which is called all the while, raises, they are
         stopped with every process they started.
@@ -169,15 +181,21 @@ class Service(ServiceInterface, Part):
             output.append(shown)
             say(shown)
 
-        environment = self._smoke_environment(base_url or self.shown_url, expect_version)
         exit_code: int | None = _NOT_FOUND
         try:
-            exit_code = follow(command, heard, within=timeout, heed=heed, cwd=tree, env=environment)
+            exit_code = follow(
+                tests.command,
+                heard,
+                within=tests.timeout,
+                heed=heed,
+                cwd=tests.tree,
+                env=self._smoke_environment(tests.version),
+            )
         except OSError as error:
-            heard(f"{command[0]} cannot be run: {error.strerror}")
+            heard(f"{tests.command[0]} cannot be run: {error.strerror}")
         return SmokeRun(exit_code, tuple(output), timedelta(seconds=monotonic() - began))
 
-    def _smoke_environment(self, base_url: str, version: str) -> Mapping[str, str]:
+    def _smoke_environment(self, version: str) -> Mapping[str, str]:
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         account = {
             "SMOKE_USERNAME": self.auth.username,
@@ -186,18 +204,18 @@ class Service(ServiceInterface, Part):
         return {
             **inherited,
             "NO_COLOR": "1",  # the output is read in a log
-            "BASE_URL": base_url,
+            "BASE_URL": self.shown_url,
             "EXPECT_VERSION": version,
             **(account if self.auth.configured else {}),
         }
 
-    def _client(self, base_url: str | None) -> httpx.Client:
+    def _client(self) -> httpx.Client:
         # A proxy of the worker's environment may lead to the public address, but never to an
         # instance's own.
-        return client(self.request_timeout_s, own_network=base_url is not None)
+        return client(self.request_timeout_s, own_network=self._own_network)
 
-    def _at(self, base_url: str | None, path: str) -> str:
-        return (base_url or self.url).rstrip("/") + path
+    def _address(self, path: str) -> str:
+        return self.url.rstrip("/") + path
 
     def _ask(
         self, http: httpx.Client, method: str, address: str, **options: Any

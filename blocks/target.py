@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from blocks.orchestrator import Orchestrator
     from blocks.router import Router
     from blocks.ticketing import Ticketing
-else:  # Prefect loads a part as what it was saved as: one of the kinds that there are
+else:  # Prefect loads a part as the kind that it was saved as
     Forge = kinds.FORGES.blocks()
     OnCall = kinds.ON_CALL.blocks()
     Orchestrator = kinds.ORCHESTRATORS.blocks()

@@ -14,5 +14,5 @@ class Ticketing(TicketSettings, Part, ABC):
         """Write ``comment`` on the ticket, then close it; closing a closed one does nothing.
 
         Raises Unreachable with the ticket's address, never with the token; nothing else, because
-        the release serves by then. What cannot be a ticket is asked of nobody.
+        the release serves by then. For text that cannot be a ticket no request is made.
         """

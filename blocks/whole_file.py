@@ -11,8 +11,8 @@ def replace_file(path: Path, data: bytes, new_mode: int = 0o600) -> None:
 
     The mode of the file that is there is kept, and its owner and group as far as this user may; a
     group that cannot be kept loses its access, and no other group gets it. A new file gets
-    ``new_mode``. Nobody else reads the draft beside it. Of two that replace the file at once,
-    the later one's stays. Raises OSError; then the file is as it was.
+    ``new_mode``. No other user can read the draft beside it. If two replace the file at once,
+    the later one wins. Raises OSError; then the file is as it was.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
     draft = Path(name)
@@ -45,7 +45,7 @@ def _keep_access(handle: int, path: Path, new_mode: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """The rename itself stands in the folder."""
+    """Write the folder to disk, because the rename is stored in it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

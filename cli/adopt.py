@@ -1,6 +1,7 @@
 """`ignition adopt`: a schema that another tool made, taken over up to one of our files."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from blocks.postgres.adoption import adopt, plan_to_adopt, read_histories
@@ -14,49 +15,51 @@ from release.wording import count_of
 from settings import Settings
 
 
-def adopting(
-    settings: Settings,
-    environment: str,
-    through: str,
-    who: str,
-    reason: str,
-    ref: str = "main",
-    folder: Path | None = None,
-    dry_run: bool = False,
-) -> Iterator[str]:
+@dataclass(frozen=True)
+class AdoptRequest:
+    """An adoption, as a person asks for it."""
+
+    through: str  # the number of the last file that the schema has; "": propose one
+    by: str
+    reason: str
+    ref: str  # of the commit that has the files
+    folder: Path | None  # that has them instead
+    dry_run: bool
+
+
+def adopting(settings: Settings, environment: str, request: AdoptRequest) -> Iterator[str]:
     """Show what adopting would write, then write it: one line for each fact.
 
     Raises BadRequest, after it has shown what it found, where it was not told up to which file,
     by whom and why; nothing is written then, nor in a dry run.
     """
     target = build_target(settings, environment)
-    files = _files(target, settings.service.migrations, ref, folder)
-    if not through:
+    files = _files(target, settings.service.migrations, request)
+    if not request.through:
         yield from _propose(target, files, environment)
-    adoption = plan_to_adopt(target.database, files, through)
+    adoption = plan_to_adopt(target.database, files, request.through)
     yield from adoption.lines()
-    if dry_run:
+    if request.dry_run:
         yield "a dry run: nothing was written"
         return
-    if not (who.strip() and reason.strip()):
+    who, reason = request.by.strip(), request.reason.strip()
+    if not (who and reason):
         raise BadRequest(
             "an adoption is recorded with a name and a reason; nothing was written",
-            adopt_command(environment, through),
+            adopt_command(environment, request.through),
         )
-    done = adopt(target.database, files, through, who.strip(), reason.strip())
+    done = adopt(target.database, files, request.through, who, reason)
     if not done.records:
         yield "all of them are recorded already: nothing was written"
         return
     yield f"{count_of(len(done.records), 'file')} recorded as adopted: {done.records[-1].note}"
 
 
-def _files(
-    target: Target, migrations: str, ref: str, folder: Path | None
-) -> tuple[MigrationFile, ...]:
-    if folder is not None:
-        return read_folder(folder)
+def _files(target: Target, migrations: str, request: AdoptRequest) -> tuple[MigrationFile, ...]:
+    if request.folder is not None:
+        return read_folder(request.folder)
     target.repository.fetch()
-    revision = target.repository.resolve(ref)
+    revision = target.repository.resolve(request.ref)
     return read_migrations(target.repository.files(revision, migrations, ".sql"))
 
 

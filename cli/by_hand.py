@@ -17,6 +17,7 @@ from release.ledger import EventKind, short_run
 from release.migration.contract import refuse_contracted
 from release.model import ImageRef, Release
 from release.outcome import Ending
+from release.request import RollbackRequest
 from release.rollback.baseline import NOTHING
 from release.rollback.hand_over import Way
 from release.rollback.recovery import replaced_release
@@ -39,9 +40,7 @@ class Heard:
     target: Target
     service: ServiceLayout
     replicas: int
-    reason: str
-    to: str
-    by: str
+    request: RollbackRequest
 
     def carry_out(self, ask: Callable[[], bool], say: Say) -> bool:
         """Declare the P0 in the ledger and follow the run that hears of it; where none does, say
@@ -61,7 +60,7 @@ class Heard:
         if not self._declare(lock.run_id if lock else ""):
             say("the ledger takes no events, so nobody hears of the P0")
             return self._leave_to_hands(holder.way, holder.run_id, say)
-        say(f"declared in the ledger: {self.reason}")
+        say(f"declared in the ledger: {self.request.reason}")
         run = self._who_does_it(holder, hold, since, say)
         if run and self._ending(run, say) in (Ending.ROLLED_BACK, Ending.ROLLBACK_DONE):
             return True
@@ -74,7 +73,7 @@ class Heard:
             run_id or key,
             EventKind.P0_DECLARED,
             key=key,
-            payload={"reason": self.reason, "by": self.by or "unnamed"},
+            payload={"reason": self.request.reason, "by": self.request.started_by or "unnamed"},
         )
 
     def _who_does_it(self, holder: Holder, hold: Hold | None, since: datetime, say: Say) -> str:
@@ -154,16 +153,17 @@ class Heard:
             yield f"  {command}"
         yield f"  curl -fsS {shown(self.target.url)}{self.service.health_path}"
         yield f"users of {there} {by_hand.meanwhile}"
+        back = self.request.to or typed
         yield (
-            f"when Prefect answers again: ignition rollback {there} --to {self.to or typed} "
+            f"when Prefect answers again: ignition rollback {there} --to {back} "
             "--reason …, which verifies it and writes it down"
         )
 
     def _release(self, way: Way, deployment: str) -> Release | None:
         """The release to go back to, with its image; None: nothing is to serve. Raises DeployError
         where it is not known."""
-        if self.to:
-            return self._on_the_host(self.to) or release_named(self.target, self.to, self.service)
+        if to := self.request.to:
+            return self._on_the_host(to) or release_named(self.target, to, self.service)
         if way is Way.TELL:
             replaced = replaced_release(self.target.ledger.run_events(deployment))
             if replaced is not None:

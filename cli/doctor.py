@@ -269,7 +269,7 @@ def _ask_addresses(target: Target, settings: Settings) -> Sequence[Readiness]:
     health = service.health()
     version, probe = service.version()
     looks = [
-        PortLook(one.name, service.health(target.orchestrator.reach(one, layout.port)))
+        PortLook(one.name, service.at(target.orchestrator.reach(one, layout.port)).health())
         for one in instances
     ]
     address = f"{service.shown_url}{layout.version_path}"

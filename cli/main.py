@@ -202,10 +202,12 @@ def p0(
     Example: `ignition p0 production --reason "orders are charged twice" --as "Ada"`
     """
     from cli.p0 import roll_back
+    from release.request import RollbackRequest
     from settings import load_settings
 
+    request = RollbackRequest(reason=reason, to=to, started_by=by)
     ask = (lambda: True) if yes else may_roll_back
-    if not roll_back(load_settings(), environment, reason, to, by, ask, typer.echo):
+    if not roll_back(load_settings(), environment, request, ask, typer.echo):
         raise typer.Exit(1)
 
 
@@ -351,10 +353,11 @@ def adopt(
     Shows which tool was found. Without `--through` it proposes one where that is certain. Example:
     `ignition adopt production --through 0012 --as "Ada" --reason "was Flyway"`
     """
-    from cli.adopt import adopting
+    from cli.adopt import AdoptRequest, adopting
     from settings import load_settings
 
-    for line in adopting(load_settings(), environment, through, by, reason, ref, folder, dry_run):
+    request = AdoptRequest(through, by, reason, ref, folder, dry_run)
+    for line in adopting(load_settings(), environment, request):
         typer.echo(line)
 
 

@@ -66,9 +66,7 @@ class P0:
 def roll_back(
     settings: Settings,
     environment: str,
-    reason: str,
-    to: str,
-    by: str,
+    request: RollbackRequest,
     ask: Callable[[], bool],
     say: Say,
 ) -> bool:
@@ -79,14 +77,14 @@ def roll_back(
     and the ledger cannot be asked.
     """
     settings.environment(environment)
-    checked_rollback(RollbackRequest(reason=reason, to=to, started_by=by), environment)
+    checked_rollback(request, environment)
     if away := unavailable():
         say(away.what)
-        return _without_prefect(settings, environment, reason, to, by, ask, say)
-    p0 = p0_of(settings, environment, to)
+        return _without_prefect(settings, environment, request, ask, say)
+    p0 = p0_of(settings, environment, request.to)
     for line in p0.lines():
         say(line)
-    done = ask() and carry_out(p0, reason, by, say)
+    done = ask() and carry_out(p0, request, say)
     say(f"{environment} serves {what_serves(p0.target)}")
     return done
 
@@ -122,59 +120,56 @@ def p0_of(settings: Settings, environment: str, to: str) -> P0:
 def _without_prefect(
     settings: Settings,
     environment: str,
-    reason: str,
-    to: str,
-    by: str,
+    request: RollbackRequest,
     ask: Callable[[], bool],
     say: Say,
 ) -> bool:
     target = build_target(settings, environment)
     replicas = settings.environment(environment).rollout.replicas
-    done = Heard(target, settings.service, replicas, reason, to, by).carry_out(ask, say)
+    done = Heard(target, settings.service, replicas, request).carry_out(ask, say)
     say(f"{environment} serves {what_serves(target)}")
     return done
 
 
-def carry_out(p0: P0, reason: str, by: str, say: Say) -> bool:
+def carry_out(p0: P0, request: RollbackRequest, say: Say) -> bool:
     """Declare the P0, follow whoever carries it out, and return whether it was rolled back."""
     there, holder = p0.target.environment, p0.holder
     if holder.way is Way.TELL:
-        _declare(p0, holder.run_id, reason, by, say)
+        _declare(p0, holder.run_id, request, say)
         if _follow(read(holder.run_id), _WITHIN, say).state == Ending.ROLLED_BACK:
             return True
         say(f"{holder.label} did not roll back: a rollback is started")
     elif holder.way is Way.GO and (watch := _scheduled_watch(there)):
-        _declare(p0, watch.id, reason, by, say)
+        _declare(p0, watch.id, request, say)
         if _follow(watch, _WATCH_WITHIN, say).state == Ending.ROLLED_BACK:
             return True
-    request = RollbackRequest(reason=reason, to=p0.address, started_by=by)
-    checked_rollback(request, there)
-    parameters = {"request": request.model_dump(mode="json"), "environment": there}
+    back = checked_rollback(request.model_copy(update={"to": p0.address}), there)
+    parameters = {"request": back.model_dump(mode="json"), "environment": there}
     version = p0.back_to if p0.back_to != NOTHING else ""
     name, tags = name_of("rollback", version, there), sorted(tags_of(there, version))
     run = start(f"rollback/{there}", parameters, name, tags)
     say(f"[{run.label}] started: {run.name}\n{run.url}")
-    _note(p0, run.id, reason, by)
+    _note(p0, run.id, request)
     return _follow(run, _WITHIN, say).state_type == StateType.COMPLETED.value
 
 
-def _declare(p0: P0, run_id: str, reason: str, by: str, say: Say) -> None:
+def _declare(p0: P0, run_id: str, request: RollbackRequest, say: Say) -> None:
     """Write it down where the run that is to hear of it asks every second."""
-    if not _note(p0, run_id, reason, by):
+    if not _note(p0, run_id, request):
         raise Unreachable(
             "the ledger takes no events, so nobody hears of the P0",
             f"ignition rollback {p0.target.environment} --to {p0.back_to} --reason …",
         )
-    say("declared: " + reason)
+    say(f"declared: {request.reason}")
 
 
-def _note(p0: P0, run_id: str, reason: str, by: str) -> bool:
+def _note(p0: P0, run_id: str, request: RollbackRequest) -> bool:
     return p0.target.ledger.record(
         p0.target.environment,
         run_id,
         EventKind.P0_DECLARED,
         key=f"p0-{token_hex(4)}",
-        payload={"reason": reason, "by": by or "unnamed"},
+        payload={"reason": request.reason, "by": request.started_by or "unnamed"},
     )
 
 

@@ -1,7 +1,7 @@
 """Writes the list of modules in docs/architecture.md: `python -m docs.architecture`.
 
-Each module is listed with the first line of its docstring, so the list cannot say anything else
-than the code does. The rest of the page is written by hand.
+Each module is listed with the first line of its docstring, so the list and the code always agree.
+The rest of the page is written by hand.
 """
 
 import ast
@@ -18,7 +18,7 @@ _OTHER_PROJECTS = ("sandbox/backend", "sandbox/releases")
 def page() -> str:
     """The whole page: what was written by hand, then the list as the code has it now.
 
-    Raises ValueError where the page does not say at which line the list begins.
+    Raises ValueError if the page has no line at which the list begins.
     """
     by_hand, begins, _ = PAGE.read_text(encoding="utf-8").partition(LIST_BEGINS)
     if not begins:
@@ -52,7 +52,7 @@ def _line(module: Path) -> str:
 
 
 def _first_line(module: Path) -> str:
-    """The first line of a module's docstring; "" where there is none."""
+    """The first line of a module's docstring; "" if it has none."""
     if not module.is_file():
         return ""
     docstring = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8")))

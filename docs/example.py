@@ -39,8 +39,8 @@ _HEAD = """\
 #
 # Written by `python -m docs.example` from the settings classes, as docs/settings.md is.
 #
-# - A line that starts with "#" and a key is a setting at its default: take the "#" away to change
-#   it. Lines of prose start with "# ".
+# - A line that starts with "#" and a key is a setting at its default: remove the "#" to change it.
+#   Lines of prose start with "# ".
 # - A duration is a number with its unit: "500 ms", "30 s", "10 min", "8 h", "1 h 30 min", "2 d".
 #   A bare number is refused.
 # - A relative path starts at this file's folder.
@@ -62,7 +62,7 @@ _CHAPTERS = {
 
 _OF_ENVIRONMENTS = """\
 prefect.yaml has deployments for these two. A name is lower-case letters, digits and "-", 32 at
-most; the first is a letter. What is not said for an environment is as shown for production."""
+most; the first is a letter. What is left out for an environment is as shown for production."""
 
 _STAGING = """\
 [environments.staging]
@@ -72,7 +72,7 @@ url = "https://staging.example.com"
 # Nothing is tested before staging, so no other environment is its evidence.
 #staging = ""
 
-# The nightly deployment waits for one by hand, rather than to be refused.
+# The nightly deployment waits for one that a person started, instead of being refused.
 #wait_for_others = "30 min"
 
 [environments.staging.compose]
@@ -185,7 +185,7 @@ def _line(key: Key, field: FieldInfo, used: bool) -> str:
 
 
 def _limits(field: FieldInfo) -> str:
-    """What the value may be, beside what is shown."""
+    """What the value may be, besides what is shown."""
     if get_origin(field.annotation) is Literal:
         choices = [json.dumps(choice) for choice in get_args(field.annotation)]
         return " or ".join(choices) if len(choices) > 1 else ""
@@ -200,7 +200,7 @@ def _limits(field: FieldInfo) -> str:
         return f"{least} to {most}"
     words = {"gt": "more than", "lt": "less than", "le": "at most"}
     said = [f"{words[name]} {bound[name]}" for name in words if name in bound]
-    zero = {"more than 0 s", "more than 0"}  # of what may not be nothing, it needs no word
+    zero = {"more than 0 s", "more than 0"}  # where 0 is plainly wrong, it needs no word
     return ", ".join(one for one in said if one not in zero)
 
 

@@ -1,7 +1,7 @@
 """Takes the pictures of docs/images/ from a running sandbox: `python -m docs.screenshots`.
 
-The sandbox's `env` has to be sourced. One deployment to production has to wait at its gate and one
-to have ended as Deployed; without, their pictures stay as they are. Nothing is retouched.
+Source the sandbox's `env` first. One deployment to production must be waiting at its gate and one
+must have ended as Deployed; otherwise their pictures stay as they are. Nothing is retouched.
 """
 
 import os
@@ -21,12 +21,12 @@ SETTLED = 6000  # ms until a page has drawn its graph
 
 
 def ask(path: str, **body: object) -> list[dict[str, str]]:
-    """What the server's API finds."""
+    """The objects that the server's API finds."""
     return list(httpx.post(f"{API}/{path}/filter", json=body, timeout=30).raise_for_status().json())
 
 
 def newest_run(**which: object) -> str:
-    """The id of the newest deployment to production that is found; empty for none."""
+    """The id of the newest deployment to production that is found; empty if there is none."""
     runs = ask(
         "flow_runs",
         flows={"name": {"any_": ["deploy"]}},
@@ -104,7 +104,7 @@ def end_of_run(page: Page, run: str) -> None:
 
 
 def main() -> None:
-    """Take what can be taken, and list what is there."""
+    """Take the pictures that can be taken, and list those that exist."""
     IMAGES.mkdir(exist_ok=True)
     waiting = newest_run(state={"name": {"any_": ["Suspended"]}})
     deployed = newest_run(tags={"all_": ["ending:Deployed"]})

@@ -1,6 +1,6 @@
 """Writes docs/settings.md from the settings classes: `python -m docs.settings`.
 
-A setting's description is the text below it in the code, so the table cannot say anything else.
+A setting's description is the text below it in the code, so the two always agree.
 """
 
 from collections import Counter

@@ -1,7 +1,8 @@
 """The runbook, top to bottom. A change of the runbook is a change of this file."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from prefect import flow
@@ -14,14 +15,16 @@ from flows.once import once
 from flows.rollback import rollback
 from flows.run import Run, begin, load_target, run_name
 from release.errors import DeployError, EnvironmentLocked
+from release.gate.checklist import Item
 from release.gate.evidence import Evidence, say_evidence
 from release.ledger import EventKind
 from release.migration.contract import least_release
-from release.migration.files import MigrationFile
+from release.migration.files import MigrationFile, Stamp
 from release.migration.rehearsal.outcome import Rehearsal
 from release.model import Baseline, Instance, Release, Step, image_of
 from release.notice import Asked, gate_answered, gate_opened
 from release.outcome import (
+    Conclusion,
     Ending,
     after_failure,
     ending_of_failure,
@@ -41,14 +44,14 @@ from tasks.alarm import listening
 from tasks.baseline import measure_baseline, record_baseline
 from tasks.checklist import GateRound
 from tasks.environment import hold_environment, patient
-from tasks.evidence import collect_evidence
+from tasks.evidence import collect_evidence, questions_about
 from tasks.hand_over import refuse_after_p0
 from tasks.image import build_image
 from tasks.migration import apply_migrations, plan_schema, refuse_older_releases
 from tasks.notification import notify, page_of
 from tasks.page import show_version
-from tasks.plan import make_plan, resolve_release
-from tasks.rehearsal import rehearse_migrations
+from tasks.plan import Survey, make_plan, resolve_release
+from tasks.rehearsal import old_release, rehearse_migrations
 from tasks.release import prepare_release
 from tasks.remains import keep_evidence
 from tasks.restore import find_baseline, serve_baseline
@@ -97,24 +100,25 @@ def carry_out(run: Run, request: DeployRequest) -> State[Any]:
     try:
         plan = plan_deployment(run, request)
         if plan.nothing_to_do:
-            return end(run, request, Ending.NOTHING_TO_DO, plan.nothing_to_do, plan.release)
+            why = plan.nothing_to_do
+            return end(run, request, Conclusion(Ending.NOTHING_TO_DO, why, plan.release))
         if request.dry_run:
             sentence = f"{plan.version} was planned, nothing was changed"
-            return end(run, request, Ending.PLANNED, sentence, plan.release)
+            return end(run, request, Conclusion(Ending.PLANNED, sentence, plan.release))
         sign_checklist(run, request, plan)
         release = make_release(run, plan)
     except Exception as error:  # nothing that users meet was changed
         return give_up(run, request, error)
     with putting_off() as write_reports:
         try:
-            new, watched = go_live(run, plan, release)
+            live = go_live(run, plan, release)
         except EnvironmentLocked as error:  # taken over: what serves is another run's affair
             return outcome.lost(error)
         except Exception as error:  # whatever it was, the baseline has to serve again
             serve_again(run, plan, error)
             write_reports()
             return roll_back(run, request, plan, release, error)
-    return finish(run, request, plan, release, new, watched)
+    return finish(run, request, plan, live)
 
 
 def plan_deployment(run: Run, request: DeployRequest) -> Plan:
@@ -129,9 +133,8 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
         revision = resolve_release(target, request, service)
         schema = plan_schema(target, revision, baseline, service)
         rehearsal = rehearse(run, schema.expand, baseline)
-        found = (revision, baseline, schema, rehearsal)
-        rules = run.rules.watch
-        plan = make_plan(target, request, *found, service, answers, rules)
+        survey = Survey(answers, revision, baseline, schema, rehearsal)
+        plan = make_plan(target, request, survey, service, run.rules.watch)
         where = {
             "baseline": baseline_address(baseline),
             "to": baseline.version,
@@ -160,8 +163,9 @@ def baseline_of(run: Run) -> Baseline:
 def rehearse(run: Run, files: Sequence[MigrationFile], baseline: Baseline) -> Rehearsal:
     """What the expand migrations do to a copy of the schema, and to the release that serves."""
     rules, service = run.rules, run.settings.service
-    within = rules.rollout.healthy_within
-    return rehearse_migrations(run.target, files, baseline, service, rules.verify, within)
+    smoke, healthy = rules.verify.smoke_timeout, rules.rollout.healthy_within
+    old = old_release(run.target, baseline, service, smoke, healthy)
+    return rehearse_migrations(run.target, files, old)
 
 
 def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:
@@ -169,23 +173,14 @@ def sign_checklist(run: Run, request: DeployRequest, plan: Plan) -> None:
     items = run.runbook.gates(Step.CHECKLIST)
     staging = load_target(run.rules.staging) if run.rules.staging else None
     gate = run.rules.gate
-    # A person sees that a source is silent and decides; without one, silence ends the run.
-    patience = gate.evidence_patience if gate.approval == "evidence" else timedelta()
+    questions = questions_about(items, plan, run.target, staging)
 
     def collect(round: int) -> tuple[Evidence, ...]:
-        return collect_evidence(
-            run.target,
-            staging,
-            plan,
-            items,
-            key=f"round-{round}",
-            valid_for=gate.evidence_valid_for,
-            patience=patience,
-        )
+        return collect_evidence(questions, gate, key=f"round-{round}")
 
     with run.step(Step.CHECKLIST):
         tell = telling(run, plan)
-        sign_off(run, subject(plan, request), items, gate, collect, tell)
+        sign_off(run, subject(plan, request, items), gate, collect, tell)
         run.confirm_hold()
 
 
@@ -196,17 +191,17 @@ def telling(run: Run, plan: Plan) -> Opened:
 
     def tell(gate: GateRound, until: datetime, said: str) -> tuple[str, ...]:
         serves = plan.version if gate.section == Step.POST else plan.baseline.version
-        evidence = say_evidence(gate.evidence)
-        asked = Asked(run.environment, gate.about, gate.open, serves, evidence, until)
+        evidence = say_evidence(gate.checklist.evidence)
+        asked = Asked(run.environment, gate.about, gate.checklist.open, serves, evidence, until)
         notice = gate_answered(asked, said, where) if said else gate_opened(asked, where)
         return notify(run.target, names, notice, run.id, key=gate.key)
 
     return tell
 
 
-def subject(plan: Plan, request: DeployRequest) -> Subject:
+def subject(plan: Plan, request: DeployRequest, items: tuple[Item, ...]) -> Subject:
     """What is signed at a gate of this run."""
-    return Subject(plan.lines(), plan.fingerprint, request.started_by)
+    return Subject(items, plan.lines(), plan.fingerprint, request.started_by)
 
 
 def make_release(run: Run, plan: Plan) -> Release:
@@ -217,13 +212,23 @@ def make_release(run: Run, plan: Plan) -> Release:
     with run.step(Step.BUILD):
         release = build_image(target, release, run.settings.service)
     with run.step(Step.MIGRATE):
-        apply_migrations(target, plan.expand, release, run.id, key="expand")
+        stamp = Stamp(run.id, release.revision, release.version)
+        apply_migrations(target, plan.expand, stamp, key="expand")
     run.confirm_hold()
     refuse_after_p0(target, plan.baseline.taken_at)
     return release
 
 
-def go_live(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...], WatchReport]:
+@dataclass(frozen=True)
+class Live:
+    """A release that users meet, and that has passed its watch."""
+
+    release: Release
+    instances: tuple[Instance, ...]
+    watched: WatchReport
+
+
+def go_live(run: Run, plan: Plan, release: Release) -> Live:
     """Steps 4 and 5 and the watch: until it has passed, the baseline is one command away."""
     target, rules = run.target, run.rules
     with listening(target.ledger, run.environment, plan.baseline.taken_at):
@@ -241,7 +246,7 @@ def go_live(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...
             stop_baseline(target, new, rules.rollout)
     with run.step(Step.POST):
         watched = watch_release(target, release, baseline, rules.watch, cutover)
-    return new, watched
+    return Live(release, new, watched)
 
 
 def measured_until_now(run: Run, plan: Plan) -> Baseline:
@@ -281,41 +286,36 @@ def restart(run: Run, plan: Plan, release: Release) -> tuple[tuple[Instance, ...
     return restart_in_place(run.target, image_of(release), run.rules.rollout), None
 
 
-def finish(
-    run: Run,
-    request: DeployRequest,
-    plan: Plan,
-    release: Release,
-    new: tuple[Instance, ...],
-    watched: WatchReport,
-) -> State[Any]:
+def finish(run: Run, request: DeployRequest, plan: Plan, live: Live) -> State[Any]:
     """After the watch: what had to wait for it, the ticket, the log. Nothing is rolled back."""
-    target = run.target
+    target, release = run.target, live.release
     try:
         run.confirm_hold()  # nobody has rolled it back in the last moment
         with speaking(heading=Step.POST.short):
-            remove_baseline(target, new, run.rules.rollout)
+            remove_baseline(target, live.instances, run.rules.rollout)
         if plan.contract:
             remove_old_schema(run, plan, release)
         later = run.runbook.gates(Step.POST)  # items that the pipeline does not do itself
         rules, tell = run.rules.gate, telling(run, plan)
-        sign_off(run, subject(plan, request), later, rules, lambda round: (), tell)
+        sign_off(run, subject(plan, request, later), rules, lambda round: (), tell)
         with speaking(heading=Step.POST.short):
             close_ticket(target, request.ticket, f"{release.version} is deployed ({run.label})")
     except Exception as error:  # the release stays: it has passed its watch
         say_unexpected(error)
         sentence = f"{release.version} passed its watch, then: {explain(error)}"
-        return end(run, request, Ending.FAILED, sentence, release, hint_of(error))
-    sentence = "; ".join((f"{release.version} replaced {plan.baseline.version}", *watched.gist))
-    return end(run, request, Ending.DEPLOYED, sentence, release)
+        return end(run, request, Conclusion(Ending.FAILED, sentence, release, hint_of(error)))
+    replaced = f"{release.version} replaced {plan.baseline.version}"
+    sentence = "; ".join((replaced, *live.watched.gist))
+    return end(run, request, Conclusion(Ending.DEPLOYED, sentence, release))
 
 
 def remove_old_schema(run: Run, plan: Plan, release: Release) -> None:
     """Contract migrations: the release that a rollback would bring back does without it."""
     least = least_release(plan.baseline.release, release)
+    stamp = Stamp(run.id, release.revision, release.version, min_app=least)
     with speaking(heading=Step.MIGRATE.short):
         refuse_older_releases(run.target, plan.contract, release)
-        apply_migrations(run.target, plan.contract, release, run.id, key="contract", min_app=least)
+        apply_migrations(run.target, plan.contract, stamp, key="contract")
 
 
 def give_up(run: Run, request: DeployRequest, error: Exception) -> State[Any]:
@@ -323,7 +323,7 @@ def give_up(run: Run, request: DeployRequest, error: Exception) -> State[Any]:
     say_unexpected(error)
     ending = ending_of_failure(error, after_failure(run.steps_begun()))
     asked_for = Release(request.version or request.ref, revision="")
-    return end(run, request, ending, explain(error), asked_for, hint_of(error))
+    return end(run, request, Conclusion(ending, explain(error), asked_for, hint_of(error)))
 
 
 def serve_again(run: Run, plan: Plan, error: Exception) -> None:
@@ -363,27 +363,17 @@ def roll_back(
         seen = said_after_rollback(run.target.ledger.run_events(run.id, EventKind.VERDICT))
         back = f"{plan.baseline.version} ({seen})" if seen else plan.baseline.version
         sentence = f"{release.version} was rolled back to {back}: {why}"
-        return end(run, request, Ending.ROLLED_BACK, sentence, release, hint)
+        return end(run, request, Conclusion(Ending.ROLLED_BACK, sentence, release, hint))
     sentence = f"{why}; then the rollback failed: {sentence_in(restored.message)}"
-    return end(run, request, Ending.ROLLBACK_FAILED, sentence, release, hint)
+    return end(run, request, Conclusion(Ending.ROLLBACK_FAILED, sentence, release, hint))
 
 
-def end(
-    run: Run,
-    request: DeployRequest,
-    ending: Ending,
-    sentence: str,
-    release: Release,
-    hint: str = "",
-) -> State[Any]:
+def end(run: Run, request: DeployRequest, found: Conclusion) -> State[Any]:
     """End the run in the name of the person who asked for it."""
     return outcome.close(
         run,
-        ending,
-        sentence,
-        release=release,
+        found,
         deployer=request.started_by,
         notes=request.notes,
-        hint=hint,
         dry_run=request.dry_run,
     )

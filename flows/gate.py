@@ -27,14 +27,13 @@ from release.gate.checklist import (
     APPROVER_LENGTH,
     COMMENT_LENGTH,
     Answer,
+    Checklist,
     Item,
     Quorum,
     Signature,
     as_worded,
-    open_items,
     refuse_rejected,
     say_answer,
-    say_open,
     say_reworded,
     signed_by_evidence,
     standing,
@@ -81,15 +80,23 @@ class SigningRun(Protocol):
 
 @dataclass(frozen=True)
 class Subject:
-    """What is signed: the plan, as a person reads it and as a fingerprint."""
+    """What is signed: a section's items, and with them the plan, as a person reads it and as a
+    fingerprint."""
 
+    items: tuple[Item, ...]
     lines: Sequence[str]
     fingerprint: str
     started_by: str  # a claim; never the only one who signs
 
     @property
+    def section(self) -> str:
+        """The runbook's heading that the items stand under."""
+        return self.items[0].section
+
+    @property
     def signed(self) -> str:
-        """What a signature is over. A claim that is edited while the run waits breaks it."""
+        """What a signature is over, beside its item. A claim that is edited while the run waits
+        breaks it."""
         return json.dumps([self.fingerprint, self.started_by], ensure_ascii=False)
 
 
@@ -135,15 +142,14 @@ class ChecklistForm(RunInput):
 def sign_off(
     run: SigningRun,
     subject: Subject,
-    items: Sequence[Item],
     rules: GateRules,
     collect: Collect,
     opened: Opened = lambda round, until, said: (),
 ) -> tuple[Signature, ...]:
     """Return when each item is signed. To be called from the body of the run's own flow.
 
-    ``items`` are those of one section. ``collect`` gives the evidence of a round, from 1 on; it
-    has to be a step, keyed by the round, so that a resumed run sees what the approver saw.
+    ``collect`` gives the evidence of a round, from 1 on; it has to be a step, keyed by the round,
+    so that a resumed run sees what the approver saw.
     ``opened`` is called with each round, the deadline, and what the last answer came to ("" for the
     first round), before anybody can answer; it tells people, and returns a sentence for each who
     was not told. It has to be a step as well.
@@ -153,23 +159,23 @@ def sign_off(
     BadConfiguration when too few approvers are enrolled. When ``rules.deadline`` passes, the
     server ends a run of a deployment; otherwise GateExpired.
     """
-    if not items:
+    if not subject.items:
         return ()
-    section = items[0].section
+    section = subject.section
     if rules.approval == "evidence":
-        return _by_evidence(run, items, collect(1), f"{slug(section)}-1")
+        return _by_evidence(run, subject.items, collect(1), f"{slug(section)}-1")
     quorum = Quorum(rules.signers, subject.started_by)
-    _refuse_unsignable(run, items, quorum)
+    _refuse_unsignable(run, subject.items, quorum)
     until = gate_deadline(rules.deadline, key=slug(section))
-    gate = _Gate(run, subject, tuple(items), rules, quorum, until, collect, opened)
+    gate = _Gate(run, subject, rules, quorum, until, collect, opened)
     try:
-        signatures = gate.wait_until_signed()
-        gate.confirm()
+        last = gate.wait_until_signed()
+        confirm_signatures(run.target, run.approvers, last, key=slug(section))
     except Exception:  # a run that is suspended leaves by another way
         close_gate(run.target, run.id, section, key=slug(section))
         raise
     close_gate(run.target, run.id, section, key=slug(section))
-    return signatures
+    return last.checklist.signatures
 
 
 @dataclass(frozen=True)
@@ -178,31 +184,31 @@ class _Gate:
 
     run: SigningRun
     subject: Subject
-    items: tuple[Item, ...]
     rules: GateRules
     quorum: Quorum
     until: datetime
     collect: Collect
     opened: Opened
 
-    def wait_until_signed(self) -> tuple[Signature, ...]:
-        """Ask until nothing is open."""
+    def wait_until_signed(self) -> GateRound:
+        """Ask until nothing is open; the last round, which asked nobody."""
         signatures: tuple[Signature, ...] = ()
         lost: tuple[Signature, ...] = ()
         judged, unproven, refused = Judged(), 0, 0
         for number in count(1):
-            signatures, reworded = as_worded(signatures, self.items)
+            signatures, reworded = as_worded(signatures, self.subject.items)
             lost += reworded
             round, fallen = self.round(number, signatures)
-            if not round.waiting:
+            checklist = round.checklist
+            if not checklist.waiting:
                 break
-            changed = _joined(fallen, say_reworded(lost, round.waiting))
+            changed = _joined(fallen, say_reworded(lost, checklist.waiting))
             note = _joined(judged.refusal, changed)
-            answered = say_answer(judged.signatures, judged.refusal, round.open)
+            answered = say_answer(judged.signatures, judged.refusal, checklist.open)
             said = _joined(answered, changed)
             tell = not judged.refusal or refused <= self.rules.wrong_codes
             judged = self.ask(round, note=note, said=said, tell=tell)
-            signatures = round.signatures + judged.signatures
+            signatures = checklist.signatures + judged.signatures
             unproven += judged.unproven
             refused += bool(judged.refusal)
             if unproven >= self.rules.wrong_codes:
@@ -211,7 +217,7 @@ class _Gate:
                     f"{judged.refusal}",
                     "find out who answered, then start the deployment again",
                 )
-        return round.signatures
+        return round
 
     def round(self, number: int, signatures: tuple[Signature, ...]) -> tuple[GateRound, str]:
         """What is known and open now, shown as an artifact; and why signatures fell."""
@@ -219,18 +225,14 @@ class _Gate:
         signatures, fallen = standing(signatures, evidence)
         round = GateRound(
             run_id=self.run.id,
-            section=self.items[0].section,
-            key=f"{slug(self.items[0].section)}-{number}",
+            section=self.subject.section,
+            key=f"{slug(self.subject.section)}-{number}",
             subject=self.subject.signed,
             about=self.subject.lines[0],
-            waiting=open_items(self.items, signatures, self.quorum),
-            evidence=evidence,
-            signatures=signatures,
-            lacks=self.quorum.lacks(signatures),
-            open=say_open(self.items, signatures, self.quorum),
+            checklist=Checklist(self.subject.items, self.quorum, evidence, signatures),
         )
         where = self.run.environment
-        artifact = record(where, self.items, evidence, signatures, self.quorum)
+        artifact = record(where, round.checklist)
         # A page that cannot be kept decides nothing: the form shows the same.
         show_checklist(where, artifact, key=round.key, return_state=True)
         return round, fallen
@@ -246,31 +248,12 @@ class _Gate:
         not_told = self.opened(round, self.until, said) if tell else ()
         if said:
             say_said(round, said, key=round.key)
-        text = gate_text(
-            self.subject.lines,
-            self.items,
-            round.evidence,
-            round.signatures,
-            self.quorum,
-            until=self.until,
-            note=_joined(note, *not_told),
-        )
-        answer = _wait(_form(round.waiting, text), round, self.until)
+        note = _joined(note, *not_told)
+        text = gate_text(self.subject.lines, round.checklist, until=self.until, note=note)
+        answer = _wait(_form(round.checklist.waiting, text), round, self.until)
         judged = check_answer(self.run.target, self.run.approvers, round, answer, key=round.key)
         refuse_rejected(judged.signatures)
         return judged
-
-    def confirm(self) -> None:
-        """Verify what was signed from the ledger, before anything acts on it."""
-        confirm_signatures(
-            self.run.target,
-            self.run.approvers,
-            self.run.id,
-            self.subject.signed,
-            self.items,
-            self.quorum,
-            key=slug(self.items[0].section),
-        )
 
 
 def _joined(*sentences: str) -> str:
@@ -287,7 +270,7 @@ def _refuse_unsignable(run: SigningRun, items: Sequence[Item], quorum: Quorum) -
 
 
 def _by_evidence(
-    run: SigningRun, items: Sequence[Item], evidence: tuple[Evidence, ...], key: str
+    run: SigningRun, items: tuple[Item, ...], evidence: tuple[Evidence, ...], key: str
 ) -> tuple[Signature, ...]:
     signatures = record_signatures(
         run.target,
@@ -296,7 +279,8 @@ def _by_evidence(
         signed_by_evidence(items, evidence, run.environment),
         key=key,
     )
-    artifact = record(run.environment, items, evidence, signatures, Quorum())
+    settled = Checklist(items, evidence=evidence, signatures=signatures)
+    artifact = record(run.environment, settled)
     show_checklist(run.environment, artifact, key=key, return_state=True)
     refuse_rejected(signatures)
     return signatures
@@ -315,7 +299,7 @@ def _wait(form: type[RunInput], round: GateRound, until: datetime) -> Answer | N
         return None
     except FlowPauseTimeout:
         raise GateExpired(
-            f"not all have signed until {until:%H:%M:%S} UTC; still open: {round.open}",
+            f"not all have signed until {until:%H:%M:%S} UTC; still open: {round.checklist.open}",
             "start the deployment again",
         ) from None
     return Answer(**sent.model_dump())

@@ -13,7 +13,8 @@ from flows.once import once
 from flows.run import Run, begin, run_name
 from release.errors import DeployError
 from release.model import ReleaseKind
-from release.notice import run_refused
+from release.nightly import NIGHTLY
+from release.notice import nightly_refused
 from release.outcome import Ending, sentence_in
 from release.request import DeployRequest
 from settings import load_settings
@@ -21,9 +22,6 @@ from tasks.nightly import reason_to_skip
 from tasks.notification import notify, page_of, warn
 from tasks.page import show_version
 from tasks.serving import what_serves
-
-BY = "nightly"
-"""In whose name it deploys: in the ledger, and in each message."""
 
 
 @flow(name="nightly", flow_run_name=run_name)
@@ -39,11 +37,12 @@ def nightly(environment: str = "staging") -> State[Any]:
         run = begin(environment)
         reason = reason_to_skip(run.target)
     except DeployError as error:
-        tell_refused(environment, run, error.what, error.hint)
+        tell_refused(environment, run, error)
         return outcome.refused(error)
     if reason:
         return outcome.ended(run, Ending.NOTHING_TO_DO, reason)
-    request = DeployRequest(kind=ReleaseKind.BRANCH, ref=run.target.repository.main, started_by=BY)
+    main = run.target.repository.main
+    request = DeployRequest(kind=ReleaseKind.BRANCH, ref=main, started_by=NIGHTLY)
     show_version(environment, request.ref)
     ended = deploy(request, environment, return_state=True)
     ending = outcome.ending_of(ended)
@@ -52,11 +51,11 @@ def nightly(environment: str = "staging") -> State[Any]:
     sentence = sentence_in(ended.message)
     if ending is Ending.REFUSED:  # nobody waits for its answer; every other ending was told
         what, _, hint = sentence.partition("\nhint: ")
-        tell_refused(environment, run, what, hint)
+        tell_refused(environment, run, DeployError(what, hint))
     return outcome.ended(run, ending, sentence)
 
 
-def tell_refused(environment: str, run: Run | None, why: str, hint: str) -> None:
+def tell_refused(environment: str, run: Run | None, error: DeployError) -> None:
     """Tell people that tonight's deployment has not begun: nobody waits for its answer.
 
     ``run`` None: not even that could begin, so what serves is not known, nor where to write down
@@ -64,11 +63,11 @@ def tell_refused(environment: str, run: Run | None, why: str, hint: str) -> None
     """
     page = page_of(str(flow_run.id))
     if run is None:
-        notice = run_refused(environment, "nightly", BY, why, hint, "", page)
+        notice = nightly_refused(environment, NIGHTLY, error, "", page)
         warn(_whom(), notice, return_state=True)
         return
     branch, serves = run.target.repository.main, what_serves(run.target)
-    notice = run_refused(environment, branch, BY, why, hint, serves, page)
+    notice = nightly_refused(environment, branch, error, serves, page)
     names = run.settings.notify.blocks
     notify(run.target, names, notice, run.id, key="refused", return_state=True)
 

@@ -9,9 +9,9 @@ from prefect.states import Completed, Failed
 
 from flows.run import Run
 from release.errors import DeployError
-from release.model import Release
 from release.notice import run_ended
 from release.outcome import (
+    Conclusion,
     Ending,
     Report,
     ending_in,
@@ -48,23 +48,16 @@ def ended(run: Run, ending: Ending, sentence: str, hint: str = "") -> State[Any]
 
 
 def close(
-    run: Run,
-    ending: Ending,
-    sentence: str,
-    *,
-    release: Release | None,
-    deployer: str,
-    notes: str = "",
-    hint: str = "",
-    dry_run: bool = False,
+    run: Run, found: Conclusion, *, deployer: str, notes: str = "", dry_run: bool = False
 ) -> State[Any]:
     """End a run that knows its environment: ask what serves, write it down, free the lock.
 
     After a failed rollback the lock stays, until a person has looked: `ignition unlock`.
     """
+    ending, sentence, release = found.ending, found.sentence, found.release
     serves, held = what_serves(run.target), run.may_hold()
     gone = what_is_gone(ending, run.environment, release.version if release else "", serves)
-    hint = hint or gone
+    hint = found.hint or gone
     events = run.target.ledger.run_events(run.id)
     report = Report(
         environment=run.environment,
@@ -92,7 +85,8 @@ def close(
     write_ending(run.target, run.id, report, payload, return_state=True)
     if ending is not Ending.ROLLBACK_FAILED:  # nobody deploys onto a state that nobody knows
         release_environment(run.target, run.id, return_state=True)
-    _tell(run, ending, report, release, payload["deployer"], page=bool(gone))
+    version = release.version if release else "no release"
+    _tell(run, report, version, payload["deployer"], page=bool(gone))
     say_ending(report)
     if not run.target.ledger.flush() and held:  # nobody else can have it until the ledger has this
         catch_up(run.target, return_state=True)
@@ -102,16 +96,13 @@ def close(
     return state(ending, said, hint or report.to_do)
 
 
-def _tell(
-    run: Run, ending: Ending, report: Report, release: Release | None, by: str, page: bool
-) -> None:
+def _tell(run: Run, report: Report, version: str, by: str, page: bool) -> None:
     """Tell people how it ended; those who are woken up only where they have to look."""
-    if ending in (Ending.PLANNED, Ending.NOTHING_TO_DO, Ending.REFUSED):
+    if report.ending in (Ending.PLANNED, Ending.NOTHING_TO_DO, Ending.REFUSED):
         return
     names = run.settings.notify.blocks
-    if page or ending in (Ending.ROLLBACK_FAILED, Ending.EXPIRED):
+    if page or report.ending in (Ending.ROLLBACK_FAILED, Ending.EXPIRED):
         names += run.settings.notify.escalation
-    version = release.version if release else "no release"
     notice = run_ended(report, version, by, page_of(run.id))
     notify(run.target, names, notice, run.id, key="ending", return_state=True)
 

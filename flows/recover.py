@@ -26,7 +26,7 @@ from release.errors import BadRequest, DeployError
 from release.ledger import EventKind, short_run
 from release.model import ImageRef, Release
 from release.notice import left_locked
-from release.outcome import Ending, one_line, sentence_in
+from release.outcome import Conclusion, Ending, one_line, sentence_in
 from release.request import RollbackRequest, start_again
 from release.rollback.recovery import Action, Recovery, is_gone, recovery_of, run_of
 from release.watch.restored import said_after_rollback
@@ -164,14 +164,12 @@ def _settle(run: Run, dead: Run, ended: FlowRun, ending: Ending, found: Recovery
     request = ended.parameters.get("request") or {}
     again = start_again("deploy", request, dead.environment)  # no other run has gates
     tell_server(CLOSED, dead.environment, dead.id)
+    hint = again if ending is Ending.EXPIRED else ""
     closed = outcome.close(
         dead,
-        ending,
-        found.sentence,
-        release=_release(request, found),
+        Conclusion(ending, found.sentence, _release(request, found), hint),
         deployer=request.get("started_by", ""),
         notes=request.get("notes", ""),
-        hint=again if ending is Ending.EXPIRED else "",
     )
     if ending is not Ending.ROLLBACK_FAILED:
         release_environment(run.target, run.id, key="recovery", return_state=True)

@@ -16,7 +16,7 @@ from flows.run import Run, begin, run_name
 from release.errors import BadRequest, DeployError, Unreachable
 from release.ledger import EventKind
 from release.model import Baseline, Step
-from release.outcome import Ending, explain, hint_of
+from release.outcome import Conclusion, Ending, explain, hint_of
 from release.request import RollbackRequest, checked_rollback
 from release.rollback.baseline import baseline_address
 from release.rollback.hand_over import Way
@@ -48,7 +48,7 @@ def rollback(request: RollbackRequest, environment: str = "staging") -> State[An
         run = begin(environment)
         checked_rollback(request, run.environment)
         if run.nested:  # in a deployment, which holds the environment and ends the run
-            return _end(run, request, *_try(run, request))
+            return _end(run, request, _try(run, request))
         handed_over = clear_the_way(run, request)
     except DeployError as error:
         return outcome.refused(error)
@@ -62,30 +62,30 @@ def roll_back(run: Run, request: RollbackRequest) -> State[Any]:
             _hold(run, request)
         except DeployError as error:
             return outcome.refused(error)
-        return _end(run, request, *_try(run, request))
+        return _end(run, request, _try(run, request))
 
 
 @speaking(heading=Step.ROLLBACK.short)
-def _try(run: Run, request: RollbackRequest) -> tuple[Ending, str, Baseline | None, str]:
-    """Restore a release and watch it; the ending, its sentence, what was restored, what to type."""
+def _try(run: Run, request: RollbackRequest) -> Conclusion:
+    """Restore a release and watch it."""
     try:
         baseline = _bring_back(run, request)
     except BadRequest as error:  # there is no such release to go back to: nothing was touched
-        return Ending.REFUSED, explain(error), None, hint_of(error)
+        return Conclusion(Ending.REFUSED, explain(error), hint=hint_of(error))
     except Exception as error:  # whatever it was, a person has to look at the environment now
         say_unexpected(error)
         why = "" if run.nested else f"; it was to be rolled back because: {request.reason}"
-        return Ending.ROLLBACK_FAILED, explain(error) + why, None, hint_of(error)
+        return Conclusion(Ending.ROLLBACK_FAILED, explain(error) + why, hint=hint_of(error))
     seen = _watched(run, baseline)
     if seen is not None and seen.ill:
         there = run.environment
         sentence = f"{baseline.version} serves {there} again, and is not well: {seen.sentence}"
         hint = f"to go further back: ignition rollback {there} --to VERSION --reason …"
-        return Ending.ROLLBACK_FAILED, sentence, baseline, hint
+        return Conclusion(Ending.ROLLBACK_FAILED, sentence, baseline.release, hint)
     left = left_by(run.target.ledger.run_events(run.id, EventKind.ROLLBACK_STARTED))
     sentence = f"{left}rolled back to {baseline.version}: {request.reason}"
     said = f"{sentence}; {seen.sentence}" if seen else sentence
-    return Ending.ROLLBACK_DONE, said, baseline, ""
+    return Conclusion(Ending.ROLLBACK_DONE, said, baseline.release)
 
 
 def _watched(run: Run, baseline: Baseline) -> AfterRollback | None:
@@ -173,18 +173,8 @@ def _handed_over(run: Run, holder: Holder, ended: str) -> State[Any]:
     return outcome.ended(run, ending, sentence, f"ignition status {run.environment}")
 
 
-def _end(
-    run: Run,
-    request: RollbackRequest,
-    ending: Ending,
-    sentence: str,
-    baseline: Baseline | None,
-    hint: str,
-) -> State[Any]:
+def _end(run: Run, request: RollbackRequest, found: Conclusion) -> State[Any]:
     """End a rollback; as a subflow it only reports, and its parent ends the run."""
     if run.nested:
-        return outcome.state(ending, sentence, hint)
-    release = baseline.release if baseline else None
-    return outcome.close(
-        run, ending, sentence, release=release, deployer=request.started_by, hint=hint
-    )
+        return outcome.state(found.ending, found.sentence, found.hint)
+    return outcome.close(run, found, deployer=request.started_by)

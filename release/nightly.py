@@ -6,6 +6,9 @@ from release.errors import SourceRefused
 from release.ledger import LogRow
 from release.outcome import Ending
 
+NIGHTLY = "nightly"
+"""In whose name it deploys: in the ledger, and in each message."""
+
 _SERVED = (Ending.DEPLOYED, Ending.ROLLBACK_DONE)
 _BAD = (Ending.ROLLED_BACK, Ending.ROLLBACK_FAILED)
 

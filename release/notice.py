@@ -7,7 +7,9 @@ found by the first and read by the others. It says what serves, and links to the
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from release.errors import DeployError
 from release.ledger import short_run
+from release.nightly import NIGHTLY
 from release.outcome import Report
 
 
@@ -119,17 +121,17 @@ def run_ended(report: Report, version: str, by: str, page: Page) -> Notice:
     )
 
 
-def run_refused(
-    environment: str, what: str, by: str, why: str, hint: str, serves: str, page: Page
+def nightly_refused(
+    environment: str, what: str, error: DeployError, serves: str, page: Page
 ) -> Notice:
-    """A run that nobody attends has not begun. ``what``: what it was to deploy."""
+    """A nightly deployment has not begun. ``what``: what it was to deploy."""
     return Notice(
-        f"[{page.label}] {environment} {what}: Refused (started by {by})"
+        f"[{page.label}] {environment} {what}: Refused (started by {NIGHTLY})"
         + (f"; {environment} serves {serves}" if serves else ""),
         "\n".join(
             [
-                f"{why}; nothing was changed",
-                f"to do: {hint or 'nothing'}",
+                f"{error.what}; nothing was changed",
+                f"to do: {error.hint or 'nothing'}",
                 f"the run: {page.address}",
             ]
         ),

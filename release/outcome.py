@@ -14,7 +14,7 @@ from release.errors import (
     ReleaseUnfit,
     VerificationFailed,
 )
-from release.model import Probe, Step
+from release.model import Probe, Release, Step
 
 _TOUCHES_NOTHING = frozenset({Step.PLAN, Step.CHECKLIST})
 _LEAVES_THINGS = frozenset({Step.PREPARE, Step.BUILD, Step.MIGRATE})
@@ -99,6 +99,16 @@ class Ending(StrEnum):
             Ending.RESUMED,
             Ending.SETTLED,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a run comes to: its ending, why, the release that it was about, and what to type."""
+
+    ending: Ending
+    sentence: str
+    release: Release | None = None
+    hint: str = ""
 
 
 _ENDINGS = frozenset(ending.value for ending in Ending)

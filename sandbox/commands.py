@@ -26,8 +26,8 @@ def run(
 ) -> str:
     """Run a program and return what it wrote to standard output.
 
-    ``environment`` is added to this process's own. CommandFailed names the command, its exit code
-    and the last lines it wrote.
+    ``environment`` is added to this process's own. Raises CommandFailed with the command, its exit
+    code and the last lines it wrote.
     """
     command = [str(argument) for argument in arguments]
     try:
@@ -80,8 +80,8 @@ def wait_until(
 ) -> Found:
     """Ask ``condition`` until its answer is truthy, and return that answer.
 
-    NotReady says ``what`` did not happen within ``seconds``, and ``hint``, what to type; or that
-    nobody waits for it any longer, once ``unless`` is set.
+    Raises NotReady, saying that ``what`` did not happen within ``seconds``, and ``hint``, what to
+    type; or, once ``unless`` is set, that the wait was given up.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -89,7 +89,7 @@ def wait_until(
         if answer:
             return answer
         if unless and unless.is_set():
-            raise NotReady(f"{what} is not waited for any longer")
+            raise NotReady(f"the wait for {what} was given up")
         if time.monotonic() > deadline:
             raise NotReady(f"{what} did not happen within {seconds:.0f} s; {hint}")
         time.sleep(every)

@@ -21,7 +21,7 @@ RUN_TIMEOUT = timedelta(minutes=4)
 
 @dataclass(frozen=True)
 class Scenario:
-    """One deployment to production, and how it has to end."""
+    """One deployment to production, and how it must end."""
 
     title: str
     version: str
@@ -34,7 +34,7 @@ class Scenario:
 SCENARIOS = (
     Scenario("a good release", "v1.1.0", "main", "Deployed", "v1.1.0", False),
     Scenario(
-        "a bad one, caught before users meet it",
+        "a bad one, caught before users reach it",
         "v1.2.0",
         "bad/failing-smoke",
         "RolledBack",
@@ -76,9 +76,9 @@ class Result:
 
 
 def demo(sandbox: Sandbox) -> bool:
-    """Play all scenarios on a fresh sandbox and take it away; True if each ended as it should.
+    """Play all scenarios on a fresh sandbox and take it away. Returns whether all went as expected.
 
-    Raises SandboxError where this sandbox is up already: its state would not be the beginning.
+    Raises SandboxError if this sandbox is up already: its state would not be a fresh one.
     """
     results: list[Result] = []
     with stack.standing(sandbox, "demo"), Lookout(sandbox.production.public_url) as lookout:
@@ -143,7 +143,7 @@ def signer(sandbox: Sandbox, signed: list[float]) -> Callable[[object], None]:
         if not run.waiting:
             return
         if not waiting:
-            raise SandboxError(f"{run.label} waits for a signature that nobody is left to give")
+            raise SandboxError(f"{run.label} waits for a signature, but no approver is left")
         name = waiting.pop(0)
         answer(run, approvers.approval(sandbox, name, comment="signed by the demo"))
         signed.append(time.time())
@@ -218,7 +218,7 @@ def show(sandbox: Sandbox, results: list[Result]) -> None:
 
 
 def seconds(value: float | None) -> str:
-    """A figure of the table; a dash where there is none."""
+    """A figure of the table; a dash if there is none."""
     return "–" if value is None else f"{value:.1f} s"
 
 

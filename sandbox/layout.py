@@ -69,7 +69,7 @@ def port_variable(name: str) -> str:
 
 
 def port_number(environ: Mapping[str, str], variable: str, default: int) -> int:
-    """A port number from the environment; SandboxError when it is none."""
+    """A port number from the environment. Raises SandboxError if it is not a port number."""
     text = environ.get(variable, str(default))
     if not text.isdigit() or not 1 <= int(text) <= 65535:
         raise SandboxError(f"{variable} is {text!r}, not a port number from 1 to 65535")
@@ -91,7 +91,7 @@ class Secrets:
 
     @classmethod
     def load_or_create(cls, path: Path) -> Self:
-        """The passwords in ``path``, written there first when there are none."""
+        """The passwords in ``path``, which are written there first if there are none."""
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             made = {field.name: secrets.token_urlsafe(24) for field in fields(cls)}
@@ -100,7 +100,7 @@ class Secrets:
 
 
 def by_name(url: str) -> str:
-    """An address on this machine with its name, which has to be looked up, for its number."""
+    """An address on this machine with a name, which must be looked up, in place of its number."""
     return url.replace(f"{HOST}:", f"{NAME}:")
 
 
@@ -150,7 +150,7 @@ class Environment:
 
     @property
     def served_once(self) -> Path:
-        """There once the environment has answered: from then on its host folder is its own."""
+        """A file that exists once the environment has answered: then its host folder is its own."""
         return self.host_folder.with_suffix(".served")
 
     @property
@@ -161,7 +161,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """One sandbox. Nothing here starts or changes anything, but the passwords' file."""
+    """One sandbox. Nothing here starts or changes anything except the passwords' file."""
 
     folder: Path
     ports: Ports

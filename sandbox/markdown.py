@@ -13,7 +13,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[in
 
 
 def put(document: Path, section: str, text: str) -> None:
-    """Replace what stands between a section's markers. ValueError where it has no place."""
+    """Replace the text between a section's markers. Raises ValueError if they are missing."""
     begin, end = f"<!-- {section}: measured -->", f"<!-- {section}: end -->"
     before, found, rest = document.read_text(encoding="utf-8").partition(begin)
     _, found_end, after = rest.partition(end)

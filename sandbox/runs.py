@@ -44,7 +44,7 @@ def roll_back(reason: str, by: str) -> "RunView":
 
 
 def follow(started: "RunView") -> "RunView":
-    """Wait for a run's end, and return it as it is then."""
+    """Wait for a run's end, and return the run in its last state."""
     from cli.runs import follow
 
     return follow(started, lambda seen: None, within=RUN_TIMEOUT)
@@ -52,7 +52,7 @@ def follow(started: "RunView") -> "RunView":
 
 @dataclass(frozen=True)
 class Kept(Generic[R]):
-    """Results, those of earlier calls included, and their table in a document.
+    """Results, including those of earlier calls, and their table in a document.
 
     Both are part of the project: on a fresh clone a call adds to what was measured before.
     """
@@ -61,7 +61,7 @@ class Kept(Generic[R]):
     head: Sequence[str]
     right: Sequence[int]  # columns of figures
     rows: Callable[[Sequence[R]], Iterable[Sequence[str]]]
-    name: Callable[[R], str]  # of what a result is of
+    name: Callable[[R], str]  # of the thing that was measured
     read: Callable[[Mapping[str, Any]], R]
 
     def keep(self, done: Sequence[R]) -> None:
@@ -76,7 +76,7 @@ class Kept(Generic[R]):
         markdown.put(markdown.DOCS / f"{self.section}.md", self.section, text)
 
     def earlier(self) -> list[R]:
-        """What is kept."""
+        """The results that are kept."""
         found = json.loads(self._file.read_text()) if self._file.exists() else []
         return [self.read(values) for values in found]
 
@@ -97,11 +97,11 @@ def show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def say_wrongs(found: Sequence[tuple[str, Sequence[str]]]) -> None:
-    """Say what is wrong with each thing that ended wrong, and how many did not."""
+    """Say what is wrong with each one that failed, and how many passed."""
     wrong = [(name, wrongs) for name, wrongs in found if wrongs]
     for name, wrongs in wrong:
         say(f"{name}: {'; '.join(wrongs)}")
-    say(f"{len(found) - len(wrong)} of {len(found)} ended right")
+    say(f"{len(found) - len(wrong)} of {len(found)} passed")
 
 
 def say(line: str) -> None:

@@ -53,13 +53,13 @@ MIXTURE = (
 
 @dataclass(frozen=True)
 class Sample:
-    """One request: when it was sent, how long it took, what came of it, and who answered."""
+    """One request: when it was sent, how long it took, its outcome, and which release answered."""
 
     sent_at: float  # seconds since 1970
     took: float  # seconds
     outcome: str  # a status code, or why there is none
     kind: str
-    version: str = ""  # the release that answered, by its header; "" where none says so
+    version: str = ""  # the release that answered, by its header; "" if none says so
 
     @property
     def failed(self) -> bool:
@@ -112,7 +112,7 @@ class TrafficReport:
 
     @property
     def p50(self) -> float | None:
-        """The median answer time in seconds; None without requests."""
+        """The median answer time in seconds. Returns None without requests."""
         return self.percentile(0.50)
 
     @property
@@ -132,7 +132,7 @@ class TrafficReport:
         return {second: (count, failed[second]) for second, count in sorted(sent.items())}
 
     def by(self, version: str) -> "TrafficReport":
-        """The requests that a release answered; of "", those that none did."""
+        """The requests that a release answered; for "", those that no release answered."""
         return TrafficReport(tuple(s for s in self.samples if s.version == version))
 
     def between(self, start: float, end: float) -> "TrafficReport":
@@ -190,7 +190,7 @@ class Traffic:
         return self.marks[name]
 
     def report(self) -> TrafficReport:
-        """What came of the requests answered so far, or, after `stop`, of all."""
+        """The outcomes of the requests answered so far, or, after `stop`, of all."""
         return self._report or TrafficReport.read(self.file)
 
     def stop(self) -> TrafficReport:
@@ -295,14 +295,14 @@ class Answer:
     """A whole answer, without its body."""
 
     status: int
-    version: str  # the release that answered; "" where none says so
+    version: str  # the release that answered; "" if none says so
     may_be_kept: bool  # the connection it came on
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
     """Read one answer to its end.
 
-    Raises EOFError (IncompleteReadError) when the connection is cut, ValueError for no HTTP.
+    Raises EOFError (IncompleteReadError) if the connection is cut, ValueError if it is not HTTP.
     """
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
     status = int(head[0].split(" ")[1])

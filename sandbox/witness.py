@@ -98,7 +98,7 @@ def pinned(environment: Environment) -> str:
 
 
 def lock_holder(sandbox: Sandbox, environment: str) -> str:
-    """The run that holds an environment; empty where it is free."""
+    """The run that holds an environment; empty if it is free."""
     query = "SELECT run_id FROM environment_locks WHERE environment = %s"
     with psycopg.connect(sandbox.ledger_url) as connection:
         return "".join(row[0] for row in connection.execute(query, (environment,)))
@@ -112,10 +112,10 @@ def events(sandbox: Sandbox, run_id: str, kind: EventKind) -> list[tuple[str, da
 
 
 def verdict_at(sandbox: Sandbox, run_id: str) -> float | None:
-    """When a run judged its release, in seconds since 1970; None where it did not roll back.
+    """When a run judged its release, in seconds since 1970. Returns None if it did not roll back.
 
-    The watch says so in a line of the log. Anything else is judged by a step that fails: the last
-    one that did before the rollback began.
+    The watch says so in a line of the log. Otherwise a failed step is the verdict: the last one
+    that failed before the rollback began.
     """
     began = events(sandbox, run_id, EventKind.ROLLBACK_STARTED)
     if not began:
@@ -137,7 +137,7 @@ def failed_tasks(sandbox: Sandbox, run_id: str) -> Iterator[dict[str, Any]]:
 
 
 def log(sandbox: Sandbox, run_id: str) -> list[tuple[float, str]]:
-    """A run's own log lines in order, each with when it was said (seconds since 1970)."""
+    """A run's own log lines in order, each with its time (seconds since 1970)."""
     wanted = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC"}
     lines = pages(sandbox, "/logs/filter", wanted)
     return [(_seconds(line["timestamp"]), line["message"]) for line in lines]
@@ -156,9 +156,9 @@ def pages(sandbox: Sandbox, path: str, body: Mapping[str, Any]) -> Iterator[dict
 
 @cache
 def prefect_api(url: str) -> httpx.Client:
-    """A client of Prefect's API that keeps no connection: the server may be another by then.
+    """A client of Prefect's API that keeps no connection: the server may be restarted meanwhile.
 
-    One for all requests: to make one takes longer than most answers.
+    One client serves all requests: making one takes longer than most answers.
     """
     return httpx.Client(base_url=url, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
 

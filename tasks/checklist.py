@@ -11,20 +11,19 @@ from prefect.artifacts import create_markdown_artifact
 from blocks.approvers import Approvers
 from blocks.target import Target
 from release.errors import BadRequest, DeployError, SignaturesInvalid, Unproven, Unreachable
-from release.gate.approvers import Approver, find, sealed_text
+from release.gate.approvers import find
 from release.gate.checklist import (
     Answer,
+    Checklist,
     Decision,
-    Item,
-    Quorum,
     Signature,
     checked_answer,
     covered,
     missing,
     rejected_by,
 )
-from release.gate.evidence import Evidence, say_evidence
-from release.gate.signatures import LOCKOUT, locked_until, verify_signatures
+from release.gate.evidence import say_evidence
+from release.gate.signatures import LOCKOUT, locked_until, sealed_text, verify_signatures
 from release.ledger import EventKind
 from tasks.events import CLOSED, OPENED, tell_server
 from tasks.page import WAITING_TAG, change_run
@@ -47,11 +46,7 @@ class GateRound:
     key: str  # the section and the round's number
     subject: str  # what is signed beside the item: the plan's fingerprint, and who started it
     about: str  # the plan's first line, for messages
-    waiting: tuple[Item, ...]
-    evidence: tuple[Evidence, ...]
-    signatures: tuple[Signature, ...]
-    lacks: str = ""  # who is missing, in a sentence
-    open: str = ""  # the items that too few have signed, or else who is missing
+    checklist: Checklist
 
 
 @dataclass(frozen=True)
@@ -79,16 +74,17 @@ def open_gate(target: Target, gate: GateRound, until: datetime | None, *, key: s
 
     ``key`` names the round. None: it waits for ever.
     """
-    items = [item.id for item in gate.waiting]
-    roles = {item.id: item.role for item in gate.waiting if item.role}
+    checklist = gate.checklist
+    items = [item.id for item in checklist.waiting]
+    roles = {item.id: item.role for item in checklist.waiting if item.role}
     payload: dict[str, Any] = {
         "items": items,
         "roles": roles,
-        "more": {item.id: missing(item, gate.signatures) for item in gate.waiting},
-        "lacks": gate.lacks,
+        "more": {item.id: missing(item, checklist.signatures) for item in checklist.waiting},
+        "lacks": checklist.lacks,
         "about": gate.about,
-        "evidence": say_evidence(gate.evidence),
-        "signed": [{"item": one.item, "approver": one.approver} for one in gate.signatures],
+        "evidence": say_evidence(checklist.evidence),
+        "signed": [{"item": one.item, "approver": one.approver} for one in checklist.signatures],
     }
     if until:
         left = until - datetime.now(UTC)
@@ -140,7 +136,7 @@ def check_answer(
     try:
         given = checked_answer(answer)
         if given.decision == Decision.REJECT:
-            signatures = rejected_by(given, gate.waiting, gate.evidence)
+            signatures = rejected_by(given, gate.checklist.waiting, gate.checklist.evidence)
         else:
             signatures = _signed(target, approvers, gate, given)
     except DeployError as error:
@@ -163,15 +159,15 @@ def _signed(
     target: Target, approvers: Approvers, gate: GateRound, answer: Answer
 ) -> tuple[Signature, ...]:
     """The sealed signatures of an approval. Raises DeployError, Unproven for a code."""
-    now = datetime.now(UTC)
+    checklist = gate.checklist
     approver = find(approvers.known(), answer.approver)
     if approver is None:
         # Without the names that there are: whoever answers need not know them.
         raise Unproven(f"{answer.approver!r} is not enrolled as an approver")
-    items = covered(answer, approver, gate.waiting, gate.signatures)
-    _prove(target, approvers, gate, approver, answer.code, now)
-    shown = {one.item: one for one in gate.evidence}
-    return tuple(
+    items = covered(answer, approver, checklist.waiting, checklist.signatures)
+    _prove(target, approvers, gate, approver.name, answer.code)
+    shown = {one.item: one for one in checklist.evidence}
+    signed = (
         Signature(
             item.id,
             approver.name,
@@ -179,34 +175,19 @@ def _signed(
             answer.comment,
             rests_on=shown.get(item.id),
             gate=gate.key,
-            seal=approvers.seal(
-                approver.name,
-                sealed_text(
-                    gate.run_id,
-                    gate.key,
-                    item.id,
-                    item.text,
-                    Decision.APPROVE,
-                    approver.name,
-                    gate.subject,
-                ),
-            ),
             text=item.text,
         )
         for item in items
     )
+    return tuple(
+        replace(one, seal=approvers.seal(one.approver, sealed_text(gate.run_id, gate.subject, one)))
+        for one in signed
+    )
 
 
-def _prove(
-    target: Target,
-    approvers: Approvers,
-    gate: GateRound,
-    approver: Approver,
-    code: str,
-    now: datetime,
-) -> None:
+def _prove(target: Target, approvers: Approvers, gate: GateRound, name: str, code: str) -> None:
     """Raise Unproven unless ``code`` is the approver's own and is used for the first time."""
-    name = approver.name
+    now = datetime.now(UTC)
     step = approvers.step_of(name, code, now)
     try:
         until = locked_until(target.ledger.unproven(name, now - LOCKOUT), now)
@@ -238,22 +219,14 @@ def record_signatures(
 
 
 @step("Verify signatures", timeout=timedelta(minutes=2), retries=2)
-def confirm_signatures(
-    target: Target,
-    approvers: Approvers,
-    run_id: str,
-    subject: str,
-    items: tuple[Item, ...],
-    quorum: Quorum,
-    *,
-    key: str,
-) -> int:
+def confirm_signatures(target: Target, approvers: Approvers, gate: GateRound, *, key: str) -> int:
     """Read the signatures of a checklist back from the ledger and verify each; return how many.
 
-    Raises SignaturesInvalid where one does not hold, where one is missing, and where the ledger
-    was changed since this run began; Unreachable where it does not answer.
+    ``gate`` is the last round, ``key`` names the gate. Raises SignaturesInvalid where a signature
+    does not hold, where one is missing, and where the ledger was changed since this run began;
+    Unreachable where it does not answer.
     """
-    events = target.ledger.events(run_id=run_id)
+    events = target.ledger.events(run_id=gate.run_id)
     first = min((event.seq for event in events), default=0)
     broken = [found for found in target.ledger.verify() if found.seq >= first]
     if broken:
@@ -262,7 +235,7 @@ def confirm_signatures(
             "ignition verify, then start the deployment again",
         )
     signing = [event for event in events if event.kind == EventKind.ITEM_SIGNED]
-    found = verify_signatures(run_id, subject, items, signing, quorum, approvers.seal)
+    found = verify_signatures(gate.run_id, gate.subject, gate.checklist, signing, approvers.seal)
     people = sorted({one.approver for one in found})
     say(f"{len(found)} signatures of {', '.join(people)} verified")
     return len(found)

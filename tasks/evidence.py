@@ -1,13 +1,13 @@
 """Evidence for the checklist's items, asked from the systems that know."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from blocks.on_call import OnCall
 from blocks.target import Target
-from release.configuration.rules import WatchRules
+from release.configuration.rules import GateRules, WatchRules
 from release.duration import say_duration
 from release.errors import DeployError, Unreachable
 from release.gate.checklist import Item
@@ -15,6 +15,8 @@ from release.gate.evidence import (
     Evidence,
     EvidenceSource,
     Finding,
+    Staging,
+    WayBack,
     judge_checks,
     judge_duty,
     judge_message,
@@ -46,40 +48,37 @@ _ASKED_AGAIN = timedelta(seconds=5)  # after a round in which a source did not d
 Question = Callable[[], Finding]
 
 
-@step("Collect evidence", timeout=timedelta(minutes=12))  # each round is bounded by itself
-def collect_evidence(
-    target: Target,
-    staging: Target | None,
-    plan: Plan,
-    items: tuple[Item, ...],
-    *,
-    key: str,
-    valid_for: timedelta = timedelta(minutes=15),
-    patience: timedelta = timedelta(),
-) -> tuple[Evidence, ...]:
-    """Ask the source of each item that has one. ``key`` tells the rounds of a gate apart.
-
-    After ``valid_for`` a person is told that it is stale. For ``patience``, 10 minutes at most, a
-    source that has not decided is asked again.
-    """
-    questions: dict[str, Question] = {
+def questions_about(
+    items: Sequence[Item], plan: Plan, target: Target, staging: Target | None
+) -> dict[str, Question]:
+    """What is asked for each item that has a source, by the item's id."""
+    return {
         item.id: partial(SOURCES[item.evidence], target, staging, plan)
         for item in items
         if item.evidence
     }
+
+
+@step("Collect evidence", timeout=timedelta(minutes=12))  # each round is bounded by itself
+def collect_evidence(
+    questions: Mapping[str, Question], rules: GateRules, *, key: str
+) -> tuple[Evidence, ...]:
+    """Ask each item's source. ``key`` tells the rounds of a gate apart.
+
+    A source that has not decided is asked again for ``rules.patience``, 10 minutes at most.
+    """
     found: dict[str, Evidence] = {}
 
     def ask(names: Mapping[str, Question]) -> dict[str, Finding]:
         answers = findings_of(names, WITHIN)
         at = datetime.now(UTC)
+        stale = at + rules.evidence_valid_for
         for item, one in answers.items():
             say(f"{item} {one.verdict}: {one.value}")
-            found[item] = Evidence(
-                item, one.verdict, one.value, one.source, at, one.link, at + valid_for
-            )
+            found[item] = Evidence(item, one.verdict, one.value, one.source, at, one.link, stale)
         return answers
 
-    ask_until_decided(questions, ask, patience, _ASKED_AGAIN)
+    ask_until_decided(questions, ask, rules.patience, _ASKED_AGAIN)
     return tuple(found[item] for item in questions)
 
 
@@ -136,15 +135,8 @@ def _staging_health(target: Target, staging: Target | None, plan: Plan) -> Findi
     rules = WatchRules()
     seen = seen_now(staging, rules) if health.ok else None
     counted = busiest(seen.traffic, version or ALL_RELEASES) if seen else None
-    return judge_staging(
-        health,
-        version or "",
-        counted.rate if counted else None,
-        rules.error_rate_ceiling,
-        issues,
-        staging.environment,
-        staging.url,
-    )
+    found = Staging(health, version or "", counted.rate if counted else None, issues)
+    return judge_staging(found, rules.error_rate_ceiling, staging.environment, staging.url)
 
 
 def _migrations_in_staging(target: Target, staging: Target | None, plan: Plan) -> Finding:
@@ -162,16 +154,15 @@ def _migrations_in_staging(target: Target, staging: Target | None, plan: Plan) -
 def _rollback_plan(target: Target, staging: Target | None, plan: Plan) -> Finding:
     image = plan.baseline.image
     rehearsal, link = _last_rollback(target, staging)
-    return judge_rollback_plan(
+    way = WayBack(
         plan.baseline,
-        image is not None and target.orchestrator.has_image(image),
-        image is not None and target.registry.holds(image),
-        [file.filename for file in plan.contract],
-        rehearsal,
-        f"engine and registry of {target.environment}",
-        link,
-        plan.rollback,
+        on_host=image is not None and target.orchestrator.has_image(image),
+        in_registry=image is not None and target.registry.holds(image),
+        contract=[file.filename for file in plan.contract],
+        rehearsal=rehearsal,
+        schema=plan.rollback,
     )
+    return judge_rollback_plan(way, f"engine and registry of {target.environment}", link)
 
 
 def _last_rollback(target: Target, staging: Target | None) -> tuple[str, str]:

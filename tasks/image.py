@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from prefect.artifacts import create_markdown_artifact
 
+from blocks.builder import Build
 from blocks.target import Target
 from release.configuration.layout import ServiceLayout
 from release.errors import BuildFailed
@@ -51,12 +52,12 @@ def find_image(target: Target, release: Release, service: ServiceLayout) -> Imag
 def _build_and_push(target: Target, release: Release, service: ServiceLayout) -> ImageRef:
     tag = f"{target.registry.repository(service.name)}:{release.version}"
     with target.repository.export(release.revision) as tree:
-        target.builder.build(
+        build = Build(
             context=tree / service.backend,
             dockerfile=service.dockerfile,
             tag=tag,
             arguments=build_arguments(release, service.build_arguments),
             labels=image_labels(release, service.name),
-            say=sayer(),
         )
+        target.builder.build(build, sayer())
     return target.registry.push(service.name, release.version, sayer())

@@ -17,6 +17,7 @@ from release.migration.contract import refuse_contracted, refuse_while_older_run
 from release.migration.files import (
     AppliedMigration,
     MigrationFile,
+    Stamp,
     plan_migrations,
     read_migrations,
 )
@@ -82,10 +83,9 @@ def _known_to(
 def apply_migrations(
     target: Target,
     files: Sequence[MigrationFile],
-    release: Release,
-    run_id: str,
+    stamp: Stamp,
+    *,
     key: str,
-    min_app: str = "",
 ) -> tuple[AppliedMigration, ...]:
     """Apply the files in order, and return the records of those that were pending.
 
@@ -93,14 +93,7 @@ def apply_migrations(
     from the contract files, after the watch.
     """
     say(count_of(len(files), f"{key} migration"))
-    applied = target.database.apply(
-        files,
-        deploy_id=run_id,
-        revision=release.revision,
-        version=release.version,
-        on_event=sayer(),
-        min_app=min_app,
-    )
+    applied = target.database.apply(files, stamp, sayer())
     show_schema(target, applied)
     return applied
 

@@ -1,5 +1,6 @@
 """The plan: what a deployment is going to do, written down before it does it."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
@@ -24,6 +25,17 @@ from tasks.step import step
 _RESTART_OUTAGE = timedelta(seconds=6)
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What was found out, and changed nothing, before a plan is made of it."""
+
+    systems: tuple[Readiness, ...]  # what each of them answered
+    revision: str  # the commit that is to be released
+    baseline: Baseline
+    schema: SchemaChange
+    rehearsal: Rehearsal
+
+
 @step("Resolve release", timeout=timedelta(minutes=2), retries=3)
 def resolve_release(target: Target, request: DeployRequest, service: ServiceLayout) -> str:
     """The commit that is to be released, as of now, with what is needed to build and to test it."""
@@ -39,16 +51,13 @@ def resolve_release(target: Target, request: DeployRequest, service: ServiceLayo
 def make_plan(
     target: Target,
     request: DeployRequest,
-    revision: str,
-    baseline: Baseline,
-    schema: SchemaChange,
-    rehearsal: Rehearsal,
+    survey: Survey,
     service: ServiceLayout,
-    systems: tuple[Readiness, ...],
     watch: WatchRules,
 ) -> Plan:
     """Say what will happen, and write the plan artifact. Refuses what breaks what serves."""
-    refuse_breaking(rehearsal, schema.expand)
+    revision, baseline, schema = survey.revision, survey.baseline, survey.schema
+    refuse_breaking(survey.rehearsal, schema.expand)
     version = planned_version(request, revision)
     since = baseline.release.revision if baseline.release else ""
     metrics = target.metrics
@@ -69,9 +78,9 @@ def make_plan(
         image=find_image(target, Release(version, revision), service),
         waiting=schema.contract.waiting,
         waits_for=schema.contract.why,
-        rehearsal=rehearsal,
+        rehearsal=survey.rehearsal,
         left=target.orchestrator.left_behind(),
-        unmeasured=warnings(systems) + _asked_in_vain(target, baseline, watch),
+        unmeasured=warnings(survey.systems) + _asked_in_vain(target, baseline, watch),
         measured_on=measured_on(
             [source.name for source in metrics.counting(target.router)],
             metrics.mix(target.service, watch),

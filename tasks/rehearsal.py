@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from logging import DEBUG
@@ -13,9 +14,8 @@ from pydantic import SecretStr
 from blocks.orchestrator import Orchestrator
 from blocks.postgres.database import Database
 from blocks.postgres.rehearsal import Rehearsal
-from blocks.service import Service
+from blocks.service import Service, SmokeTests
 from release.configuration.layout import ServiceLayout
-from release.configuration.rules import VerifyRules
 from release.migration.files import MigrationFile
 from release.migration.rehearsal import outcome as rehearsal
 from release.model import Baseline, Check, Release, image_of
@@ -46,22 +46,14 @@ class Rehearsable(Protocol):
 def rehearse_migrations(
     target: Rehearsable,
     files: Sequence[MigrationFile],
-    baseline: Baseline,
-    service: ServiceLayout,
-    rules: VerifyRules,
-    healthy_within: timedelta,
+    old: "OldRelease | None",
 ) -> rehearsal.Rehearsal:
     """Apply the expand files to a copy of the target's schema, and write the artifact.
 
-    The old release's smoke tests run on the copy where one serves by digest and the copy's server
-    can be reached from a container. Raises nothing that the files or the copy do.
+    The old release's smoke tests run on the copy where its server can be reached from a container.
+    Raises nothing that the files or the copy do.
     """
-    old = baseline.release
-    trial = None
-    if old and old.image:
-        layout = baseline.layout(service)  # its own smoke tests, not those of the next release
-        trial = OldRelease(target, old, layout, rules, healthy_within, sayer(DEBUG))
-    found = target.rehearsal.rehearse(target.database, files, trial, sayer())
+    found = target.rehearsal.rehearse(target.database, files, old, sayer())
     for line in found.lines():
         say(line)
     write_report(
@@ -75,24 +67,15 @@ def rehearse_migrations(
     return found
 
 
+@dataclass(frozen=True)
 class OldRelease:
     """The release that serves now, started once more beside itself, on a copy of its schema."""
 
-    def __init__(
-        self,
-        target: Rehearsable,
-        release: Release,
-        service: ServiceLayout,
-        rules: VerifyRules,
-        healthy_within: timedelta,
-        say: Callable[[str], None],
-    ) -> None:
-        self.target = target
-        self.release = release
-        self.service = service
-        self.rules = rules
-        self.healthy_within = healthy_within
-        self.say = say
+    target: Rehearsable
+    release: Release
+    service: ServiceLayout
+    smoke_timeout: timedelta
+    healthy_within: timedelta
 
     @contextmanager
     def __call__(self, dsn: SecretStr) -> Iterator[Callable[[], Check]]:
@@ -102,16 +85,28 @@ class OldRelease:
         beside = self.target.orchestrator.apart(image, variables, self.healthy_within)
         exported = self.target.repository.export(self.release.revision)
         with exported as tree, beside as instance:
+            address = self.target.orchestrator.reach(instance, self.service.port)
+            there = self.target.service.at(address)
+            command, version = self.service.smoke, self.release.version
+            tests = SmokeTests(command, tree, version, self.smoke_timeout)
 
             def smoke() -> Check:
-                ran = self.target.service.run_smoke(
-                    self.service.smoke,
-                    tree,
-                    self.release.version,
-                    self.rules.smoke_timeout,
-                    lambda line: self.say(f"smoke | {line}"),
-                    self.target.orchestrator.reach(instance, self.service.port),
-                )
+                ran = there.run_smoke(tests, lambda line: say(f"smoke | {line}", DEBUG))
                 return check_smoke(ran.exit_code, ran.output, ran.took)
 
             yield smoke
+
+
+def old_release(
+    target: Rehearsable,
+    baseline: Baseline,
+    service: ServiceLayout,
+    smoke_timeout: timedelta,
+    healthy_within: timedelta,
+) -> OldRelease | None:
+    """The release that serves, by digest, with its own smoke tests; None where none does."""
+    release = baseline.release
+    if release is None or release.image is None:
+        return None
+    layout = baseline.layout(service)  # not the smoke tests of the next release
+    return OldRelease(target, release, layout, smoke_timeout, healthy_within)

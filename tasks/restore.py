@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeVar
@@ -30,7 +30,7 @@ from release.outcome import Ending
 from release.rollback.baseline import (
     NOTHING,
     Served,
-    baseline_from,
+    instances_to_restore,
     previous_release,
     release_of_image,
 )
@@ -70,16 +70,17 @@ def find_baseline(
     before = _found_before(target, release) if as_planned or release is None else Before()
     count = rules.replicas if before.instances is None else max(before.instances, 1)
     say(f"to {release.version if release else NOTHING}")
-    found = baseline_from(
-        target.environment,
-        release,
-        target.orchestrator.instances(),
-        count,
+    return Baseline(
+        environment=target.environment,
+        release=release,
+        instances=instances_to_restore(release, target.orchestrator.instances(), count),
         schema_version="",  # the schema is never taken back
-        at=datetime.now(UTC),
+        error_rate=None,
+        p95=None,
+        taken_at=datetime.now(UTC),
         pin=before.pin,
+        deployed_with=deployed_with(target, release),
     )
-    return replace(found, deployed_with=deployed_with(target, release))
 
 
 def _found_before(target: Target, release: Release | None) -> Before:
@@ -162,8 +163,12 @@ def _by_version(target: Target, version: str, service: ServiceLayout) -> Release
 class Answers(Protocol):
     """Something that asks an instance for its health: the service."""
 
-    def health(self, base_url: str | None = None) -> Probe:
+    def health(self) -> Probe:
         """Ask the health path once."""
+        ...
+
+    def at(self, address: str) -> "Answers":
+        """The same, at an instance's own address."""
         ...
 
     def as_deployed(self, then: DeployedWith) -> "Answers":
@@ -328,7 +333,7 @@ class _WayBack:
 
         def answers(instance: Instance) -> bool:
             try:
-                return asked.health(orchestrator.reach(instance, port)).ok
+                return asked.at(orchestrator.reach(instance, port)).health().ok
             except DeployError:  # it has no address yet
                 return False
 

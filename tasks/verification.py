@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from logging import DEBUG
+from logging import DEBUG, INFO
 from pathlib import Path
 from time import monotonic
 from typing import Protocol, TypeVar
@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from blocks.orchestrator import Orchestrator
 from blocks.polling import poll
-from blocks.service import Service
+from blocks.service import Service, SmokeTests
 from release.configuration.layout import ServiceLayout
 from release.configuration.rules import VerifyRules
 from release.duration import say_duration
@@ -29,7 +29,7 @@ from release.verification import (
     summary,
 )
 from tasks.alarm import heed
-from tasks.say import say, sayer
+from tasks.say import say
 from tasks.step import put_off, step, write_report
 
 T = TypeVar("T")
@@ -44,6 +44,12 @@ class Source(Protocol):
     def export(self, revision: str) -> AbstractContextManager[Path]:
         """A folder that holds exactly the tree of ``revision``."""
         ...
+
+
+class Say(Protocol):
+    """Something that says a line: to everybody, or, as a detail, to who asks for it."""
+
+    def __call__(self, text: str, level: int = INFO, /) -> None: ...
 
 
 class Verified(Protocol):
@@ -77,20 +83,11 @@ def verify_instances(
     Raises VerificationFailed with a sentence over every check that failed.
     """
     checks: list[Check] = []
-    detail = sayer(DEBUG)
     with target.repository.export(release.revision) as tree:
+        smoke = SmokeTests(service.smoke, tree, release.version, rules.smoke_timeout)
         for instance in instances:
-            base_url = target.orchestrator.reach(instance, service.port)
-            found = look(
-                target.service,
-                base_url,
-                release,
-                service,
-                tree,
-                rules,
-                partial(_say_of, instance.name),
-                detail,
-            )
+            there = target.service.at(target.orchestrator.reach(instance, service.port))
+            found = look(there, release, smoke, rules, partial(_say_of, instance.name))
             checks += (replace(check, name=f"{check.name}, {instance.name}") for check in found)
     where = "on the new instances, before users meet them"
     return _settle(target, release, checks, where, _kept(target))
@@ -104,9 +101,9 @@ def verify_public(
 
     Raises VerificationFailed with a sentence over every check that failed.
     """
-    detail = sayer(DEBUG)
     with target.repository.export(release.revision) as tree:
-        checks = look(target.service, None, release, service, tree, rules, say, detail)
+        smoke = SmokeTests(service.smoke, tree, release.version, rules.smoke_timeout)
+        checks = look(target.service, release, smoke, rules, say)
     return _settle(target, release, checks, f"at {target.service.shown_url}", _kept(target))
 
 
@@ -122,23 +119,22 @@ def verify_baseline(
     commit is not known) are said and left out. Raises VerificationFailed with a sentence over every
     check that failed.
     """
-    detail = sayer(DEBUG)
-    if baseline.release is None:
+    release = baseline.release
+    if release is None:
         say("nothing served before: there is nothing to verify")
         return ()
     then = baseline.deployed_with
     asked = target.service.as_deployed(then) if then else target.service
-    layout = baseline.layout(service)
-    with _tree_if_there(target, baseline.release, say) as tree:
-        look_once = partial(look, asked, None, baseline.release, layout, tree, rules, say, detail)
+    command = baseline.layout(service).smoke
+    with _tree_if_there(target, release) as tree:
+        smoke = SmokeTests(command, tree, release.version, rules.smoke_timeout) if tree else None
+        look_once = partial(look, asked, release, smoke, rules, say)
         checks = _insist(look_once, lambda seen: not only_smoke_failed(seen), rules)
-    return _settle(target, baseline.release, checks, asked.shown_url, _try_it(asked))
+    return _settle(target, release, checks, asked.shown_url, _try_it(asked))
 
 
 @contextmanager
-def _tree_if_there(
-    target: Verified, release: Release, say: Callable[[str], None]
-) -> Iterator[Path | None]:
+def _tree_if_there(target: Verified, release: Release) -> Iterator[Path | None]:
     with ExitStack() as stack:
         tree = None
         try:
@@ -150,22 +146,15 @@ def _tree_if_there(
 
 
 def look(
-    service: Service,
-    base_url: str | None,
-    release: Release,
-    layout: ServiceLayout,
-    tree: Path | None,
-    rules: VerifyRules,
-    say: Callable[[str], None],
-    detail: Callable[[str], None] | None = None,
+    service: Service, release: Release, smoke: SmokeTests | None, rules: VerifyRules, say: Say
 ) -> tuple[Check, ...]:
-    """Health, version and, with a ``tree`` to run them in, smoke tests; up to the first failure.
+    """Health, version and, where they can be had, smoke tests; up to the first failure.
 
     Health and version may fail to answer for ``rules.health_within`` before it counts. The smoke
-    tests' own lines go to ``detail`` (by default to ``say``), and to ``say`` if they fail.
+    tests' own lines are said as details, and once more, for everybody, if they fail.
     """
     checks: list[Check] = []
-    for check in _looks(service, base_url, release, layout, tree, rules, say, detail or say):
+    for check in _looks(service, release, smoke, rules, say):
         outcome = "passed" if check.passed else "FAILED"
         say(
             f"{check.name} {outcome}: {check.sentence.splitlines()[0]} ({say_duration(check.took)})"
@@ -177,37 +166,22 @@ def look(
 
 
 def _looks(
-    service: Service,
-    base_url: str | None,
-    release: Release,
-    layout: ServiceLayout,
-    tree: Path | None,
-    rules: VerifyRules,
-    say: Callable[[str], None],
-    detail: Callable[[str], None],
+    service: Service, release: Release, smoke: SmokeTests | None, rules: VerifyRules, say: Say
 ) -> Iterator[Check]:
     """One check after the other, each made only when it is asked for."""
     began = monotonic()
-    probe = _insist(lambda: service.health(base_url), lambda probe: probe.ok, rules)
-    where = f"{base_url or service.shown_url}{layout.health_path}"
+    probe = _insist(service.health, lambda probe: probe.ok, rules)
+    where = f"{service.shown_url}{service.health_path}"
     yield _tried_since(began, check_health(probe, where))
     began = monotonic()
-    found, probe = _insist(lambda: service.version(base_url), lambda answer: answer[1].ok, rules)
-    where = f"{base_url or service.shown_url}{layout.version_path}"
+    found, probe = _insist(service.version, lambda answer: answer[1].ok, rules)
+    where = f"{service.shown_url}{service.version_path}"
     yield _tried_since(began, check_version(release.version, found, probe, where))
-    if tree is not None:
-        smoke = service.run_smoke(
-            layout.smoke,
-            tree,
-            release.version,
-            rules.smoke_timeout,
-            lambda line: detail(f"smoke | {line}"),
-            base_url,
-            heed,
-        )
-        for line in smoke.output if smoke.exit_code and detail is not say else ():
+    if smoke is not None:
+        ran = service.run_smoke(smoke, lambda line: say(f"smoke | {line}", DEBUG), heed)
+        for line in ran.output if ran.exit_code else ():
             say(f"smoke | {line}")
-        yield check_smoke(smoke.exit_code, smoke.output, smoke.took)
+        yield check_smoke(ran.exit_code, ran.output, ran.took)
 
 
 def _insist(ask: Callable[[], T], good: Callable[[T], bool], rules: VerifyRules) -> T:
@@ -258,5 +232,5 @@ def _try_it(service: Service) -> str:
     return f"curl -i {service.shown_url}{service.health_path}"
 
 
-def _say_of(name: str, line: str) -> None:
-    say(f"{name}  {line}")
+def _say_of(name: str, line: str, level: int = INFO) -> None:
+    say(f"{name}  {line}", level)

@@ -1,6 +1,6 @@
 """Post-Deployment: the release is watched until every trigger has been judged."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 
-from blocks.metrics import Metrics, Source
+from blocks.metrics import Engine, Metrics, Sampled, Source
 from blocks.plots import picture_of
 from blocks.service import Service
 from release.configuration.deployed_with import DeployedWith
@@ -32,12 +32,13 @@ from release.errors import DeployError, TriggerFired
 from release.measure.counters import Looks
 from release.measure.sample import Sample, percentile
 from release.measure.traffic import busiest
-from release.model import Baseline, Instance, Release
+from release.model import Baseline, Release
 from release.watch.chart import Chart, Moment, chart_of_watch
 from release.watch.probing import measured_on, unmeasured
 from release.watch.report import DRAWING, WatchReport, changes, markdown, moments_of
 from release.watch.restored import AfterRollback, rules_after_rollback, verdict_after_rollback
 from release.watch.triggers import Action, Decision, judge_watch
+from release.watch.watched import Watch
 from tasks.alarm import Alarm, Reports, reason_of
 from tasks.say import say, sayer
 from tasks.step import put_off, step, write_report
@@ -48,29 +49,15 @@ _DRAWN_WITHIN = timedelta(minutes=1)  # 2 s on a quiet machine
 _ADDED_WITHIN = timedelta(seconds=30)
 
 
-class Engine(Protocol):
-    """What knows which release each instance is of."""
-
-    def instances(self) -> Sequence[Instance]:
-        """Every instance of the service, running or not."""
-        ...
-
-
-class Watched(Protocol):
+class Watched(Sampled, Protocol):
     """What the watch needs of a target."""
 
     @property
     def environment(self) -> str: ...
     @property
-    def service(self) -> Service: ...
-    @property
     def metrics(self) -> Metrics: ...
     @property
-    def router(self) -> Source | None: ...
-    @property
     def ledger(self) -> Reports: ...
-    @property
-    def orchestrator(self) -> Engine: ...
 
 
 @step("Watch release", timeout=_TIMEOUT)
@@ -89,12 +76,9 @@ def watch_release(
     """
     report = watch(
         target,
-        release,
-        baseline,
-        rules,
+        Watch(release.version, baseline, rules, datetime.now(UTC), cutover),
         say=sayer(),
         progress=Progress(target.environment, release.version).show,
-        cutover=cutover,
     )
     keep = partial(publish, report, f"watch-{target.environment}")
     if not report.passed:
@@ -146,12 +130,13 @@ def watch_restored(
     if baseline.release is None or not length:
         say(f"{baseline.version} is not watched")
         return None
+    now = datetime.now(UTC)
+    # Compared with nothing: what is better than this is not known.
+    unmeasured = replace(baseline, traffic=(), times=(), p95=None, taken_at=now)
+    own_rules = rules_after_rollback(then.rules(rules) if then else rules, length)
     report = watch(
         as_deployed(target, then),
-        baseline.release,
-        # Compared with nothing: what is better than this is not known.
-        replace(baseline, traffic=(), times=(), p95=None, taken_at=datetime.now(UTC)),
-        rules_after_rollback(then.rules(rules) if then else rules, length),
+        Watch(baseline.version, unmeasured, own_rules, now),
         say=sayer(),
         progress=lambda percent: None,
     )
@@ -198,41 +183,33 @@ def _add_picture(artifact: UUID, report: WatchReport, chart: Chart) -> None:
 
 def watch(
     target: Watched,
-    release: Release,
-    baseline: Baseline,
-    rules: WatchRules,
+    under_way: Watch,
     say: Callable[[str], None],
     progress: Callable[[float], None],
-    cutover: datetime | None = None,
 ) -> WatchReport:
     """Take samples and judge them until there is a decision.
 
     A P0 counts if it was declared since the baseline was recorded: one that came between the
     cutover and the watch is not lost. It interrupts the watch, a sample under way included.
     """
+    rules, version, started_at = under_way.rules, under_way.version, under_way.started_at
+    since = under_way.baseline.taken_at
 
     def ask_p0() -> str | None:
-        return reason_of(target.ledger.p0_declared(target.environment, baseline.taken_at))
+        return reason_of(target.ledger.p0_declared(target.environment, since))
 
     say(
-        f"watching {release.version} for {say_duration(rules.length)}, "
+        f"watching {version} for {say_duration(rules.length)}, "
         f"a sample every {say_duration(rules.every)}"
     )
-    version = release.version
     samples: list[Sample] = []
     moments: list[Moment] = []
     before: Decision | None = None
-    started_at = datetime.now(UTC)
-    with (
-        Alarm(ask_p0) as alarm,
-        target.metrics.sampler(
-            target.service, target.router, rules, ask_p0, target.orchestrator.instances
-        ) as sampler,
-    ):
+    with Alarm(ask_p0) as alarm, target.metrics.sampler(target, rules, ask_p0) as sampler:
         for at in ticks(started_at, rules.every, alarm.wait):
             sample = alarm.unless_declared(partial(sampler.sample, at))
             samples.append(sample or Sample(at, p0=alarm.reason))
-            decision = judge_watch(samples, rules, started_at, baseline, version)
+            decision = judge_watch(under_way, samples)
             for line in changes(before, decision, samples):
                 say(line)
             moments.extend(moments_of(before, decision, samples[-1], moments))
@@ -256,7 +233,7 @@ def watch(
         moments=tuple(moments),
         measured_on=measured_on(sources, mix),
         unmeasured=unmeasured(sources, mix),
-        chart=chart_of_watch(samples, rules, baseline, version, started_at, cutover, moments),
+        chart=chart_of_watch(under_way, samples, moments),
     )
     say(f"watch {'passed' if report.passed else 'FAILED'}: {decision.sentence}")
     return report
@@ -294,10 +271,7 @@ def seen_since(
     """
     if not target.service.health().status:
         return None  # on a first deployment that is as it should be
-    instances = target.orchestrator.instances
-    with target.metrics.sampler(
-        target.service, target.router, rules, instances=instances, since=looks
-    ) as sampler:
+    with target.metrics.sampler(target, rules, since=looks) as sampler:
         sample = sampler.sample(datetime.now(UTC), probes=rules.fewest_requests)
         return sample, sampler.looks
 

@@ -22,6 +22,7 @@ from release.rollback.window import (
     window_of,
 )
 from release.watch.report import WatchReport
+from release.watch.watched import Watch
 from tasks.baseline import meant_to_serve
 from tasks.restore import previous
 from tasks.say import say, sayer
@@ -110,14 +111,13 @@ def watch_window(target: Target, situation: Situation, rules: WatchRules) -> Wat
 
     It goes on, as that does, while a breach is under way, so that none is lost between two runs.
     """
-    watched = _watched(situation)
+    version, now = _watched(situation).version, datetime.now(UTC)
+    this_long = rules.model_copy(update={"length": rules.window_run})
     report = watch(
         target,
-        watched,
-        _compared_with(target, situation),
-        rules.model_copy(update={"length": rules.window_run}),
+        Watch(version, _compared_with(target, situation), this_long, now),
         say=sayer(),
-        progress=Progress(target.environment, watched.version).show,
+        progress=Progress(target.environment, version).show,
     )
     # Its own key: the report of the deployment's watch is not written over every ten minutes.
     publish(report, f"window-{target.environment}")

@@ -20,6 +20,16 @@ LONGER = {
     "blocks/compose/orchestrator.py": 550,
     "release/runbook/document.py": 450,
 }
+MOST_PARAMETERS = 5  # without self
+# Functions with more for a reason. A command of the command line has as many as it has options.
+MORE_PARAMETERS = {
+    "blocks/http_client.py: ask": "what httpx takes of a request, and what bounds it",
+    "blocks/ledger/events.py: entry_of": "the columns of an event, a keyword each",
+    "blocks/ledger/ledger.py: record": "the columns of an event, a keyword each",
+    "blocks/ledger/lock.py: take_lock_over": "a connection, and the columns of a lock",
+    "blocks/program.py: run": "what subprocess.run takes, by its names",
+    "blocks/program.py: follow": "what subprocess.run takes, by its names",
+}
 
 
 def modules(*folders: str) -> list[Path]:
@@ -176,6 +186,35 @@ def test_the_list_of_longer_modules_has_no_dead_entries() -> None:
         if not (ROOT / name).exists()
         or len((ROOT / name).read_text().splitlines()) <= LONGEST_MODULE
     ] == []
+
+
+def functions_with_too_many_parameters(module: Path) -> list[str]:
+    return [
+        f"{module}: {node.name}"
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and number_of_parameters(node.args) > MOST_PARAMETERS
+        and not any(ast.unparse(each).endswith(".command()") for each in node.decorator_list)
+    ]
+
+
+def number_of_parameters(taken: ast.arguments) -> int:
+    given = [*taken.posonlyargs, *taken.args, *taken.kwonlyargs]
+    starred = [each for each in (taken.vararg, taken.kwarg) if each]
+    return len([*given, *starred]) - (bool(given) and given[0].arg in ("self", "cls"))
+
+
+@pytest.mark.parametrize("module", CODE, ids=str)
+def test_what_belongs_together_is_passed_as_one_value(module: Path) -> None:
+    found = functions_with_too_many_parameters(module)
+
+    assert [name for name in found if name not in MORE_PARAMETERS] == []
+
+
+def test_the_list_of_functions_with_more_parameters_has_no_dead_entries() -> None:
+    there = [name for module in CODE for name in functions_with_too_many_parameters(module)]
+
+    assert sorted(MORE_PARAMETERS) == sorted(there)
 
 
 @pytest.mark.parametrize("module", CODE, ids=str)

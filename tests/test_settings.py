@@ -90,11 +90,11 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
         ),
         (
             '[environments.production.watch]\nevery = "0 s"',
-            "environments.production.watch.every: it is 0 ms, and has to be more than 0 ms",
+            "environments.production.watch.every is 0 ms, and must be more than 0 ms",
         ),
         (
             '[environments.production.gate]\napproval = "nobody"',
-            "environments.production.gate.approval: it is 'nobody', and has to be "
+            "environments.production.gate.approval is 'nobody', and must be "
             '"human" or "evidence"',
         ),
         (
@@ -120,35 +120,35 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
         ("[ledger]\nxyzzy = 1", "ledger.xyzzy is not a setting; there is: dsn"),
         (
             '[environments.production.gate]\napproval = "humans"',
-            'has to be "human" or "evidence"; did you mean human?',
+            'must be "human" or "evidence"; did you mean human?',
         ),
         (
             "[environments.production.rollout]\nreplicas = 4",
-            "environments.production.rollout.replicas: it is 4, and has to be at most 3",
+            "environments.production.rollout.replicas is 4, and must be at most 3",
         ),
         (
             '[environments.production.rollout]\nreplicas = "two"',
-            "environments.production.rollout.replicas is 'two', and has to be a whole number: "
+            "environments.production.rollout.replicas is 'two', and must be a whole number: "
             "write replicas = 1",
         ),
         (
             '[environments.production.rollout]\nkeep_warm = "perhaps"',
-            "keep_warm is 'perhaps', and has to be true or false, without quotes: write keep_warm",
+            "keep_warm is 'perhaps', and must be true or false, without quotes: write keep_warm",
         ),
         (
             "[environments.production.auth]\nheader = 5",
-            "environments.production.auth.header is 5, and has to be text in quotes: "
+            "environments.production.auth.header is 5, and must be text in quotes: "
             'write header = "…"',
         ),
         (
             "[environments.production.auth]\nheader = ['X-Token']",
-            "header is a list, and has to be text in quotes",
+            "header is a list, and must be text in quotes",
         ),
         (
             '[environments.production.auth]\nlogin_fields = "grant"',
-            'has to be a table of text: write login_fields = {NAME = "…"}',
+            'must be a table of text: write login_fields = {NAME = "…"}',
         ),
-        ('[notify]\nblocks = "slack-webhook/x"', 'has to be a list: write blocks = ["…"]'),
+        ('[notify]\nblocks = "slack-webhook/x"', 'must be a list: write blocks = ["…"]'),
         ("[environments.production.watch.length]\nmin = 5", "length is a table; it is a duration"),
         ("[environments.production.router]\nslots = 6", "router.socket is missing: write socket"),
         ('[environments.staging]\nurl = "http://x"\nstaging = "prod"', "[environments.staging."),
@@ -210,7 +210,7 @@ def test_a_wrong_setting_is_named_with_its_key(
             "[[environments]] is a list of tables; it is a table for each name: "
             "[environments.production]",
         ),
-        ('name = "orders"', "name = ['orders']", "service.name is a list, and has to be text in"),
+        ('name = "orders"', "name = ['orders']", "service.name is a list, and must be text in"),
         (
             '"127.0.0.1:5000"',
             '"http://127.0.0.1:5000/"',
@@ -358,12 +358,12 @@ def test_a_dash_in_an_environments_name_is_an_underscore_in_its_variables(
         (
             "IGNITION_REGISTRY",
             SECRET,
-            "variable IGNITION_REGISTRY is a table, and what it holds is none in JSON",
+            "variable IGNITION_REGISTRY is a table, and its value is not one in JSON",
         ),
         (
             "IGNITION_NOTIFY__BLOCKS",
             SECRET,
-            "variable IGNITION_NOTIFY__BLOCKS is a list, and what it holds is none in JSON",
+            "variable IGNITION_NOTIFY__BLOCKS is a list, and its value is not one in JSON",
         ),
         ("IGNITION_ENVIRONMENTS", f'["{SECRET}"]', "variable IGNITION_ENVIRONMENTS is a table"),
     ],

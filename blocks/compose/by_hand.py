@@ -10,7 +10,7 @@ from release.model import ImageRef
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the host's own start of the service is made of."""
+    """What the host's own start of the service consists of."""
 
     directory: Path
     file: str  # the Compose file in it
@@ -25,8 +25,8 @@ class Host:
 def commands(host: Host, image: ImageRef, there: bool) -> tuple[str, ...]:
     """What to type on the host so that it serves ``image``, also after a reboot.
 
-    ``there``: the engine holds the image. All containers are kept, by their names, because a router
-    knows them by these.
+    ``there``: whether the engine holds the image. All containers keep their names, because a router
+    knows them by name.
     """
     quoted = shlex.quote
     env = quoted(_env(host))
@@ -66,13 +66,13 @@ def _on_engine(host: Host, *arguments: str) -> str:
 
 
 def _env(host: Host) -> str:
-    """The .env as seen from its folder: sed would put a file in the place of a link."""
+    """The .env as seen from its folder: sed would replace a link by a file."""
     plain = host.directory / ".env"
     return ".env" if host.env_file == plain else str(host.env_file)
 
 
 def meanwhile(routed: bool) -> str:
-    """What these commands do to users; ``routed``: they come by a router."""
+    """What these commands do to users. ``routed``: whether users come through a router."""
     if routed:
         return (
             "meet errors for some seconds: Compose stops each container before it starts the "

@@ -1,7 +1,7 @@
 """Whether a Compose project lets a release be rolled out, judged by Compose's reading of its files.
 
-Asked in the plan, so that nothing is refused after people have signed and migrations have run. What
-may fail is left to fail: only what certainly does is refused.
+Asked in the plan, so that nothing is refused after people have signed and migrations have run. Only
+what is certain to fail is refused.
 
 Source: the Compose specification; measured with Compose 2.26 and Docker 26.1.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from release.errors import BadConfiguration
 
-# Compose reads the first of these that is there, and the first override beside it.
+# Compose reads the first of these that exists, and the first override beside it.
 _FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 _OVERRIDES = (
     "compose.override.yml",
@@ -41,7 +41,7 @@ class Wanted:
     image: str  # what the variable was set to when the project was read
     replicas: int
     routed: bool  # old and new run side by side, and a router finds them by their names
-    network: str = ""  # on which it finds them; "" where none is named
+    network: str = ""  # on which it finds them; "" if none is named
     log_driver: str = "json-file"  # the engine's own, where the service names none
 
 
@@ -64,7 +64,7 @@ def network_name(config: Mapping[str, Any], service: str, wanted: str) -> str:
     """The network on which an instance is reached, as the engine calls it.
 
     ``wanted`` is its key in the project or its name; "" takes the project's default, or else the
-    first one. Raises BadConfiguration where the service is not on it.
+    first one. Raises BadConfiguration if the service is not on it.
     """
     joined = _joined(config["services"].get(service) or {})
     networks = config.get("networks") or {}
@@ -80,7 +80,7 @@ def network_name(config: Mapping[str, Any], service: str, wanted: str) -> str:
 
 
 def external_parts(config: Mapping[str, Any], service: str) -> Iterator[tuple[str, str]]:
-    """What has to be there before the service can start: ``("network", name)``, and volumes."""
+    """What must exist before the service can start: ``("network", name)``, and volumes."""
     found = config["services"].get(service) or {}
     volumes = [v.get("source") for v in found.get("volumes") or () if v.get("type") == "volume"]
     for kind, keys in (("network", _joined(found)), ("volume", volumes)):
@@ -101,7 +101,7 @@ def others_of(config: Mapping[str, Any], wanted: Wanted) -> tuple[str, ...]:
 
 
 def read_otherwise(file: str, there: Collection[str], named: Sequence[str]) -> Problem | None:
-    """Where the host's own `docker compose up` reads another project than ``file``.
+    """The problem if the host's own `docker compose up` reads another project than ``file``.
 
     ``there`` are the names of the files in the folder, ``named`` those in the COMPOSE_FILE of its
     `.env`. A file that has none of Compose's own names is given to it by whoever starts it.
@@ -135,7 +135,7 @@ def read_otherwise(file: str, there: Collection[str], named: Sequence[str]) -> P
 
 
 def in_a_profile(config: Mapping[str, Any], service: str, file: str) -> Problem | None:
-    """Where a service is missing because its profile is off; ``config`` has every profile."""
+    """The problem if a service's profile is off; ``config`` was read with every profile."""
     found = (config.get("services") or {}).get(service) or {}
     profiles = found.get("profiles") or []
     if not profiles:
@@ -173,7 +173,7 @@ def _name(service: Mapping[str, Any], wanted: Wanted, file: str) -> Iterator[Pro
         yield Problem(
             f"service {wanted.service} has the container_name {name}, which only one container can "
             f"have: {_why(wanted)}",
-            f"take container_name out of service {wanted.service} in {file}",
+            f"remove container_name from service {wanted.service} in {file}",
         )
 
 
@@ -188,14 +188,14 @@ def _ports(service: Mapping[str, Any], wanted: Wanted, file: str) -> Iterator[Pr
         yield Problem(
             f"service {wanted.service} publishes port {', '.join(taken)}, which only one container "
             f"can have: {_why(wanted)}",
-            f"take ports out of service {wanted.service} in {file}"
+            f"remove ports from service {wanted.service} in {file}"
             + ("; the router reaches it without" if wanted.routed else ", or rollout.replicas = 1"),
         )
 
 
 def _mode(service: Mapping[str, Any], wanted: Wanted, file: str) -> Iterator[Problem]:
     mode = str(service.get("network_mode") or "")
-    out = f"take network_mode out of service {wanted.service} in {file}"
+    out = f"remove network_mode from service {wanted.service} in {file}"
     if mode and wanted.routed:
         yield Problem(
             f"service {wanted.service} has network_mode: {mode}, in which no router finds an "
@@ -221,7 +221,7 @@ def _addresses(service: Mapping[str, Any], wanted: Wanted, file: str) -> Iterato
         yield Problem(
             f"service {wanted.service} has the address {', '.join(fixed)}, which only one "
             f"container can have: {_why(wanted)}",
-            f"take it out of service {wanted.service} in {file}",
+            f"remove it from service {wanted.service} in {file}",
         )
 
 
@@ -233,7 +233,7 @@ def _logging(service: Mapping[str, Any], wanted: Wanted, file: str) -> Iterator[
         yield Problem(
             f"the log of service {wanted.service} cannot be read back (logging driver {driver}"
             + ("" if kept else " with cache-disabled")
-            + "), so that nobody would see why a release failed",
+            + "), so nobody would see why a release failed",
             f"logging: {{driver: local}} for service {wanted.service} in {file}",
         )
 
@@ -251,8 +251,8 @@ def _networks(service: Mapping[str, Any], wanted: Wanted, file: str) -> Iterator
 def _name_one(joined: Sequence[str]) -> str:
     choice = " or ".join(f'network = "{name}"' for name in joined)
     return (
-        f"in the environment's router table of ignition.toml: {choice}, as HAProxy is on it; then: "
-        "ignition setup"
+        f"in the environment's router table of ignition.toml: {choice}, whichever HAProxy is on; "
+        "then: ignition setup"
     )
 
 

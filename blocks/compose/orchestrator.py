@@ -43,7 +43,7 @@ _POLL = timedelta(milliseconds=200)
 _LAST_LINES = 10
 _VERSION = "org.opencontainers.image.version"
 _REVISION = "org.opencontainers.image.revision"
-_APART = "ignition.apart"  # label of a container that is no instance
+_APART = "ignition.apart"  # label of a container that is not an instance
 _FORGOTTEN_AFTER = timedelta(hours=1)
 
 
@@ -209,19 +209,19 @@ class ComposeOrchestrator(ComposeSettings, Orchestrator):
         self._each(ids, "cannot stop", lambda container: container.stop(timeout=seconds), gone=True)
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Remove stopped containers; one that is gone is no error, one that runs is."""
+        """Remove stopped containers. One that is gone is not an error, one that runs is."""
         self._each(ids, "cannot remove", lambda container: container.remove(v=True), gone=True)
 
     @contextmanager
     def apart(
         self, image: ImageRef, variables: Mapping[str, SecretStr], within: timedelta
     ) -> Iterator[Instance]:
-        """A healthy container of the service with other variables, which is no instance of it.
+        """A healthy container of the service with other variables, which is not its instance.
 
         It is on the service's networks, but without its names, so that no router finds it, and
         :meth:`instances` does not list it. It is removed at the end; one that a killed worker left
         behind, by :meth:`remove_apart`, or by a later call when it is older than an hour. Raises
-        RolloutFailed where it does not come up ``within`` this time.
+        RolloutFailed if it does not come up ``within`` this time.
         """
         for name in self._apart(_FORGOTTEN_AFTER):
             self._remove_apart(name)
@@ -264,26 +264,26 @@ class ComposeOrchestrator(ComposeSettings, Orchestrator):
         self._files.pin(image)
 
     def unpin(self, before: str) -> None:
-        """Put ``before`` into the directory's .env instead; "" takes the line out."""
+        """Put ``before`` into the directory's .env instead; "" removes the line."""
         self._files.unpin(before)
 
     def pinned(self) -> ImageRef | None:
-        """What the directory's .env names; None where it is nothing, or no digest."""
+        """The image that the directory's .env names. Returns None if it names no digest."""
         return self._files.pinned()
 
     def by_hand(self, image: ImageRef | None, replicas: int, routed: bool) -> ByHand:
         """How a person makes the host serve ``image`` (None: nothing), also after a reboot."""
         containers, there = replicas, False
-        with suppress(DeployError):  # what is typed is right for the least there has to be
+        with suppress(DeployError):  # then the commands start the least that is needed
             containers = max(replicas, len(self._containers()))
-        with suppress(DeployError):  # then it is pulled, which harms nothing
+        with suppress(DeployError):  # then it is pulled, which is harmless
             there = image is not None and self.has_image(image)
         host = self._files.host(self.service, containers)
         typed = commands(host, image, there) if image is not None else stopping(host)
         return ByHand(typed, meanwhile(routed))
 
     def kept_releases(self) -> tuple[Release, ...]:
-        """The releases whose images the engine holds, newest first: those start without others."""
+        """The releases whose images the engine holds, newest first: they need no registry."""
         pinned = self.pinned()
         known = {i.image.repository for i in self.instances() if i.image}
         known |= {pinned.repository} if pinned else set()
@@ -317,8 +317,8 @@ class ComposeOrchestrator(ComposeSettings, Orchestrator):
     ) -> Iterator[docker.DockerClient]:
         """A client of the engine, whose errors become ours.
 
-        ``refused`` is for what the engine refuses to do: RolloutFailed where it was told to change
-        something. A question that it does not answer says nothing about the release.
+        ``refused`` is raised for what the engine refuses to do: RolloutFailed if it was told to
+        change something. A question that it does not answer says nothing about the release.
         """
         name = name_of(self.engine)
         try:
@@ -343,12 +343,12 @@ class ComposeOrchestrator(ComposeSettings, Orchestrator):
             "com.docker.compose.oneoff=False",
         ]
         with self._asking("cannot list containers") as engine:
-            # ignore_removed: a container that goes while the list is read is no error.
+            # ignore_removed: a container that disappears while the list is read is not an error.
             found = engine.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
         return sorted(found, key=lambda container: str(container.attrs["Created"]))
 
     def _container(self, id: str) -> Any:
-        """A container that has to be there. Raises RolloutFailed where it is not."""
+        """A container that must exist. Raises RolloutFailed if it does not."""
         with self._asking(f"has no container {id[:12]}", RolloutFailed) as engine:
             return engine.containers.get(id)
 
@@ -370,7 +370,7 @@ class ComposeOrchestrator(ComposeSettings, Orchestrator):
                 list(pool.map(one, ids))
 
     def _apart(self, least: timedelta) -> list[str]:
-        """The names of the containers apart that are at least so old."""
+        """The names of the containers started apart that are at least ``least`` old."""
         label = f"{_APART}={self._project()}/{self.service}"
         with self._asking("cannot list containers") as engine:
             found = engine.containers.list(all=True, filters={"label": label}, ignore_removed=True)
@@ -401,10 +401,10 @@ class ComposeOrchestrator(ComposeSettings, Orchestrator):
         )
 
     def _exit_code(self, container: Any) -> int:
-        """What it ended with, the last time; 0 where the engine does not know any more.
+        """The exit code of its last end; 0 if the engine no longer knows it.
 
         A container that runs again has none in its state: the engine's events have it, for as long
-        as it keeps them. Both ends of the time asked for are by the engine's own clock, and over.
+        as it keeps them. Both ends of the time asked for are by the engine's own clock, and past.
         """
         attrs, state = container.attrs, container.attrs["State"]
         code = int(state.get("ExitCode") or 0)
@@ -479,7 +479,7 @@ class ComposeOrchestrator(ComposeSettings, Orchestrator):
         )
 
     def _missing_parts(self) -> list[Problem]:
-        """Networks and volumes that are not the project's own, and not there."""
+        """External networks and volumes that do not exist."""
         missing = []
         with self._asking("does not list its networks") as engine:
             known = {
@@ -495,11 +495,11 @@ class ComposeOrchestrator(ComposeSettings, Orchestrator):
     # ---- secrets
 
     def _mask(self, text: str) -> str:
-        """Take out what the project's services get, and whatever `.env` may mean."""
+        """Mask what the project's services get, and every value in `.env`, however it is read."""
         return without_secrets(text, self._files.secrets())
 
     def _masked_for(self, container: Any, text: str) -> str:
-        """Take out what this container got, wherever it came from, and the project's secrets.
+        """Mask what this container got, wherever it came from, and the project's secrets.
 
         What its image says is known to everyone who has the image.
         """

@@ -58,7 +58,7 @@ class ComposeProject:
         return found
 
     def check(self) -> None:
-        """Raise BadConfiguration, in one sentence, where there is no such project."""
+        """Raise BadConfiguration, in one sentence, if there is no such project."""
         if not self.directory.is_dir():
             raise BadConfiguration(
                 f"no directory {self.directory} for the Compose project",
@@ -71,7 +71,7 @@ class ComposeProject:
             )
 
     def read_otherwise(self) -> Problem | None:
-        """Where the host's own `docker compose up` reads something else."""
+        """The problem if the host's own `docker compose up` reads something else."""
         values = dotenv_values(stream=StringIO(self._env_text()), interpolate=False)
         separator = values.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
         named = (values.get("COMPOSE_FILE") or "").split(separator)
@@ -80,7 +80,7 @@ class ComposeProject:
         return read_otherwise(self.file, {entry.name for entry in here.iterdir()}, files)
 
     def in_a_profile(self, service: str) -> Problem | None:
-        """Where the service is one that only a profile brings."""
+        """The problem if the service belongs to a profile that is not enabled."""
         everything = self.run(
             *("--profile", "*", "config", "--format", "json"), failure=BadConfiguration
         )
@@ -95,7 +95,7 @@ class ComposeProject:
     ) -> str:
         """Run one compose command in the project and return what it wrote.
 
-        The image is given by the process's environment, which comes before .env. Raises
+        The image is given by the process's environment, which overrides .env. Raises
         ``failure`` with command, exit code and the last lines of its output; RolloutFailed is for
         a command that changes something.
         """
@@ -146,13 +146,13 @@ class ComposeProject:
     # ---- secrets
 
     def try_to_read(self) -> None:
-        """Know the project's secrets, where Compose can read them."""
+        """Learn the project's secrets, if Compose can read them."""
         with suppress(DeployError):
             self.config()
 
     def secrets(self) -> frozenset[str]:
-        """The secrets of every service: as Compose reads them, and as `.env` is written, which is
-        all that is left where Compose cannot read it."""
+        """The secrets of every service: as Compose reads them, and as they are written in `.env`.
+        The latter alone if Compose cannot read the project."""
         # Read as logs are, or a value that is not UTF-8 would not be found in them.
         found = set(secrets_in_lines(_readable(self._env_text())))
         for config in list(self._read.values()):
@@ -169,7 +169,7 @@ class ComposeProject:
         self._assign(str(image))
 
     def unpin(self, before: str) -> None:
-        """Put ``before`` there instead; "" takes the line out."""
+        """Put ``before`` there instead; "" removes the line."""
         if before:
             self._assign(before)
             return
@@ -179,7 +179,7 @@ class ComposeProject:
             self._write_env(new)
 
     def pinned(self) -> ImageRef | None:
-        """What the directory's .env names; None where it is nothing, or no digest."""
+        """The image that the directory's .env names. Returns None if it names no digest."""
         try:
             return ImageRef.parse(self.pin_text().strip("\"'"))
         except BadRequest:
@@ -216,7 +216,7 @@ class ComposeProject:
         return (self.directory / ".env").resolve()
 
     def _env_text(self) -> str:
-        """The file's text; from its bytes, so that whatever ends its lines stays."""
+        """The file's text, decoded from its bytes so that its line endings stay."""
         path = self._env_file()
         return path.read_bytes().decode(errors="surrogateescape") if path.exists() else ""
 
@@ -246,7 +246,7 @@ def _readable(text: str) -> str:
 
 
 def _text_of(path: Path) -> str:
-    """A file that is mounted as a secret; "" where it cannot be read from here."""
+    """A file that is mounted as a secret; "" if it cannot be read from here."""
     try:
         with path.open("rb") as file:
             return file.read(_LARGEST_SECRET).decode(errors="replace")

@@ -41,7 +41,7 @@ class GithubForge(GithubForgeSettings, Forge):
                 raise Unreachable(f"{self.url} answers in another shape than GitHub's") from None
 
     def critical_issues(self) -> tuple[Issue, ...]:
-        """The open issues with the critical label; pull requests are none. Raises Unreachable."""
+        """The open issues with the critical label, without pull requests. Raises Unreachable."""
         query = {"state": "open", "labels": self.critical_label}
         with self._client() as client:
             try:
@@ -64,7 +64,7 @@ class GithubForge(GithubForgeSettings, Forge):
     def _pages(
         self, client: httpx.Client, path: str, member: str, **query: str
     ) -> Iterator[Mapping[str, Any]]:
-        """Everything that an address lists; nothing where there is no such address."""
+        """Everything that an address lists; nothing if there is no such address."""
         for page in range(1, _PAGES + 1):
             found = self._get(client, path, {**query, "per_page": _PAGE, "page": page})
             entries = found if found is None or not member else found[member]

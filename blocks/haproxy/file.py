@@ -16,7 +16,7 @@ def render_backend(
 ) -> str:
     """Write HAProxy's ``backend`` section with one line for each slot.
 
-    What ``text`` (the file as it is) says besides its slots is kept, so that a team can tune its
+    Everything in ``text`` (the present file) except its slots is kept, so that a team can tune its
     backend there. A free slot points at nothing. One that is not ready is ``disabled`` but keeps
     its name: a router that restarts sends it nothing, and it can still be admitted again.
     """
@@ -66,7 +66,7 @@ def _server_of(line: str) -> str:
 
 
 def _end_of_section(lines: Sequence[str], backend: str) -> int:
-    """Where the last line of ``backend <name>`` ends; behind everything where there is none."""
+    """Where the last line of ``backend <name>`` ends; the end of the file if it has none."""
     inside, end = False, len(lines)
     for number, line in enumerate(lines):
         if re.match(r"\S", line) and not line.startswith("#"):

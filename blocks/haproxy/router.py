@@ -33,7 +33,7 @@ _FREE_ADDRESS = "127.0.0.1"
 
 
 class HaproxyRouter(HaproxySettings, Router):
-    """HAProxy 2.6 or newer, told by its admin socket; a reload would cost requests.
+    """HAProxy 2.6 or newer, controlled through its admin socket; a reload would cost requests.
 
     The backend file is kept in step, because a restarted HAProxy reads its servers from there. The
     backend needs ``slot_count`` servers named <backend>1, <backend>2, … and a ``resolvers`` section
@@ -43,7 +43,7 @@ class HaproxyRouter(HaproxySettings, Router):
     _block_type_name = "Ignition HAProxy Router"
 
     def check(self) -> None:
-        """Raise Unreachable or BadConfiguration if the router could not be told anything."""
+        """Raise Unreachable or BadConfiguration if the router could not be controlled."""
         there = self._rows("show servers state " + self.backend)
         missing = [name for name in self._names() if name not in there]
         if missing:
@@ -54,7 +54,7 @@ class HaproxyRouter(HaproxySettings, Router):
             )
         if not os.access(self.backend_file.parent, os.W_OK):
             raise BadConfiguration(
-                f"{self.backend_file} cannot be written, a restarted HAProxy would serve old ones",
+                f"{self.backend_file} cannot be written: a restarted HAProxy would use old servers",
                 f"ls -ld {self.backend_file.parent}",
             )
 
@@ -121,7 +121,7 @@ class HaproxyRouter(HaproxySettings, Router):
         return poll(under_way, _is_none, every=_POLL, within=within)
 
     def retire(self, name: str) -> None:
-        """Free the instance's slot; one that has none is no error."""
+        """Free the instance's slot. An instance without a slot is not an error."""
         slot = self._slot_of(name)
         if slot is not None:
             self._set_state(slot.name, Admin.MAINT)
@@ -162,11 +162,11 @@ class HaproxyRouter(HaproxySettings, Router):
     def _disconnect(self, name: str, instance: Instance) -> None:
         """Close every connection to the instance that the slot had before.
 
-        HAProxy keeps them when a name comes to stand for another address, and those of requests
-        that end only now: they would answer for this instance. It closes them when it is told
-        another address here. What still runs after ``_END_WITHIN`` is cut: it is at an instance
-        that left long ago, and its connection would be kept. Raises RolloutFailed if HAProxy does
-        not take an address.
+        HAProxy keeps them when a name gets another address, and also those of requests that end
+        only now: the old instance would answer for this one. It closes them when it is told another
+        address here. Requests that still run after ``_END_WITHIN`` are cut: they are at an instance
+        that left long ago, and their connections would be kept. Raises RolloutFailed if HAProxy
+        does not take an address.
         """
         if poll(lambda: self._slot(name).sessions, _is_none, every=_POLL, within=_END_WITHIN):
             self._tell(f"shutdown sessions server {self.backend}/{name}")
@@ -262,7 +262,7 @@ class HaproxyRouter(HaproxySettings, Router):
         text = render_backend(slots, self.backend, self.port, old, self.health_path)
         if text == old:
             return
-        # HAProxy may run as somebody else than the deployer.
+        # HAProxy may run as another user than the deployer.
         replace_file(self.backend_file, text.encode(), new_mode=0o644)
 
 
@@ -311,7 +311,7 @@ def _freshly_checked(counters: Mapping[str, str]) -> bool:
     """Whether a check has passed since the slot left maintenance.
 
     Leaving it sets HAProxy's health counter to ``rise``; the first check that passes sets it to
-    the top, ``rise + fall - 1``. The word L7OK alone may be of the slot's last instance.
+    the top, ``rise + fall - 1``. L7OK alone may be about the slot's last instance.
     """
     top = _number(counters["check_rise"]) + _number(counters["check_fall"]) - 1
     # "* " before the word: the next check is under way.

@@ -27,7 +27,7 @@ class PagerDuty(PagerDutySettings, OnCall):
         return f"schedule {self.schedule}" if self.schedule else ""
 
     def now(self) -> Duty | None:
-        """Who is on call; None: nobody is. Raises Unreachable, never with the token.
+        """Who is on call. Returns None if nobody is. Raises Unreachable, never with the token.
 
         Source: developer.pagerduty.com, API reference: "List all of the on-calls".
         """
@@ -39,7 +39,7 @@ class PagerDuty(PagerDutySettings, OnCall):
         """The message whose title has ``about`` in it, among the last hundred of a month.
 
         A run sends several; the newest that somebody has acknowledged counts, else the newest.
-        None: there is none. Raises Unreachable, never with the token.
+        Returns None if there is none. Raises Unreachable, never with the token.
         Source: developer.pagerduty.com, API reference: "List incidents".
         """
         query = {"sort_by": "created_at:desc", "limit": "100"}
@@ -93,7 +93,7 @@ def _message(found: Mapping[str, Any]) -> Message:
         return Message(
             str(first["acknowledger"]["summary"]), datetime.fromisoformat(first["at"]), link
         )
-    # A resolved one lists no acknowledgements any more. Only a person counts, no automation.
+    # A resolved one lists no acknowledgements any more. Only a person counts, not an automation.
     last = found.get("last_status_change_by") or {}
     if found["status"] == "resolved" and str(last.get("type", "")).startswith("user"):
         at = datetime.fromisoformat(found["last_status_change_at"])

@@ -86,7 +86,7 @@ _UNFINISHED: dict[str, LiteralString] = {
 
 @dataclass(frozen=True)
 class Adopted:
-    """What an adoption decided, and the records that it wrote; none where it wrote nothing."""
+    """What an adoption decided, and the records that it wrote; none if it wrote nothing."""
 
     adoption: Adoption
     records: tuple[AppliedMigration, ...] = ()
@@ -96,7 +96,7 @@ def read_histories(database: Database) -> tuple[History, ...]:
     """The histories that other tools keep in this database; empty for none.
 
     Looks into the schemas of the connection's search path, ``public``, and the tools' own. Raises
-    Unreachable, or BadConfiguration where this role may not read such a table.
+    Unreachable, or BadConfiguration if this role may not read such a table.
     """
     with database.session() as connection:
         return _histories(connection)
@@ -108,10 +108,10 @@ def refuse_foreign_history(
     rows: Sequence[AppliedMigration],
     environment: str,
 ) -> None:
-    """Raise MigrationRefused where ``files`` would meet a schema that another tool made.
+    """Raise MigrationRefused if ``files`` would be applied to a schema that another tool made.
 
-    ``rows`` are those of :meth:`Database.applied`; the database is asked only where they show no
-    file of ours: one query, and two for each tool that is found. Changes nothing.
+    ``rows`` are those of :meth:`Database.applied`; the database is asked only if they show no file
+    of ours: one query, and two for each tool that is found. Changes nothing.
     """
     if files and not has_own_history(rows):
         refuse_foreign_schema(read_histories(database), files, rows, environment)

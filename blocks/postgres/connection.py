@@ -201,5 +201,5 @@ class ScriptFailed(Exception):
 
 
 def is_lost(connection: Connection, error: psycopg.Error) -> bool:
-    """Whether the connection is gone with that error, so that nobody knows what was done."""
+    """Whether that error ended the connection, so that it is unknown what was done."""
     return connection.closed or connection.broken or isinstance(error, _GONE)

@@ -31,6 +31,7 @@ from release.errors import BadConfiguration, MigrationRefused
 from release.migration.files import (
     AppliedMigration,
     MigrationFile,
+    Stamp,
     plan_migrations,
     read_migrations,
     schema_version,
@@ -49,7 +50,7 @@ class Database(DatabaseSettings, Part):
     """PostgreSQL connection string of a direct connection."""
 
     def check(self) -> None:
-        """Connect, and see that migrations could be applied.
+        """Connect, and check that migrations could be applied.
 
         Raises Unreachable, or BadConfiguration for a wrong password, a pooler, a read-only server
         or a missing grant. Names host, port and database, never the password.
@@ -71,7 +72,7 @@ class Database(DatabaseSettings, Part):
             )
 
     def applied(self) -> tuple[AppliedMigration, ...]:
-        """The rows of ``schema_migrations``, oldest first; empty where there is no such table."""
+        """The rows of ``schema_migrations``, oldest first; empty if there is no such table."""
         with self.session() as connection:
             return records(connection)
 
@@ -92,11 +93,8 @@ class Database(DatabaseSettings, Part):
     def apply(
         self,
         files: Sequence[MigrationFile],
-        deploy_id: str = "",
-        revision: str = "",
-        version: str = "",
+        stamp: Stamp = Stamp(),
         on_event: Say = lambda line: None,
-        min_app: str = "",
     ) -> tuple[AppliedMigration, ...]:
         """Apply ``files`` in the order given, and return the records of those that were pending.
 
@@ -104,21 +102,14 @@ class Database(DatabaseSettings, Part):
         goes on where it stopped, so this is safe to repeat. Locks that are not granted within
         ``lock_timeout_ms`` are tried for again, for ``lock_budget_s`` a file, unless its header
         says otherwise. A lost connection is made again, and the record decides what was done.
-        ``on_event`` gets a line for each fact. ``min_app`` is recorded with contract files: the
-        oldest release that runs on what they leave.
+        ``stamp`` is recorded with each file. ``on_event`` gets a line for each fact.
 
         Raises MigrationRefused (nothing applied), MigrationFailed (nothing of the failing file
-        remains, unless it runs without a transaction: then it is said what does), Unreachable or
+        remains, unless it runs without a transaction: the message says what does), Unreachable or
         BadConfiguration.
         """
         if not files:
             return ()
-        stamp = {
-            "deploy_id": deploy_id,
-            "git_sha": revision,
-            "app_version": version,
-            "min_app": min_app,
-        }
         return Runner(Progress(self.dsn, stamp, on_event), self._open, self._limits()).apply(files)
 
     def _limits(self) -> Limits:

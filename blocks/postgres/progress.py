@@ -1,7 +1,6 @@
 """What one run over a database's migrations has done so far, and how it reports it."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,17 +12,17 @@ from blocks.postgres.session_watch import Say, SessionWatch
 from blocks.postgres.tries import Tries
 from release.duration import say_duration
 from release.errors import MigrationFailed
-from release.migration.files import MigrationFile
+from release.migration.files import MigrationFile, Stamp
 from release.migration.header import Phase
 from release.wording import count_of
 
 
 @dataclass
 class Progress:
-    """The files that one run has applied, whose they are, and whom it tells of them."""
+    """The files that one run has applied, the stamp of their records, and where it reports."""
 
     dsn: SecretStr
-    stamp: Mapping[str, str]  # deploy_id, git_sha, app_version and min_app of the record
+    stamp: Stamp
     say: Say
     done: list[str] = field(default_factory=list)  # file names, in their order
 
@@ -33,7 +32,7 @@ class Progress:
         return where(self.dsn)
 
     def without_secret(self, text: str) -> str:
-        """A server's words, should they quote the connection string."""
+        """A server's words without the password, in case they quote the connection string."""
         return without_secret(text, self.dsn)
 
     def count(self, file: MigrationFile, how: str) -> None:
@@ -52,9 +51,9 @@ class Progress:
     def wait(
         self, what: str, tries: Tries, error: psycopg.Error, watch: SessionWatch, remains: str
     ) -> None:
-        """Say who is in the way and pause before the next try.
+        """Say what is in the way and pause before the next try.
 
-        Raises MigrationFailed when the time for it is over: there is never a try without a limit.
+        Raises MigrationFailed if the time for it is over: there is never a try without a limit.
         """
         reason = f"{reason_of(error)}, blocked by {watch.blockers}"
         pause = tries.pause(error)
@@ -68,8 +67,8 @@ class Progress:
         time.sleep(pause)
 
     def min_app(self, file: MigrationFile) -> str | None:
-        """The oldest release that runs on what a contract file leaves; None for an expand file."""
-        given = file.header.min_app or self.stamp["min_app"]
+        """The oldest release that runs on what a contract file leaves. None for an expand file."""
+        given = file.header.min_app or self.stamp.min_app
         return given if file.phase is Phase.CONTRACT else None
 
     def reason(self, error: psycopg.Error) -> str:

@@ -63,18 +63,18 @@ from release.migration.rehearsal.trace import (
 )
 from release.model import Check
 
-# What says something about the copy or its server, and nothing about the file.
+# Errors that concern the copy or its server, and say nothing about the file.
 _NOT_THE_FILES = (psycopg.OperationalError, errors.InsufficientPrivilege)
 
 
 class Trial(Protocol):
-    """Starts the old release on a copy, where no user meets it."""
+    """Starts the old release on a copy, where no user reaches it."""
 
     def __call__(self, dsn: SecretStr) -> AbstractContextManager[Callable[[], Check]]:
         """Start it on the database that ``dsn`` names, as a container reaches it.
 
-        Gives what runs its smoke tests once; removes it at the end. Raises DeployError where it
-        does not come up.
+        Yields a function that runs its smoke tests once; removes the release at the end. Raises
+        DeployError if it does not come up.
         """
         ...
 
@@ -93,9 +93,9 @@ class Rehearsal(RehearsalSettings, Part):
     ) -> rehearsal.Rehearsal:
         """Apply ``files`` to a copy of the source's schema, and say what they do.
 
-        ``source`` is only read. The copy is dropped at the end, whatever happened. What keeps a
-        rehearsal from taking place is its result's reason, never an error: the deployment goes on,
-        with an unknown verdict.
+        ``source`` is only read. The copy is dropped at the end, whatever happened. If a rehearsal
+        cannot take place, its result says why and nothing is raised: the deployment goes on, with
+        an unknown verdict.
         """
         if not files:
             return rehearsal.Rehearsal(())
@@ -224,7 +224,7 @@ class _Run:
         statements: Sequence[MigrationStatement],
         stood: frozenset[int],
     ) -> Iterator[StatementTrace]:
-        """Each statement by itself; inside of a transaction where it can, to see its locks."""
+        """Each statement by itself, inside a transaction if it can be, to see its locks."""
         for statement in statements:
             connection.execute("BEGIN")
             tables = _standing(connection, stood)
@@ -294,11 +294,11 @@ class _Run:
     def _start_old_release(
         self, scratch: Scratch, stack: ExitStack
     ) -> tuple[Callable[[], Check] | None, str]:
-        """What runs its smoke tests on the copy, or None and why not."""
+        """A function that runs its smoke tests on the copy, or None and why not."""
         if self.trial is None:
             return None, "no old release was started on the copy"
         if self.block.container_dsn is None:
-            return None, "it is not configured how a container reaches the scratch server"
+            return None, "no address is configured at which a container reaches the scratch server"
         try:
             inside = in_database(self.block.container_dsn, scratch.name)
             return stack.enter_context(self.trial(inside)), ""
@@ -350,7 +350,7 @@ class _FileFailed(Exception):
 
 
 def _standing(connection: Connection, stood: frozenset[int]) -> dict[int, TableState]:
-    """The tables that stood before the migrations: nobody waits for a lock on a new one."""
+    """The tables that existed before the migrations: no traffic waits for a lock on a new one."""
     return {oid: table for oid, table in look_at_tables(connection).items() if oid in stood}
 
 

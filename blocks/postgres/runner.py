@@ -44,7 +44,7 @@ _PIECE = 1024 * 1024  # characters that are sent at once: client and server hold
 class _Failure:
     error: psycopg.Error
     piece: int  # the character at which the text begins that failed
-    statement: int | None  # statements of that text that ran before; None: the commit failed
+    statement: int | None  # statements of that text that ran before; None if the commit failed
 
 
 class Runner:
@@ -58,7 +58,7 @@ class Runner:
     ) -> None:
         self.progress = progress
         self.limits = limits
-        self.recorded_before: set[str] | None = None  # None: nothing was read yet
+        self.recorded_before: set[str] | None = None  # None until it was read
         self._connect = connect
 
     def apply(self, files: Sequence[MigrationFile]) -> tuple[AppliedMigration, ...]:
@@ -199,12 +199,12 @@ class Runner:
             "attempts": tries.number,
             "lock_waits": tries.lock_waits,
             "min_app": self.progress.min_app(file),
-            **{key: self.progress.stamp[key] for key in ("deploy_id", "git_sha", "app_version")},
+            **self.progress.stamp.columns(),
         }
 
     def _failed(self, file: MigrationFile, failure: _Failure) -> MigrationFailed:
         if failure.statement is None:
-            place = f"{file.filename}: when it was to be committed"
+            place = f"{file.filename}: at its commit"
         else:
             line = line_of(file.sql, failure.piece, failure.error, failure.statement)
             place = f"{file.filename}:{line}"
@@ -213,7 +213,7 @@ class Runner:
             f"{self.progress.so_far()}",
             what_helps(
                 failure.error.sqlstate,
-                "mend the file and deploy again: the files that are applied are skipped",
+                "fix the file and deploy again: the files that are applied are skipped",
             ),
         )
 
@@ -262,9 +262,9 @@ def line_of(text: str, begins: int, error: psycopg.Error, statement: int) -> int
 
 
 def _opening(file: MigrationFile, limits: Limits) -> str:
-    """What begins a file's transaction, and answers with its id.
+    """The SQL that begins a file's transaction, and returns the transaction's id.
 
-    RESET ALL takes back what the file before it has set; the session's own limits come back too.
+    RESET ALL undoes what the file before it has set, and restores the session's own limits.
     """
     local = "".join(
         f"SET LOCAL {name} = {milliseconds(length)}; "
@@ -278,7 +278,7 @@ def _opening(file: MigrationFile, limits: Limits) -> str:
 
 
 def _closing(connection: Connection, record: Mapping[str, Any], begun: str) -> str:
-    """What writes the record and commits; no record where the file ended its own transaction.
+    """The SQL that writes the record, unless the file ended its own transaction, and commits.
 
     Made from libpq's own quoting: psycopg's composition costs a third of the client's time.
     """

@@ -1,7 +1,7 @@
-"""A database that lives as long as one rehearsal: another one's schema, without its rows.
+"""A database that lives as long as one rehearsal: the schema of another one, without its rows.
 
-It is dropped at the end, whatever happened. What a killed run leaves behind is known by its name
-and dropped by a later one.
+It is dropped at the end, whatever happened. What a killed run leaves behind is recognised by its
+name, and dropped by a later run.
 """
 
 import os
@@ -42,7 +42,7 @@ _DUMP = (
     *("--no-comments", "--no-security-labels", "--no-publications", "--no-subscriptions"),
     *("--no-password", "--encoding=UTF8", "--lock-wait-timeout=2000"),  # milliseconds
 )
-# Never what leads out of the copy, or acts by itself.
+# Objects that lead out of the copy, or act by themselves, are never copied.
 _LEFT_OUT = {("CREATE", "USER", "MAPPING"), ("CREATE", "EVENT", "TRIGGER")}
 _META = re.compile(r"^\\(un)?restrict .*$", re.MULTILINE)  # psql's own, in newer dumps
 _AT_ONCE = 200  # statements of a dump that are sent together
@@ -69,14 +69,14 @@ _LEFTOVERS = """
 
 @dataclass(frozen=True)
 class Origin:
-    """What a copy has to have in common with the database that it is a copy of."""
+    """What a copy must have in common with the database that it is a copy of."""
 
     dsn: SecretStr
     major: int  # of the server's version
     charset: str
     collate: str
     ctype: str
-    search_path: str  # of the role's sessions, with "$user" said
+    search_path: str  # of the role's sessions, with "$user" filled in
     extensions: frozenset[str]
     roles: frozenset[str]
     superuser: bool
@@ -117,7 +117,7 @@ def scratch_copy(
 
     ``server`` leads to a database of the server, with a role that may create others; leftovers
     older than twice ``limit`` are dropped first. Raises DeployError with one sentence, which says
-    what to install where pg_dump is missing or too old.
+    what to install if pg_dump is missing or too old.
     """
     _require_dump(origin)
     with connected(lambda: open_scratch(server, _DROP_WITHIN)) as connection:
@@ -238,7 +238,7 @@ def _session(server: SecretStr, name: str, search_path: str, unseen: bool) -> Se
 
 
 def _create(connection: Connection, name: str, origin: Origin) -> None:
-    """With the origin's locale, or with C where this server does not have it."""
+    """Create it with the origin's locale, or with C if this server does not have that one."""
     statement = sql.SQL(
         "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}"
     )
@@ -250,7 +250,7 @@ def _create(connection: Connection, name: str, origin: Origin) -> None:
 
 
 def _load(connection: Connection, dump: str, missing: frozenset[str], origin: Origin) -> None:
-    """Send a dump, but for extensions that this server cannot install."""
+    """Send a dump, except for extensions that this server cannot install."""
     text = _META.sub("", dump)
     parts = split_statements(text, "pg_dump")
     ends = [*(part.start for part in parts[1:]), len(text)]

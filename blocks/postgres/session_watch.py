@@ -50,7 +50,7 @@ class _Work:
 class SessionWatch:
     """Looks at one session, ``pid``, as long as it works on something; costs nothing before that.
 
-    It is a help for whoever reads the log: where it cannot look, the work goes on without it.
+    It only helps those who read the log: if it cannot look, the work goes on without it.
     """
 
     def __init__(self, open_connection: Callable[[], Connection], pid: int, say: Say) -> None:
@@ -72,7 +72,7 @@ class SessionWatch:
 
     @contextmanager
     def over(self, lock_timeout: timedelta, building: str = "") -> Iterator[None]:
-        """Look while the block runs; ``building`` names an index whose progress is said."""
+        """Look while the block runs; ``building`` names an index whose progress is logged."""
         if self._thread.ident is None:
             self._thread.start()
         after = min(_EVERY, lock_timeout.total_seconds() / 3)
@@ -87,7 +87,7 @@ class SessionWatch:
         """Most work is done before it is due, and costs no second connection.
 
         A connection that was needed is kept: on a busy machine the next try's lock timeout is
-        over before another one is open, and nobody learns who is in the way.
+        over before another one is open, and the log would not say who is in the way.
         """
         try:
             while self._due() is None:

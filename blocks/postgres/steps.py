@@ -1,6 +1,6 @@
 """Files without a transaction: each statement by itself, counted in the record when it is done.
 
-What was interrupted is taken up at the statement that was not counted: the database is asked
+An interrupted file goes on at the first statement that is not counted: the database is asked
 whether it is done (:mod:`release.migration.stepwise` says how), a broken index is dropped and built
 again.
 """
@@ -22,7 +22,7 @@ from release.migration.files import AppliedMigration, MigrationFile, running_che
 from release.migration.stepwise import Relation, Repeat, StatementStep, steps_of
 from release.wording import count_of
 
-# A concurrent index build blocks nobody while it waits for old transactions, and when its wait is
+# A concurrent index build blocks no traffic while it waits for old transactions, and if its wait is
 # cut short all of its work is lost: so it may wait longer, and work as long as it takes.
 _BUILD_LOCK_TIMEOUT = timedelta(seconds=60)
 
@@ -70,7 +70,7 @@ class StepwiseFile:
         self.attempts = 0
 
     def apply(self, row: AppliedMigration | None) -> None:
-        """Run what is not done yet. ``row``: the record of an earlier try, None for none.
+        """Run what is not done yet. ``row`` is the record of an earlier try, or None.
 
         Raises MigrationFailed, with the statements before the failing one done and counted.
         """
@@ -90,7 +90,7 @@ class StepwiseFile:
         self._end()
 
     def _refuse_other_beginning(self, row: AppliedMigration | None) -> None:
-        """The plan has seen to it; since then another runner may have begun another text."""
+        """The plan has checked this; since then another runner may have begun another text."""
         if row and self.done and self.checksums[self.done : self.done + 1] != (row.done_checksum,):
             raise MigrationRefused(
                 f"{self.file.filename}: another text of it was begun, and "
@@ -99,7 +99,7 @@ class StepwiseFile:
             )
 
     def _replay(self, step: StatementStep) -> None:
-        """What a session was told, a new session has to be told again."""
+        """Repeat a setting of the session: a new session does not have it."""
         if step.repeat is Repeat.SETTING:
             run_script(self.connection, step.sql)
 
@@ -138,7 +138,7 @@ class StepwiseFile:
             self.lock_waits += tries.lock_waits - waits
 
     def _left_behind(self, step: StatementStep) -> str:
-        """Clear what a failed build leaves. Says what could not be cleared, "" for nothing."""
+        """Clear what a failed build leaves. Returns what could not be cleared, "" for nothing."""
         try:
             self._drop_leftovers(step)
         except ScriptFailed as failed:
@@ -151,7 +151,7 @@ class StepwiseFile:
         """Ask the database whether a statement is done already; clear what is half done.
 
         Only one whose runner was ``killed`` may be done without being counted. One that failed did
-        not happen: was its name taken then, what is there now is not its doing.
+        not happen: if its name was taken then, what exists now is not its doing.
         """
         if step.repeat is Repeat.BUILD_INDEX:
             return self._index_is_there(step, killed)
@@ -253,7 +253,7 @@ class StepwiseFile:
         )
 
     def _begin(self, row: AppliedMigration | None) -> None:
-        """Say in the record that the file is begun, before anything of it is."""
+        """Record that the file has begun, before any of it runs."""
         self.attempts = (row.attempts if row else 0) + 1
         self.lock_waits = row.lock_waits if row else 0
         if row is None:
@@ -271,7 +271,7 @@ class StepwiseFile:
                 "done_checksum": self.checksums[self.done],
                 "error": None,
                 "min_app": self.progress.min_app(self.file),
-                **{k: self.progress.stamp[k] for k in ("deploy_id", "git_sha", "app_version")},
+                **self.progress.stamp.columns(),
             }
         )
 
@@ -301,7 +301,7 @@ class StepwiseFile:
     def _failed(self, where: str, reason: str) -> MigrationFailed:
         return MigrationFailed(
             f"{where}: {reason}; {self._stay(self.done)}",
-            "mend that statement and deploy again: it goes on there",
+            "fix that statement and deploy again: the file goes on there",
         )
 
     def _stay(self, done: int) -> str:

@@ -47,7 +47,7 @@ RUNNER = f"""
 
 
 def columns(connection: Connection) -> set[str]:
-    """The columns that the table has; empty where there is none."""
+    """The columns that the table has; empty if there is no table."""
     rows = connection.execute(
         "SELECT attname FROM pg_attribute"
         " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
@@ -57,7 +57,7 @@ def columns(connection: Connection) -> set[str]:
 
 
 def records(connection: Connection) -> tuple[AppliedMigration, ...]:
-    """The rows, oldest first; empty where there is no such table."""
+    """The rows, oldest first; empty if there is no such table."""
     if not columns(connection):
         return ()
     rows = connection.execute(f"SELECT * FROM {TABLE} ORDER BY version".encode()).fetchall()

@@ -11,14 +11,14 @@ from psycopg import errors
 from release.migration.files import MigrationFile
 
 TRY_AGAIN = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
-"""What goes away by itself. Everything else is the file's fault, and is never tried again."""
+"""Errors that go away by themselves. All others are the file's fault, and never tried again."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """How long a migration may wait and work."""
 
-    lock_timeout: timedelta  # what traffic may stall at most
+    lock_timeout: timedelta  # the longest that traffic may stall
     budget: timedelta  # how long to go on trying for locks, or for another runner
     statement_timeout: timedelta
 
@@ -45,11 +45,11 @@ class Tries:
 
     @property
     def took(self) -> timedelta:
-        """Since the first one began."""
+        """The time since the first try began."""
         return timedelta(seconds=time.monotonic() - self.began)
 
     def pause(self, error: psycopg.Error) -> float | None:
-        """Seconds until the next try, with jitter; None when there is no time for one."""
+        """Seconds until the next try, with jitter. Returns None if there is no time for one."""
         self.lock_waits += isinstance(error, errors.LockNotAvailable)
         seconds: float = random.uniform(0.5, 1) * min(10.0, 0.5 * 2 ** min(self.number - 1, 10))
         if (self.took + timedelta(seconds=seconds)) > self.budget:

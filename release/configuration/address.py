@@ -20,7 +20,7 @@ _IMAGE = re.compile(r"[a-z0-9]+((\.|_{1,2}|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_{1,2}|
 _GIT_SCHEMES = ("https", "ssh", "http", "git", "file", "git+ssh", "ssh+git")
 _ENGINE_SCHEMES = ("unix", "ssh", "tcp", "npipe", "fd", "http", "https")
 _POSTGRES = ("postgresql", "postgres")
-# Tokens of GitHub and GitLab, which are sent in the place of a user's name.
+# Tokens of GitHub and GitLab, which are sent in place of a user's name.
 _TOKEN = re.compile(r"(gh[a-z]_|github_pat_|gl[a-z]+-)")
 # What libpq's own form of a connection string, `host=… dbname=…`, begins its parts with.
 _CONNINFO = re.compile(r"(^|\s)(host|hostaddr|port|dbname|user|password|passfile|service)\s*=")
@@ -45,7 +45,7 @@ def web_address(text: str) -> str:
     if parts.query or parts.fragment:
         bare = parts._replace(query="", fragment="").geturl()
         raise ValueError(
-            f"{_shown(text)} has a query or a fragment, and paths are put behind it: "
+            f"{_shown(text)} has a query or a fragment, and paths are appended to it: "
             f"write {_shown(bare)}"
         )
     if _CONTROL.search(text):
@@ -56,13 +56,13 @@ def web_address(text: str) -> str:
 
 
 def api_address(text: str) -> str:
-    """A :func:`web_address` without a login, which is a secret; empty: there is none."""
+    """A :func:`web_address` without a login, which would be a secret. It may be empty."""
     if not text:
         return text
     web_address(text)
     if "@" in urlsplit(text).netloc:
         raise ValueError(
-            f"holds a login, and a file is no place for it: write {_shown(text)}, "
+            f"holds a login, which does not belong in a file: write {_shown(text)}, "
             "and set its token or password as a variable"
         )
     return text
@@ -176,7 +176,7 @@ def web_path(text: str) -> str:
 
 
 def needed_path(text: str) -> str:
-    """A :func:`web_path` that cannot be left out."""
+    """A :func:`web_path` that may not be empty."""
     if not text:
         raise ValueError("is empty: write a path, such as '/'")
     return web_path(text)
@@ -193,9 +193,7 @@ def postgres_dsn(secret: SecretStr | None) -> SecretStr | None:
         raise ValueError(f"is not a PostgreSQL connection string: {example}")
     if scheme and scheme[1].lower() not in _POSTGRES:
         if scheme[1].lower().partition("+")[0] in _POSTGRES:
-            raise ValueError(
-                f"begins with {scheme[1]}://, and a driver is not said here: {example}"
-            )
+            raise ValueError(f"begins with {scheme[1]}://, which names a driver: {example}")
         raise ValueError(f"does not begin with postgresql://: {example}")
     return secret
 
@@ -210,11 +208,11 @@ def variable_name(text: str) -> str:
 
 
 def block_name(text: str) -> str:
-    """A block of Prefect's: ``slack-webhook/deployments``. What is none may be a secret address."""
+    """A Prefect block: ``slack-webhook/deployments``. Any other text may be a secret address."""
     if not _BLOCK.fullmatch(text):
         raise ValueError(
             "does not name a Prefect block: write type and name, such as "
-            "'slack-webhook/deployments'; a webhook's address belongs into the block"
+            "'slack-webhook/deployments'; a webhook's address belongs in the block"
         )
     return text
 

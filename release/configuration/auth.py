@@ -18,7 +18,7 @@ class AuthSettings(Rules):
     """An account made for this check alone; empty: the auth flow is not checked."""
 
     password: SecretStr = SecretStr("")
-    """Of the account that `username` names."""
+    """The password of the account in `username`."""
 
     login_path: NeededPath = "/api/login"
     """The path that takes username and password."""
@@ -41,7 +41,7 @@ class AuthSettings(Rules):
     session: Literal["token", "cookie"] = "token"
     """What identifies the session: a token in the login's JSON answer, or the cookies that it sets.
     With cookies, a redirect (3xx) from login and log-out is a success, and from the protected path
-    a refusal, as web pages do it."""
+    a refusal, as web pages do."""
 
     token_field: str = "token"
     """The field of that answer that holds the token; dots go deeper: `data.token`."""
@@ -69,5 +69,5 @@ class AuthSettings(Rules):
     """POST with the session; empty: not checked."""
 
     logout_ends_session: bool = True
-    """Whether the session must be refused after its log-out. Signed tokens that nobody keeps a list
-    of stay valid."""
+    """Whether the session must be refused after its log-out. Signed tokens of which the service
+    keeps no list stay valid."""

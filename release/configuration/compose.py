@@ -13,7 +13,7 @@ class ComposeSettings(OrchestratorSettings):
     """The Compose project that runs the service on its host."""
 
     kind: Literal["compose"] = "compose"
-    """What runs the service's instances."""
+    """The system that runs the service's instances."""
 
     directory: Path = Field(examples=["deploy/production"])
     """Where the host's own `docker compose up` runs (runbook, step 4: `cd deploy/production`)."""

@@ -14,11 +14,11 @@ from release.configuration.layout import ServiceLayout
 from release.configuration.rules import Rules, WatchProbe, WatchRules
 
 _KEY = "deployed_with"  # in the payload of the event that says what is deployed
-_OF_THE_ACCOUNT = {"username", "password"}  # the account that there is now is used
+_OF_THE_ACCOUNT = {"username", "password"}  # the present account is used
 
 
 class DeployedWith(Rules):
-    """Where a release answers, and what it is asked. No secret is in it."""
+    """Where a release answers, and how it is checked. It holds no secret."""
 
     model_config = ConfigDict(extra="ignore")  # a newer version may have written more
 
@@ -32,7 +32,7 @@ class DeployedWith(Rules):
 
     @classmethod
     def now(cls, service: ServiceLayout, auth: AuthSettings, watch: WatchRules) -> Self:
-        """What is configured now."""
+        """The values that are configured now."""
         return cls(
             port=service.port,
             health_path=service.health_path,
@@ -44,7 +44,7 @@ class DeployedWith(Rules):
         )
 
     def payload(self) -> dict[str, Any]:
-        """It as an event carries it."""
+        """The record as part of an event's payload."""
         return {_KEY: self.model_dump(mode="json", exclude={"auth": _OF_THE_ACCOUNT})}
 
     def layout(self, service: ServiceLayout) -> ServiceLayout:
@@ -53,19 +53,19 @@ class DeployedWith(Rules):
         return service.model_copy(update={name: getattr(self, name) for name in fields})
 
     def auth_fields(self) -> dict[str, Any]:
-        """How one logs in to the release; with whose account is not in it."""
+        """How to log in to the release, without the account."""
         names = AuthSettings.model_fields.keys() - _OF_THE_ACCOUNT
         return {name: getattr(self.auth, name) for name in names}
 
     def rules(self, watch: WatchRules) -> WatchRules:
-        """The rules of a watch, with what the release is asked."""
+        """The rules of a watch, with the probes of the release."""
         return watch.model_copy(update={"probes": self.probes})
 
 
 def read_deployed_with(payloads: Sequence[Mapping[str, Any]]) -> DeployedWith | None:
-    """The record among what the events of a release's deployment carry, the first that there is.
+    """The first record in ``payloads``, those of the events of a release's deployment.
 
-    None where an older version deployed it, or where the record cannot be read.
+    Returns None if an older version deployed it, or if the record cannot be read.
     """
     for payload in payloads:
         try:

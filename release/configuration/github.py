@@ -14,7 +14,7 @@ class GithubForgeSettings(ForgeSettings):
     and Gitea have the same): evidence for "tests passing" and "no critical issues"."""
 
     kind: Literal["github"] = "github"
-    """What has the commits' checks and the issues."""
+    """The system that has the commits' checks and the issues."""
 
     url: ApiAddress = ""
     """`https://api.github.com/repos/OWNER/NAME`; empty: no forge is asked."""
@@ -37,7 +37,7 @@ class GithubTicketSettings(TicketSettings):
     needs: ClassVar[tuple[Need, ...]] = (Need("token", asked_by="url"),)
 
     kind: Literal["github"] = "github"
-    """What has the tickets."""
+    """The system that has the tickets."""
 
     url: ApiAddress = ""
     """`https://api.github.com/repos/OWNER/NAME`; empty: tickets are only named in the log."""

@@ -13,7 +13,7 @@ class HaproxySettings(RouterSettings):
     plain restart, with some seconds without an answer; the plan says how many."""
 
     kind: Literal["haproxy"] = "haproxy"
-    """What routes requests to the service's instances."""
+    """The system that routes requests to the service's instances."""
 
     socket: Path = Field(examples=["deploy/production/run/admin.sock"])
     """HAProxy's admin socket."""

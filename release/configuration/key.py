@@ -48,12 +48,12 @@ def tables_in(annotation: Any) -> tuple[type[BaseModel], ...]:
 
 
 def table_in(annotation: Any) -> type[BaseModel] | None:
-    """The usual one of :func:`tables_in`; None: the annotation is of a value."""
+    """The usual one of :func:`tables_in`. Returns None if the annotation is of a value."""
     return next(iter(tables_in(annotation)), None)
 
 
 def kind_of(model: type[BaseModel]) -> str:
-    """What ``kind`` says of a table of this model; "" where there is but one kind."""
+    """The ``kind`` of a table of this model; "" if there is only one kind."""
     field = model.model_fields.get("kind")
     return str(field.default) if field else ""
 
@@ -61,7 +61,7 @@ def kind_of(model: type[BaseModel]) -> str:
 def table_of(annotation: Any, table: Mapping[str, Any]) -> type[BaseModel] | None:
     """The model of a nested table by the ``kind`` that it names; the usual one where it does not.
 
-    None: the annotation is of a value.
+    Returns None if the annotation is of a value.
     """
     models = tables_in(annotation)
     named = (model for model in models if kind_of(model) and kind_of(model) == table.get("kind"))
@@ -117,7 +117,7 @@ def secret_keys(model: type[BaseModel], table: Mapping[str, Any]) -> Iterator[Ke
 def place_of(model: type[BaseModel], location: Iterable[Any]) -> tuple[Key, type[BaseModel]]:
     """The key at a location as pydantic gives it, and the model of the table that the key is in.
 
-    Pydantic's has the kind of a table behind the table; a mapping's own keys (names) are no table.
+    Pydantic's has the kind of a table behind the table; a mapping's keys (names) are not tables.
     """
     key: list[str] = []
     tables: tuple[type[BaseModel], ...] = (model,)
@@ -140,8 +140,8 @@ def refused_variables(
     """Each variable that would do nothing or cannot be read, with a sentence and what to type.
 
     ``names`` are the environments that the file has; one that variables alone make has its address
-    and its folder among them. A name that is near to no setting, such as IGNITION_HOME, is left
-    alone. No value is shown, it may be a secret.
+    and its folder among them. A name that resembles no setting, such as IGNITION_HOME, is left
+    alone. No value is shown, because it may be a secret.
     """
     given = {name.upper(): name for name in variables if name.upper().startswith(PREFIX)}
     values = {name: variables[written] for name, written in given.items()}
@@ -155,7 +155,7 @@ def refused_variables(
             if kind := _unreadable(values[name], known.get(name)):
                 whole = f"export {written}='{_EXAMPLES[kind]}'"
                 hint = f"export {keys[0]}=…, one key each" if keys else whole
-                yield f"variable {written} is a {kind}, and what it holds is none in JSON", hint
+                yield f"variable {written} is a {kind}, and its value is not one in JSON", hint
         elif not _is_own(name) and not _inside_of_one(name, known):
             meant = _meant(name, plain, tables)
             wrong = f"variable {written} is not a setting"
@@ -167,9 +167,9 @@ def refused_variables(
 
 
 def _unreadable(value: str, field: FieldInfo | None) -> str:
-    """What a variable should hold and does not: "list" or "table"; "" where all is well.
+    """What a variable should hold and does not: "list" or "table"; "" if it is right.
 
-    None: it is of a whole table of settings.
+    ``field`` is None for a whole table of settings.
     """
     kind = "table" if field is None else _KINDS.get(get_origin(field.annotation), "")
     if not kind:
@@ -182,8 +182,8 @@ def _unreadable(value: str, field: FieldInfo | None) -> str:
 
 
 def _made_by(variables: Mapping[str, str], model: type[BaseModel]) -> Iterator[str]:
-    """The environments that variables make by themselves: those of which they set all it needs,
-    key by key or in JSON."""
+    """The environments that variables make by themselves: those for which they set every required
+    key, key by key or in JSON."""
     whole = f"{PREFIX}ENVIRONMENTS"
     needed = [
         keys
@@ -204,7 +204,7 @@ def _made_by(variables: Mapping[str, str], model: type[BaseModel]) -> Iterator[s
 
 
 def _needed(model: type[BaseModel]) -> Iterator[frozenset[Key]]:
-    """The keys that a table cannot be without, once for each choice of kinds."""
+    """The keys that a table requires, once for each choice of kinds."""
     required = {key: field for key, field in settings_of(model).items() if field.is_required()}
     values = frozenset((key,) for key, field in required.items() if not tables_in(field.annotation))
     tables = [
@@ -221,7 +221,7 @@ def _needed(model: type[BaseModel]) -> Iterator[frozenset[Key]]:
 
 
 def _names_in(value: str) -> list[str]:
-    """The names of an object in JSON; none where it is no such thing."""
+    """The names of an object in JSON; none if the value is not an object."""
     try:
         held = json.loads(value)
     except ValueError:
@@ -230,7 +230,7 @@ def _names_in(value: str) -> list[str]:
 
 
 def _meant(name: str, plain: Mapping[str, str], tables: Iterable[str]) -> str:
-    """The variable that was probably meant; "" where none is near."""
+    """The variable that was probably meant; "" if none is close."""
     written = _plain(name)
     forgotten = _plain(f"{PREFIX}ENVIRONMENTS_{name.removeprefix(PREFIX)}")
     for same in (written, forgotten):

@@ -62,9 +62,9 @@ def misplaced(model: type[BaseModel], table: Mapping[str, Any], at: Key = ()) ->
 def explain(
     model: type[BaseModel], problems: Iterable[ErrorDetails], variables: Collection[str] = ()
 ) -> tuple[str, list[str]]:
-    """All that pydantic found, in one sentence; and of which ``variables`` it is.
+    """All that pydantic found, in one sentence; and which of the ``variables`` it concerns.
 
-    What a variable has set is called by the variable's name.
+    A value that a variable has set is called by the variable's name.
     """
     said, wrong = [], []
     for problem in problems:
@@ -101,12 +101,12 @@ def _explain(
     if kind in _BOUNDS and field is not None:
         name, words = _BOUNDS[kind]
         bound = next((getattr(one, name) for one in field.metadata if hasattr(one, name)), None)
-        return f"{key}: it is {_say(problem['input'])}, and has to be {words} {_say(bound)}"
+        return f"{key} is {_say(problem['input'])}, and must be {words} {_say(bound)}"
     if kind == "too_short":
         return f"{key} is an empty list: {_line(location[-1], field)}"
     if field is not None and not table_in(field.annotation):
         found = "" if is_secret(field) else f" is {_say(problem['input'])}, and"
-        return f"{key}{found} has to be {_kind(field)}: {_line(location[-1], field)}"
+        return f"{key}{found} must be {_kind(field)}: {_line(location[-1], field)}"
     return f"{key}: {problem['msg']}"
 
 
@@ -120,7 +120,7 @@ def _no_table(where: Iterable[str], value: Any, inner: type[BaseModel], named: b
 
 
 def _needs(model: type[BaseModel]) -> str:
-    """The keys that a table has to have, or else those that it may have."""
+    """The keys that a table requires, or else those that it may have."""
     known = settings_of(model)
     required = [name for name, field in known.items() if field.is_required()]
     return ", ".join(required or known)
@@ -131,7 +131,7 @@ def _no_choice(key: str, known: Iterable[Any], value: Any) -> str:
     listed = " or ".join(f'"{choice}"' for choice in choices)
     near = nearest(value, choices) if isinstance(value, str) else ""
     meant = f"; did you mean {near}?" if near else ""
-    return f"{key}: it is {_say(value)}, and has to be {listed}{meant}"
+    return f"{key} is {_say(value)}, and must be {listed}{meant}"
 
 
 def _line(key: str, field: FieldInfo | None) -> str:
@@ -165,7 +165,7 @@ def _kind(field: FieldInfo) -> str:
 
 
 def _say(value: Any) -> str:
-    """A value, as a file has it, on one line and not longer than a glance."""
+    """A value as a file has it, on one line and short enough for a glance."""
     if isinstance(value, timedelta):
         return say_duration(value)
     if isinstance(value, bool):

@@ -26,7 +26,7 @@ class RouterSettings(KindSettings):
     file; empty: the only one that the service is on."""
 
     def refusal(self, replicas: int) -> str:
-        """Why so many instances, old and new side by side, do not fit in; "" if they do."""
+        """Why so many instances, old and new side by side, do not fit; "" if they do."""
         return ""
 
 

@@ -1,7 +1,7 @@
 """Where things are in the backend's repository and in its HTTP interface.
 
-What a commit has to hold for step 2 and step 5 is looked at in the plan, by
-:func:`refuse_unfit_source`: later, its tag would be there, and its image.
+Whether a commit holds what step 2 and step 5 need is checked in the plan, by
+:func:`refuse_unfit_source`: later, its tag and its image would already exist.
 """
 
 import json
@@ -87,8 +87,8 @@ def build_file(service: ServiceLayout) -> str:
 
 
 def smoke_script(command: Sequence[str]) -> NpmScript | None:
-    """The script that a smoke command starts with npm; None for other programs, and where that
-    cannot be told for certain: an option that is not known here may take the next word.
+    """The script that a smoke command starts with npm. Returns None for other programs, and if the
+    script is uncertain: an option that is not known here may take the next word.
 
     Source: npm-run(1), npm-test(1) and npm's `prefix`.
     """
@@ -119,7 +119,7 @@ def smoke_script(command: Sequence[str]) -> NpmScript | None:
 
 
 def smoke_program(command: Sequence[str]) -> str:
-    """The program of a smoke command if the release itself has to hold it: `tests/smoke.sh`."""
+    """The program of a smoke command if the release itself must contain it: `tests/smoke.sh`."""
     program = command[0] if command else ""
     inside = "/" in program and not program.startswith("/")
     return posixpath.normpath(program) if inside else ""
@@ -128,10 +128,10 @@ def smoke_program(command: Sequence[str]) -> str:
 def refuse_unfit_source(
     service: ServiceLayout, revision: str, read: Callable[[str], bytes | None]
 ) -> None:
-    """Raise BadConfiguration where a commit cannot be built or smoke-tested as configured.
+    """Raise BadConfiguration if a commit cannot be built or smoke-tested as configured.
 
-    ``read`` gives the content of one of its files, None where there is none. Looked for are the
-    Dockerfile, the program of the smoke tests, and where npm starts them, their script.
+    ``read`` returns the content of one of its files, or None if there is no such file. The
+    Dockerfile, the program of the smoke tests and, if npm starts them, their script must exist.
     """
     commit = revision[:12]
     dockerfile = build_file(service)
@@ -157,7 +157,7 @@ def _refuse_missing_script(script: NpmScript, commit: str, content: bytes | None
         found: Any = json.loads(content.decode("utf-8-sig"))
     except ValueError as error:  # of JSON or of UTF-8
         raise BadConfiguration(
-            f"{script.manifest} of {commit} is not JSON: {error}", f"mend {script.manifest}"
+            f"{script.manifest} of {commit} is not JSON: {error}", f"fix {script.manifest}"
         ) from None
     scripts = found.get("scripts") if isinstance(found, dict) else None
     names = sorted(scripts) if isinstance(scripts, dict) else []

@@ -15,7 +15,7 @@ class PagerDutySettings(OnCallSettings):
     needs: ClassVar[tuple[Need, ...]] = (Need("token", asked_by="schedule"),)
 
     kind: Literal["pagerduty"] = "pagerduty"
-    """What knows who is on call."""
+    """The system that knows who is on call."""
 
     url: ApiAddress = "https://api.pagerduty.com"
     """The API's address."""

@@ -1,6 +1,6 @@
 """Where each system is and how it is reached: one class of settings for each.
 
-They are tables of ``ignition.toml``; a docstring below a field is what docs/settings.md says of it.
+They are tables of ``ignition.toml``; docs/settings.md shows the docstring below each field.
 """
 
 from datetime import timedelta
@@ -22,7 +22,7 @@ from release.duration import Duration
 from release.git_ref import BranchName
 
 OwnPlace = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
-"""A path that is chosen where none is given: none, or an empty text."""
+"""A path that is chosen for the team if it is None or an empty text."""
 
 
 class RepositorySettings(Rules):
@@ -66,7 +66,7 @@ class LedgerSettings(Rules):
     needs: ClassVar[tuple[Need, ...]] = (Need("dsn"),)
 
     dsn: PostgresDsn = None
-    """PostgreSQL connection string: another database than the ones that are deployed to."""
+    """PostgreSQL connection string of a database of its own, not one that is deployed to."""
 
 
 class DatabaseSettings(Rules):

@@ -29,7 +29,7 @@ class PrometheusSettings(MetricsSettings):
     needs: ClassVar[tuple[Need, ...]] = (Need("password", asked_by="username"),)
 
     kind: Literal["prometheus"] = "prometheus"
-    """What keeps the backend's own counters."""
+    """The system that keeps the backend's own counters."""
 
     url: ApiAddress = ""
     """The address below which `/api/v1/query` is; empty: Prometheus is not asked."""
@@ -79,7 +79,7 @@ def for_environment(query: str, environment: str) -> str:
 
 
 def without_zero(query: str) -> str:
-    """The query without an ``or vector(0)`` at its end, which finds something where nothing is."""
+    """The query without an ``or vector(0)`` at its end, which finds a zero where nothing is."""
     return _ZERO.sub("", query)
 
 
@@ -95,11 +95,11 @@ def selectors(query: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def rate_in(query: str) -> str:
-    """The function by which a query makes a rate of a counter; "" where it does not."""
+    """The function that turns a counter into a rate in a query; "" if there is none."""
     found = _RATE.search(_bare(query))
     return found[1] if found else ""
 
 
 def _bare(query: str) -> str:
-    """The query without what stands in quotes, and without comments."""
+    """The query without quoted text and without comments."""
     return _COMMENT.sub("", _STRING.sub('""', query))

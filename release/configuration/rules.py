@@ -26,7 +26,7 @@ def _one_or_several(value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A secret of a table without which what the key beside it asks for certainly fails."""
+    """A secret that a table needs: without it, what the key ``asked_by`` turns on must fail."""
 
     secret: str
     asked_by: str = ""  # "": it is always needed
@@ -48,7 +48,7 @@ class RolloutRules(Rules):
 
     healthy_within: Duration = timedelta(seconds=60)
     """How long a new container may take to become healthy. One that takes longer is given up; no
-    user has met it."""
+    user has reached it."""
 
     bake: Duration = timedelta(seconds=3)
     """How long both releases serve side by side and are watched, before the baseline is drained."""
@@ -124,7 +124,7 @@ class WatchProbe(Rules):
 
     @property
     def name(self) -> str:
-        """It as sentences name it: `GET /api/`. A query may hold what is nobody's business."""
+        """Its name in messages: `GET /api/`, without the query, which may hold private data."""
         return f"{self.method} {self.path.partition('?')[0]}"
 
     def failed(self, status: int) -> bool:
@@ -239,3 +239,11 @@ class GateRules(Rules):
     )
     """With `approval = "evidence"`: how long a source that does not answer, or whose checks are
     still running, is asked again before its item is rejected. With "human", the person decides."""
+
+    @property
+    def patience(self) -> timedelta:
+        """How long a source is asked again that has not decided.
+
+        A person sees that a source is silent and decides; without one, silence ends the run.
+        """
+        return self.evidence_patience if self.approval == "evidence" else timedelta()

@@ -1,12 +1,5 @@
-"""Who may sign: names, roles, and what is signed when somebody signs.
+"""Who may sign: names and roles."""
 
-A signature is sealed with a secret that only the approver's device and the worker have, over
-everything that it is about: the run, the gate's round, the item and its words, the plan. So it
-cannot be made by who can write to the server or to the ledger, and says nothing about another run
-or version.
-"""
-
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -35,14 +28,3 @@ def not_enrolled(name: str, names: Collection[str]) -> str:
     """What is wrong with a name that is none of the approvers', with the nearest of those."""
     known = there_is(name, names) if names else "; there is: nobody"
     return f"{name!r} is not enrolled as an approver{known}"
-
-
-def sealed_text(
-    run: str, gate: str, item: str, text: str, decision: str, approver: str, subject: str
-) -> str:
-    """What a signature's seal is over: one line of JSON, so that no two texts can be confused.
-
-    ``text`` are the item's words in the runbook when it was signed; ``subject`` is what is signed
-    beside them: the plan's fingerprint, and who started the run.
-    """
-    return json.dumps([run, gate, item, text, decision, approver, subject], ensure_ascii=False)

@@ -109,30 +109,45 @@ def missing(item: Item, signatures: Iterable[Signature]) -> int:
     return max(item.approvals - len({s.approver.casefold() for s in mine}), 0)
 
 
-def open_items(
-    items: Sequence[Item], signatures: Sequence[Signature], quorum: Quorum = Quorum()
-) -> tuple[Item, ...]:
-    """The items that still need somebody, in the runbook's order; empty: the checklist is done.
+@dataclass(frozen=True, slots=True)
+class Checklist:
+    """The items of one section as they stand: what speaks for them, and who has signed them."""
 
-    Where each item is settled and the quorum is not, all are open, for somebody who has not
-    signed yet.
-    """
-    lacking = tuple(item for item in items if missing(item, signatures))
-    return lacking or (tuple(items) if quorum.lacks(signatures) else ())
+    items: tuple[Item, ...]
+    quorum: Quorum = Quorum()
+    evidence: tuple[Evidence, ...] = ()
+    signatures: tuple[Signature, ...] = ()
 
+    @property
+    def unsettled(self) -> tuple[Item, ...]:
+        """The items that too few have signed."""
+        return tuple(item for item in self.items if missing(item, self.signatures))
 
-def say_open(
-    waiting: Sequence[Item], signatures: Sequence[Signature], quorum: Quorum = Quorum()
-) -> str:
-    """What is missing: the items that too few have signed, or, where there are none, the people."""
-    lacking = [item.id for item in waiting if missing(item, signatures)]
-    return ", ".join(lacking) or quorum.lacks(signatures)
+    @property
+    def lacks(self) -> str:
+        """Who is missing for the whole, in a sentence; empty where nobody is."""
+        return self.quorum.lacks(self.signatures)
+
+    @property
+    def waiting(self) -> tuple[Item, ...]:
+        """The items that still need somebody, in the runbook's order; empty: it is done.
+
+        Where each item is settled and the quorum is not, all are open, for somebody who has not
+        signed yet.
+        """
+        return self.unsettled or (self.items if self.lacks else ())
+
+    @property
+    def open(self) -> str:
+        """What is missing: the items that too few have signed, or, where there are none, the
+        people."""
+        return ", ".join(item.id for item in self.unsettled) or self.lacks
 
 
 def say_answer(given: Iterable[Signature], refusal: str, still_open: str) -> str:
     """What an answer came to that leaves the gate open: who signed what, or that nothing was.
 
-    ``refusal`` is why it signed nothing, ``still_open`` what :func:`say_open` says.
+    ``refusal`` is why it signed nothing, ``still_open`` what :attr:`Checklist.open` says.
     """
     if refusal:
         return f"an answer was refused, nothing was signed: {refusal}"

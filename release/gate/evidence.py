@@ -85,6 +85,28 @@ class Issue:
 
 
 @dataclass(frozen=True, slots=True)
+class Staging:
+    """What staging shows."""
+
+    health: Probe
+    version: str  # that it says it runs; "" where it did not say
+    error_rate: float | None  # fraction: 5xx / all responses; None: not measured
+    issues: Sequence[Issue] | None  # the open critical ones; None: there is no forge to ask
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """What a rollback to the baseline would find."""
+
+    baseline: Baseline
+    on_host: bool  # its image
+    in_registry: bool
+    contract: Sequence[str] = ()  # names of the migrations that run after the watch
+    rehearsal: str = ""  # when something was last rolled back; "" where nobody knows of it
+    schema: tuple[RollbackVerdict, str] = (RollbackVerdict.SAFE, "")  # the plan's, on the new one
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A message that reached the pager."""
 
@@ -172,22 +194,14 @@ def judge_tests_command(result: CommandResult) -> Finding:
     return Finding(verdict, f"exit code {result.code}{last}", result.program)
 
 
-def judge_staging(
-    health: Probe,
-    version: str,
-    error_rate: float | None,
-    ceiling: float,
-    issues: Sequence[Issue] | None,
-    source: str,
-    link: str = "",
-) -> Finding:
+def judge_staging(found: Staging, ceiling: float, source: str, link: str = "") -> Finding:
     """Staging has no critical issue: none is reported, it is healthy and serves without errors.
 
-    ``version`` is what staging says it runs, "" where it did not say. ``error_rate`` and
-    ``ceiling`` are fractions, 5xx / all responses; None: not measured. ``issues`` are the open
-    critical ones; None: there is no forge to ask. Both have to be known, or nobody knows that
-    there is no critical issue.
+    ``ceiling`` is the highest error rate allowed, a fraction. Rate and issues have to be known, or
+    nobody knows that there is no critical issue.
     """
+    health, version, error_rate = found.health, found.version, found.error_rate
+    issues = found.issues
     if issues:
         named = ", ".join(f"#{one.number} {one.title}" for one in issues[:_NAMED])
         return Finding(
@@ -249,44 +263,34 @@ def _difference(checksum: str | None) -> str:
     return "ran in staging with another content"
 
 
-def judge_rollback_plan(
-    baseline: Baseline,
-    on_host: bool,
-    in_registry: bool,
-    contract: Sequence[str],
-    rehearsal: str,
-    source: str,
-    link: str = "",
-    schema: tuple[RollbackVerdict, str] = (RollbackVerdict.SAFE, ""),
-) -> Finding:
+def judge_rollback_plan(way: WayBack, source: str, link: str = "") -> Finding:
     """There is a way back: the baseline's image is on the host and in the registry, and it is not
     known to break on the new schema.
 
-    ``contract`` names the migrations that run after the watch; the plan takes only those without
-    whose objects the baseline does (:mod:`release.migration.contract`). ``rehearsal`` says when
-    something was last rolled back, "" where nobody knows of it. ``schema`` is the plan's verdict
-    on the baseline on the new schema.
+    A contract migration is not in the way: the plan takes only those without whose objects the
+    baseline does (:mod:`release.migration.contract`).
     """
+    baseline = way.baseline
     if baseline.release is None:
         return nobody_to_ask("nothing serves there yet, so there is nothing to return to")
     if baseline.image is None:
         sentence = f"{baseline.version} serves from an image without a digest"
         return Finding(EvidenceVerdict.FAILED, sentence, source, link)
     image = f"{baseline.version} ({baseline.image.short})"
-    places = {"host's engine": on_host, "registry": in_registry}
+    places = {"host's engine": way.on_host, "registry": way.in_registry}
     gone = [place for place, there in places.items() if not there]
     if gone:
         where = " and not in the ".join(gone)
         return Finding(EvidenceVerdict.FAILED, f"{image} is not in the {where}", source, link)
-    verdict, why = schema
+    verdict, why = way.schema
     if verdict is RollbackVerdict.UNSAFE:
         sentence = f"{image} does not run on the new schema: {why}"
         return Finding(EvidenceVerdict.FAILED, sentence, source, link)
-    way = "no contract migration is in the way"
-    if contract:
-        way = f"{', '.join(contract)} runs after the watch, and {baseline.version} does without"
-    last = rehearsal or "no rollback on record"
-    sentence = f"{image} is on the host and in the registry; {way}; {last}"
+    later = "no contract migration is in the way"
+    if names := ", ".join(way.contract):
+        later = f"{names} runs after the watch, and {baseline.version} does without"
+    last = way.rehearsal or "no rollback on record"
+    sentence = f"{image} is on the host and in the registry; {later}; {last}"
     return Finding(EvidenceVerdict.PASSED, sentence, source, link)
 
 

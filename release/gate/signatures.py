@@ -1,16 +1,23 @@
 """Whether signatures hold: before anything acts on them, they are verified again.
 
+A signature is sealed with a secret that only the approver's device and the worker have, over
+everything that it is about: the run, the gate's round, the item and its words, the plan. So it
+cannot be made by who can write to the server or to the ledger, and says nothing about another run
+or version.
+
 A run can be forced onward through the server's API, and a row of the ledger can be edited by hand.
 So what counts is read back from the ledger, and each seal is made again from what it is said to be
 over; the flow's own memory of who signed decides nothing.
 """
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from release.errors import BadConfiguration, SignaturesInvalid
-from release.gate.approvers import Approver, sealed_text
-from release.gate.checklist import Decision, Item, Quorum, Signature, missing, open_items
+from release.gate.approvers import Approver
+from release.gate.checklist import Checklist, Decision, Item, Quorum, Signature
 from release.ledger import Event
 
 WRONG_CODES_AN_HOUR = 10
@@ -35,21 +42,30 @@ def signature_of(event: Event) -> Signature:
     )
 
 
+def sealed_text(run: str, subject: str, one: Signature) -> str:
+    """What a signature's seal is over: one line of JSON, so that no two texts can be confused.
+
+    ``subject`` is what is signed beside the item's words: the plan's fingerprint, and who started
+    the run.
+    """
+    parts = [run, one.gate, one.item, one.text, one.decision, one.approver, subject]
+    return json.dumps(parts, ensure_ascii=False)
+
+
 def verify_signatures(
     run: str,
     subject: str,
-    items: Sequence[Item],
+    checklist: Checklist,
     events: Sequence[Event],
-    quorum: Quorum,
     seal: Callable[[str, str], str],
 ) -> tuple[Signature, ...]:
-    """The proven signatures of a checklist, read from the run's signing events.
+    """The proven signatures of a checklist, read from the run's signing events and nowhere else.
 
     ``subject`` is what is about to be carried out, and for whom: see :func:`sealed_text`. ``seal``
     makes the seal of an approver over a text, and raises BadConfiguration for who is not enrolled.
     Raises SignaturesInvalid for a signature that does not hold, and where too few are left.
     """
-    texts = {item.id: item.text for item in items}
+    texts = {item.id: item.text for item in checklist.items}
     given = [one for one in map(signature_of, events) if one.item in texts]
     for one in given:
         if not _holds(run, subject, one, seal):
@@ -60,21 +76,19 @@ def verify_signatures(
             )
     # Who signed before the runbook was edited has signed other words.
     given = [one for one in given if one.text == texts[one.item]]
-    still_open = open_items(items, given, quorum)
-    if still_open:
-        lacking = [item.id for item in items if missing(item, given)]
-        why = f"{', '.join(lacking)} not signed" if lacking else quorum.lacks(given)
+    proven = replace(checklist, signatures=tuple(given))
+    if proven.waiting:
+        why = f"{proven.open} not signed" if proven.unsettled else proven.lacks
         raise SignaturesInvalid(
             f"the ledger does not have the signatures that this run needs: {why}",
             "ignition verify, then start the deployment again",
         )
-    return tuple(given)
+    return proven.signatures
 
 
 def _holds(run: str, subject: str, one: Signature, seal: Callable[[str, str], str]) -> bool:
-    text = sealed_text(run, one.gate, one.item, one.text, one.decision, one.approver, subject)
     try:
-        return bool(one.seal) and seal(one.approver, text) == one.seal
+        return bool(one.seal) and seal(one.approver, sealed_text(run, subject, one)) == one.seal
     except BadConfiguration:
         return False
 

@@ -1,19 +1,16 @@
 """A checklist as people read it: above a gate's form, and as an artifact."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from release.duration import say_duration
-from release.gate.checklist import Decision, Item, Quorum, Signature, missing, open_items
+from release.gate.checklist import Checklist, Decision, Item, Signature, missing
 from release.gate.evidence import Evidence
 
 
 def gate_text(
     plan_lines: Sequence[str],
-    items: Sequence[Item],
-    evidence: Iterable[Evidence],
-    signatures: Sequence[Signature],
-    quorum: Quorum = Quorum(),
+    checklist: Checklist,
     *,
     until: datetime | None = None,
     note: str = "",
@@ -34,50 +31,40 @@ def gate_text(
             *([f"> **{_cell(note)}**", ""] if note else []),
             *(f"- {line}" for line in plan_lines),
             "",
-            f"**{_state(items, signatures, quorum)}**{ends}",
+            f"**{_state(checklist)}**{ends}",
             "",
-            *_table(items, evidence, signatures),
+            *_table(checklist),
         ]
     )
 
 
-def record(
-    environment: str,
-    items: Sequence[Item],
-    evidence: Iterable[Evidence],
-    signatures: Sequence[Signature],
-    quorum: Quorum = Quorum(),
-) -> str:
+def record(environment: str, checklist: Checklist) -> str:
     """The checklist as an artifact, in Markdown: its state in line 1, then the items."""
-    rejected = len({s.item for s in signatures if s.decision is Decision.REJECT})
-    state = f"{rejected} rejected" if rejected else _state(items, signatures, quorum)
-    return "\n".join([f"**{environment}**: {state}", "", *_table(items, evidence, signatures)])
+    rejected = len({s.item for s in checklist.signatures if s.decision is Decision.REJECT})
+    state = f"{rejected} rejected" if rejected else _state(checklist)
+    return "\n".join([f"**{environment}**: {state}", "", *_table(checklist)])
 
 
-def _state(items: Sequence[Item], signatures: Sequence[Signature], quorum: Quorum) -> str:
+def _state(checklist: Checklist) -> str:
     """How far the checklist is, in a sentence or two."""
-    waiting = open_items(items, signatures, quorum)
-    settled = sum(not missing(item, signatures) for item in items)
-    lacks = quorum.lacks(signatures)
-    if not waiting:
-        return f"All {len(items)} items are signed."
-    return f"{settled} of {len(items)} items signed." + (
+    count, lacks = len(checklist.items), checklist.lacks
+    if not checklist.waiting:
+        return f"All {count} items are signed."
+    return f"{count - len(checklist.unsettled)} of {count} items signed." + (
         f" {lacks[0].upper()}{lacks[1:]}." if lacks else ""
     )
 
 
-def _table(
-    items: Sequence[Item], evidence: Iterable[Evidence], signatures: Sequence[Signature]
-) -> list[str]:
-    found = _by_item(evidence)
+def _table(checklist: Checklist) -> list[str]:
+    found = {one.item: one for one in checklist.evidence}
     return [
         *_collected(found.values()),
         "| Item | Evidence | Signed |",
         "|---|---|---|",
         *(
             f"| {_bar(item.text)} (`{item.id}`) | {_say_evidence(found.get(item.id))} "
-            f"| {_say_signatures(item, signatures)} |"
-            for item in items
+            f"| {_say_signatures(item, checklist.signatures)} |"
+            for item in checklist.items
         ),
     ]
 
@@ -131,10 +118,6 @@ def _age(signature: Signature) -> str:
         return ""
     age = signature.at - signature.rests_on.at
     return f", on evidence {say_duration(age)} old" if age >= timedelta(minutes=1) else ""
-
-
-def _by_item(evidence: Iterable[Evidence]) -> dict[str, Evidence]:
-    return {one.item: one for one in evidence}
 
 
 def _clock(at: datetime) -> str:

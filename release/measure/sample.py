@@ -87,6 +87,31 @@ def streams_of(samples: Sequence[Sample], version: str | None = None) -> tuple[S
     return tuple(Stream(*key, tuple(found[key])) for key in sorted(found))
 
 
+@dataclass(frozen=True, slots=True)
+class TimedStream:
+    """The answer times that one source has seen of one release, or of all together."""
+
+    source: str
+    release: str  # as in Times
+    seen: tuple[tuple[datetime, Times], ...]  # in order
+
+    def percentiles(self, name: str) -> list[tuple[datetime, timedelta]]:
+        """Its p50, p95 or p99 at each sample that has it."""
+        return [(at, value) for at, one in self.seen if (value := getattr(one, name)) is not None]
+
+
+def timed_streams_of(
+    samples: Sequence[Sample], version: str | None = None
+) -> tuple[TimedStream, ...]:
+    """What each source has seen of answer times; otherwise as :func:`streams_of`."""
+    found: dict[tuple[str, str], list[tuple[datetime, Times]]] = {}
+    for sample in samples:
+        for times in sample.times:
+            if version is None or times.concerns(version):
+                found.setdefault((times.source, times.release), []).append((sample.at, times))
+    return tuple(TimedStream(*key, tuple(found[key])) for key in sorted(found))
+
+
 def _tally(traffic: Traffic) -> Tally:
     """A source that rounds may report more errors than answers; no rate is above 100%."""
     requests = max(0, traffic.requests)

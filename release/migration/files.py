@@ -72,6 +72,24 @@ class MigrationFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamp:
+    """Whose work a file is, as its record in ``schema_migrations`` says; "": nobody's."""
+
+    deploy_id: str = ""  # the run's id
+    git_sha: str = ""
+    app_version: str = ""
+    min_app: str = ""  # for contract files: the oldest release that runs on what they leave
+
+    def columns(self) -> dict[str, str]:
+        """What every record says of it; ``min_app`` depends on the file."""
+        return {
+            "deploy_id": self.deploy_id,
+            "git_sha": self.git_sha,
+            "app_version": self.app_version,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class AppliedMigration:
     """A row of ``schema_migrations``. A table that another tool began leaves fields empty."""
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from release.errors import BadConfiguration, BadRequest
 from release.measure.counters import Looks
@@ -69,35 +68,20 @@ def release_of_image(image: ImageRef, version: str, revision: str) -> Release:
     return Release(version or image.short, revision, image)
 
 
-def baseline_from(
-    environment: str,
-    release: Release | None,
-    instances: Sequence[Instance],
-    replicas: int,
-    schema_version: str,
-    at: datetime,
-    pin: str = "",
-) -> Baseline:
-    """A baseline to go back to that was not recorded by the run itself.
+def instances_to_restore(
+    release: Release | None, instances: Iterable[Instance], replicas: int
+) -> tuple[str, ...]:
+    """The ids of the ``replicas`` instances that a release is to serve with once more.
 
-    It is to serve with ``replicas`` instances: those of the release's image that still exist, and
-    a placeholder for each that is gone and has to be started again. ``pin`` is what the host's own
-    start named, for a baseline that is nothing.
+    Those of its image that still exist, and a placeholder for each that is gone and has to be
+    started again; none where nothing is to serve.
     """
-    image = release.image if release else None
+    if release is None:
+        return ()
+    image = release.image
     there = [i.id for i in instances if image is not None and i.image == image]
-    wanted = replicas if release else 0
-    gone = [f"gone-{number}" for number in range(wanted - len(there))]
-    return Baseline(
-        environment=environment,
-        release=release,
-        instances=tuple([*there, *gone][:wanted]),
-        schema_version=schema_version,
-        error_rate=None,
-        p95=None,
-        taken_at=at,
-        pin=pin,
-    )
+    gone = [f"gone-{number}" for number in range(replicas - len(there))]
+    return tuple([*there, *gone][:replicas])
 
 
 def measured(baseline: Baseline, seen: Sample, looks: Looks | None = None) -> Baseline:

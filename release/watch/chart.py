@@ -4,17 +4,23 @@ Three panels over one axis of time: error rate, answer times, traffic. Every sou
 lines of its own, because they are judged one by one. How it looks is `blocks/plots.py`'s.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from release.configuration.rules import WatchRules
 from release.duration import say_duration
-from release.measure.sample import Counted, Sample, Stream, streams_of
+from release.measure.sample import (
+    Counted,
+    Sample,
+    Stream,
+    TimedStream,
+    streams_of,
+    timed_streams_of,
+)
 from release.measure.tally import Tally, sum_of
-from release.measure.traffic import ALL_RELEASES, PROBES, Times
-from release.model import Baseline
+from release.measure.traffic import ALL_RELEASES, PROBES
 from release.watch.comparison import p95_before, p95_ceiling
+from release.watch.watched import Watch
 
 _MOST_POINTS = 160  # of a line: no more can be told apart, and each makes the picture bigger
 _MOST_TICKS = 8
@@ -85,23 +91,14 @@ class Chart:
 
 
 def chart_of_watch(
-    samples: Sequence[Sample],
-    rules: WatchRules,
-    baseline: Baseline,
-    version: str,
-    started_at: datetime,
-    cutover: datetime | None = None,
-    moments: Iterable[Moment] = (),
+    watch: Watch, samples: Sequence[Sample], moments: Iterable[Moment] = ()
 ) -> Chart:
-    """Lay out the watch of ``version``; ``samples`` are in order.
+    """Lay out a watch; ``samples`` are in order.
 
-    ``cutover`` is left out where it is further back than the watch is long: it would squeeze
+    The cutover is left out where it is further back than the watch is long: it would squeeze
     everything else.
     """
-
-    def second(at: datetime) -> float:
-        return round((at - started_at).total_seconds(), 3)
-
+    second, cutover = watch.second, watch.cutover
     until = max((second(sample.at) for sample in samples), default=0.0) or 1.0
     marks = [Mark(second(moment.at), moment.label, moment.fired) for moment in moments]
     since = 0.0
@@ -109,33 +106,25 @@ def chart_of_watch(
         since = min(0.0, second(cutover))
         marks.insert(0, Mark(second(cutover), "cutover"))
     return Chart(
-        title=f"{version} on {baseline.environment}, watched from "
-        f"{started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        title=f"{watch.version} on {watch.baseline.environment}, watched from "
+        f"{watch.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
         since=since,
         until=until,
-        ticks=_ticks(started_at, since, until),
-        panels=(
-            _errors(samples, rules, baseline, version, second),
-            _times(samples, rules, baseline, version, second),
-            _traffic(samples, rules, version, second),
-        ),
+        ticks=_ticks(watch.started_at, since, until),
+        panels=(_errors(watch, samples), _times(watch, samples), _traffic(watch, samples)),
         marks=tuple(marks),
-        unhealthy=_unhealthy(samples, second),
+        unhealthy=_unhealthy(watch, samples),
     )
 
 
-_Second = Callable[[datetime], float]
-
-
-def _errors(
-    samples: Sequence[Sample], rules: WatchRules, baseline: Baseline, version: str, second: _Second
-) -> Panel:
+def _errors(watch: Watch, samples: Sequence[Sample]) -> Panel:
+    rules, baseline = watch.rules, watch.baseline
     lines = [
-        _line(stream.source, stream.release, version, _rates(stream, rules, second))
+        _line(stream.source, stream.release, watch.version, _rates(watch, stream))
         for stream in streams_of(samples)
     ]
     lines += [
-        _level(f"{baseline.version} before ({t.source})", 100 * t.rate, samples, second)
+        _level(watch, f"{baseline.version} before ({t.source})", 100 * t.rate, samples)
         for t in baseline.traffic
         if t.rate is not None and t.release == ALL_RELEASES  # its own share is the same line
     ]
@@ -144,35 +133,28 @@ def _errors(
     return Panel("Error rate", "%", _ranked(lines), (Limit(label, 100 * ceiling),))
 
 
-def _times(
-    samples: Sequence[Sample], rules: WatchRules, baseline: Baseline, version: str, second: _Second
-) -> Panel:
-    keys = sorted({(t.source, t.release) for sample in samples for t in sample.times})
+def _times(watch: Watch, samples: Sequence[Sample]) -> Panel:
     lines = []
-    for source, release in keys:
-        seen = [
-            (sample.at, times)
-            for sample in samples
-            for times in sample.times
-            if (times.source, times.release) == (source, release)
-        ]
+    for stream in timed_streams_of(samples):
         for name in ("p95", "p50", "p99"):
-            points = _milliseconds(seen, name, rules, second)
+            points = _milliseconds(watch, stream, name)
             if points:
-                lines.append(_line(source, release, version, points, f"{name} "))
-    before = p95_before(baseline, PROBES, ALL_RELEASES)
+                lines.append(
+                    _line(stream.source, stream.release, watch.version, points, f"{name} ")
+                )
+    before = p95_before(watch.baseline, PROBES, ALL_RELEASES)
     levels, limits = [], []
     if before is not None:
         ms = before / timedelta(milliseconds=1)
-        levels = [_level(f"p95 of {baseline.version} before", ms, samples, second)]
-        ceiling = p95_ceiling(before, rules)
+        levels = [_level(watch, f"p95 of {watch.baseline.version} before", ms, samples)]
+        ceiling = p95_ceiling(before, watch.rules)
         limits = [Limit(f"ask a person: p95 over {say_duration(ceiling)}", 1000 * _s(ceiling))]
     return Panel("Answer times", "ms", _ranked([*lines, *levels]), tuple(limits))
 
 
-def _traffic(samples: Sequence[Sample], rules: WatchRules, version: str, second: _Second) -> Panel:
+def _traffic(watch: Watch, samples: Sequence[Sample]) -> Panel:
     lines = [
-        _line(stream.source, stream.release, version, _per_second(stream, rules, second))
+        _line(stream.source, stream.release, watch.version, _per_second(watch, stream))
         for stream in streams_of(samples)
     ]
     return Panel("Traffic", "/s", _ranked(lines))
@@ -184,8 +166,8 @@ def _line(source: str, release: str, version: str, points: Points, what: str = "
     return Line(f"{what}{release or 'all'} ({source})", role, points)
 
 
-def _level(label: str, value: float, samples: Sequence[Sample], second: _Second) -> Line:
-    ends = [second(samples[0].at), second(samples[-1].at)] if samples else []
+def _level(watch: Watch, label: str, value: float, samples: Sequence[Sample]) -> Line:
+    ends = [watch.second(samples[0].at), watch.second(samples[-1].at)] if samples else []
     return Line(label, BEFORE, tuple((at, value) for at in ends))
 
 
@@ -199,16 +181,14 @@ def _ranked(lines: Sequence[Line]) -> tuple[Line, ...]:
     return tuple(ranked)
 
 
-def _rates(stream: Stream, rules: WatchRules, second: _Second) -> Points:
-    return _with_gaps(
-        [(b[-1].at, 100 * t.rate if t.requests else None) for b, t in _bins(stream.counted)],
-        rules.longest_gap,
-        second,
-    )
+def _rates(watch: Watch, stream: Stream) -> Points:
+    rates = [(b[-1].at, 100 * t.rate if t.requests else None) for b, t in _bins(stream.counted)]
+    return _with_gaps(watch, rates, watch.rules.longest_gap)
 
 
-def _per_second(stream: Stream, rules: WatchRules, second: _Second) -> Points:
+def _per_second(watch: Watch, stream: Stream) -> Points:
     """Over the time since the sample before, or as long as between two where there is a gap."""
+    rules = watch.rules
     found: list[tuple[datetime, float | None]] = []
     first = stream.counted[:2]
     apart = first[-1].at - first[0].at if len(first) == 2 else rules.every
@@ -218,7 +198,7 @@ def _per_second(stream: Stream, rules: WatchRules, second: _Second) -> Points:
         length = _s(counted[-1].at - since)
         found.append((counted[-1].at, tally.requests / length if length > 0 else None))
         before = counted[-1].at
-    return _with_gaps(found, rules.longest_gap, second)
+    return _with_gaps(watch, found, rules.longest_gap)
 
 
 def _bins(counted: Sequence[Counted]) -> list[tuple[Sequence[Counted], Tally]]:
@@ -228,42 +208,40 @@ def _bins(counted: Sequence[Counted]) -> list[tuple[Sequence[Counted], Tally]]:
     return [(part, sum_of(one.tally for one in part)) for part in parts]
 
 
-def _milliseconds(
-    seen: Sequence[tuple[datetime, Times]], name: str, rules: WatchRules, second: _Second
-) -> Points:
+def _milliseconds(watch: Watch, stream: TimedStream, name: str) -> Points:
     """Of neighbours that are drawn as one, the slowest."""
-    values = [(at, value) for at, times in seen if (value := getattr(times, name)) is not None]
+    values = stream.percentiles(name)
     size = -(-len(values) // _MOST_POINTS) or 1
     parts = [values[start : start + size] for start in range(0, len(values), size)]
     slowest = [(part[-1][0], 1000 * _s(max(value for _, value in part))) for part in parts]
-    return _with_gaps(slowest, rules.longest_gap * size, second)
+    return _with_gaps(watch, slowest, watch.rules.longest_gap * size)
 
 
 def _with_gaps(
-    found: Sequence[tuple[datetime, float | None]], longest: timedelta, second: _Second
+    watch: Watch, found: Sequence[tuple[datetime, float | None]], longest: timedelta
 ) -> Points:
     points: list[tuple[float, float | None]] = []
     before: datetime | None = None
     for at, value in found:
         if before is not None and at - before > longest:
-            points.append((second(before), None))
-        points.append((second(at), None if value is None else round(value, 3)))
+            points.append((watch.second(before), None))
+        points.append((watch.second(at), None if value is None else round(value, 3)))
         before = at
     return tuple(points)
 
 
-def _unhealthy(samples: Sequence[Sample], second: _Second) -> tuple[tuple[float, float], ...]:
+def _unhealthy(watch: Watch, samples: Sequence[Sample]) -> tuple[tuple[float, float], ...]:
     """From each first failed health check to the next good one."""
     spans: list[tuple[float, float]] = []
     since: float | None = None
     for sample in samples:
         if sample.health is False and since is None:
-            since = second(sample.at)
+            since = watch.second(sample.at)
         elif sample.health and since is not None:
-            spans.append((since, second(sample.at)))
+            spans.append((since, watch.second(sample.at)))
             since = None
     if since is not None:
-        spans.append((since, second(samples[-1].at)))
+        spans.append((since, watch.second(samples[-1].at)))
     return tuple(spans)
 
 

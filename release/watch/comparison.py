@@ -12,7 +12,14 @@ from datetime import datetime, timedelta
 
 from release.configuration.rules import WatchRules
 from release.duration import say_duration
-from release.measure.sample import Sample, Stream, percentile, streams_of
+from release.measure.sample import (
+    Sample,
+    Stream,
+    TimedStream,
+    percentile,
+    streams_of,
+    timed_streams_of,
+)
 from release.measure.tally import Tally
 from release.measure.traffic import ALL_RELEASES, PROBES
 from release.model import Baseline
@@ -113,16 +120,11 @@ def judge_response_times(
     Each source is compared with what it measured of the baseline itself. Below ``p95_floor`` it
     is never a breach. ``samples`` are in order.
     """
-    timed: dict[tuple[str, str], list[tuple[datetime, timedelta]]] = {}
-    for sample in samples:
-        for times in sample.times:
-            if times.concerns(version) and times.p95 is not None:
-                stream = timed.setdefault((times.source, times.release), [])
-                stream.append((sample.at, times.p95))
+    timed = [one for one in timed_streams_of(samples, version) if one.percentiles("p95")]
     judged = [
-        _judge_times_of(source, release, values, before, rules, span)
-        for (source, release), values in sorted(timed.items())
-        if (before := p95_before(baseline, source, release)) is not None
+        _judge_times_of(stream, before, rules, span)
+        for stream in timed
+        if (before := p95_before(baseline, stream.source, stream.release)) is not None
     ]
     if judged:
         return worst_of(judged)
@@ -132,14 +134,9 @@ def judge_response_times(
 
 
 def _judge_times_of(
-    source: str,
-    release: str,
-    timed: Sequence[tuple[datetime, timedelta]],
-    before: timedelta,
-    rules: WatchRules,
-    span: Span,
+    stream: TimedStream, before: timedelta, rules: WatchRules, span: Span
 ) -> Verdict:
-    ceiling = p95_ceiling(before, rules)
+    ceiling, timed = p95_ceiling(before, rules), stream.percentiles("p95")
     readings = [
         Reading(
             at=at,
@@ -162,8 +159,8 @@ def _judge_times_of(
             value=middle,
             limit=f"{say_duration(ceiling)} for {say_duration(rules.sustained_for)}",
             nothing="no sample holds any",
-            source=source,
-            release=release,
+            source=stream.source,
+            release=stream.release,
         ),
     )
 

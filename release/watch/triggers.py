@@ -23,12 +23,12 @@ from release.measure.sample import (
 )
 from release.measure.sample import percentile as percentile
 from release.measure.tally import Tally
-from release.model import Baseline
 from release.watch.comparison import judge_error_change, judge_response_times
 from release.watch.restarts import ended, judge_restarts
 from release.watch.steadiness import not_well_in_all
 from release.watch.sustained import Reading, Words, judge_sustained, worst_of
 from release.watch.verdict import ASKS_A_PERSON, Outcome, Span, Trigger, Verdict, clock, percent
+from release.watch.watched import Watch
 
 AUTH_FLOW = "auth flow"
 """The source's name in a sample's ``unknown``."""
@@ -70,17 +70,10 @@ class _Unsettled:
         return "; ".join((*self.ill, *self.unknown))
 
 
-def judge_watch(
-    samples: Iterable[Sample],
-    rules: WatchRules,
-    started_at: datetime,
-    baseline: Baseline,
-    version: str,
-) -> Decision:
+def judge_watch(watch: Watch, samples: Iterable[Sample]) -> Decision:
     """Decide whether the release stays, goes, or is watched further.
 
-    ``version`` is the watched one: only its traffic, and traffic that no source tells apart by
-    release, is judged.
+    Only its own traffic, and traffic that no source tells apart by release, is judged.
 
     The time is that of the newest sample. A trigger that fires fails the watch at once. At its
     end (``rules.length``) the watch passes if
@@ -104,7 +97,8 @@ def judge_watch(
     Traffic counts, response times and P0 reports that could not be had do not fail it: the metrics
     being down is not the release being bad. They are said in ``notes``.
     """
-    ordered = in_order(samples)
+    version, baseline, rules = watch.version, watch.baseline, watch.rules
+    started_at, ordered = watch.started_at, in_order(samples)
     now = max(ordered[-1].at, started_at) if ordered else started_at
     span = Span(started_at, now)
     verdicts = (
@@ -129,8 +123,8 @@ def judge_watch(
     if now >= wanted_end and not unsettled:
         return Decision(Action.PASS, f"no trigger in {watched}", now, verdicts, notes)
     why, ill = str(unsettled), bool(unsettled.ill)
-    watch = Span(now - rules.length, now)
-    if again := not_well_in_all(ordered, rules, version, watch, again=end):
+    last_length = Span(now - rules.length, now)
+    if again := not_well_in_all(ordered, rules, version, last_length, again=end):
         sentence = f"ill again while it was watched on: {'; '.join(again)}"
         return Decision(Action.FAIL, sentence, now, verdicts, notes, ill=True)
     if now >= last_end:

@@ -1,4 +1,4 @@
-"""What `make chaos` breaks, when, and how the deployment has to end."""
+"""What `make chaos` breaks, when, and how the deployment must end."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -51,23 +51,23 @@ class Moment(StrEnum):
     MIGRATING = "a migration is under way"
     MIGRATED = "the migration is recorded"
     DEPLOY = "step 4 begins"
-    STARTED = "a new container is there"
-    ADMITTED = "a user meets the release"
+    STARTED = "a new container exists"
+    ADMITTED = "a user reaches the release"
     PINNED = "a reboot would bring it up"
     VERIFY = "step 5 begins"
     STOPPED = "the old container is stopped"
     WATCH = "the watch begins"
     WATCHED = "the watch has passed"
     WRITTEN = "the ending is written"
-    SOUGHT = "the way back is looked for"
+    SOUGHT = "the release to go back to is looked up"
     ROLLBACK = "the rollback begins"
-    RESTARTED = "the old release's container is there again"
-    RESTORED = "a user meets the old release again"
+    RESTARTED = "the old release has a container again"
+    RESTORED = "a user reaches the old release again"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One fault at one moment, and what has to come of it."""
+    """One fault at one moment, and what must come of it."""
 
     fault: Fault
     moment: Moment
@@ -91,11 +91,11 @@ _OF_A_ROLLBACK = (Moment.SOUGHT, Moment.ROLLBACK, Moment.RESTARTED, Moment.RESTO
 _ON_CRASH = {
     Moment.PLAN: ((NEVER, FAILED), "nothing was changed: its lock is given back"),
     Moment.CHECKLIST: ((FAILED,), "nothing was changed: its lock is given back"),
-    Moment.PREPARE: ((DEPLOYED,), "nobody has met the release: it goes on, once"),
+    Moment.PREPARE: ((DEPLOYED,), "no user has reached the release: it goes on, once"),
     Moment.TAG: ((DEPLOYED,), "the tag is found, not made again"),
-    Moment.BUILD: ((DEPLOYED,), "nobody has met the release: it goes on, once"),
+    Moment.BUILD: ((DEPLOYED,), "no user has reached the release: it goes on, once"),
     Moment.IMAGE: ((DEPLOYED,), "the same commit gives the same image"),
-    Moment.MIGRATE: ((DEPLOYED,), "nobody has met the release: it goes on, once"),
+    Moment.MIGRATE: ((DEPLOYED,), "no user has reached the release: it goes on, once"),
     Moment.MIGRATING: ((DEPLOYED,), "the file is rolled back with its record, and applied again"),
     Moment.MIGRATED: ((DEPLOYED,), "the record says that it is applied"),
     Moment.DEPLOY: ((ROLLED_BACK,), "instances may have been touched: the baseline is restored"),
@@ -104,9 +104,9 @@ _ON_CRASH = {
     Moment.PINNED: ((ROLLED_BACK,), "the baseline is pinned again"),
     Moment.VERIFY: ((ROLLED_BACK,), "the drained baseline is admitted again"),
     Moment.STOPPED: ((ROLLED_BACK,), "the baseline is started again"),
-    Moment.WATCH: ((ROLLED_BACK,), "nobody watches the release any more: it does not stay"),
+    Moment.WATCH: ((ROLLED_BACK,), "the release is no longer watched: it does not stay"),
     Moment.WATCHED: ((DEPLOYED,), "it has passed its watch: the rest is done"),
-    Moment.WRITTEN: ((DEPLOYED,), "all is written"),
+    Moment.WRITTEN: ((DEPLOYED,), "everything is written"),
 }
 
 
@@ -114,7 +114,7 @@ def _killed() -> Iterable[Cell]:
     for moment, (endings, why) in _ON_CRASH.items():
         yield Cell(Fault.KILL_RUN, moment, endings, why)
     for moment in (Moment.TAG, Moment.MIGRATED, Moment.WATCHED):
-        lost = "each step asks the world what is true already"
+        lost = "each step looks at what is already done"
         yield Cell(Fault.FORGET, moment, (DEPLOYED,), lost)
     again = "a rollback is done again from its beginning, which is safe"
     for moment in _OF_A_ROLLBACK:
@@ -125,11 +125,11 @@ def _unheard() -> Iterable[Cell]:
     for fault in (Fault.KILL_BOTH, Fault.HANG):
         for moment in (Moment.BUILD, Moment.WATCH):
             endings, why = _ON_CRASH[moment]
-            yield Cell(fault, moment, endings, f"its signs of life are missed; {why}")
+            yield Cell(fault, moment, endings, f"its silence is noticed; {why}")
 
 
 def _survived() -> Iterable[Cell]:
-    """What a deployment lives through, users included unless the fault itself hits them.
+    """What a deployment survives, and its users too unless the fault itself hits them.
 
     Outages come before, while and after a step needs what is gone, as often as an hour allows.
     """
@@ -150,7 +150,7 @@ def _survived() -> Iterable[Cell]:
     yield Cell(Fault.DNS, Moment.MIGRATING, (DEPLOYED,), tried)
     both = (DEPLOYED, ROLLED_BACK)
     for moment in (Moment.STARTED, Moment.WATCH):
-        yield Cell(Fault.DNS, moment, both, "a release that nobody can look at does not stay")
+        yield Cell(Fault.DNS, moment, both, "a release that cannot be observed does not stay")
     refused = (DEPLOYED, NEVER, REFUSED, FAILED)
     yield Cell(Fault.DATABASE, Moment.PLAN, refused, tried, cut=True)
     for moment in (
@@ -170,7 +170,7 @@ def _survived() -> Iterable[Cell]:
 
 
 def _rolled_back_all_the_same() -> Iterable[Cell]:
-    """What a rollback lives through: there is nothing else to go back to."""
+    """What a rollback survives: there is nothing else to go back to."""
     yield Cell(Fault.KILL_SERVER, Moment.SOUGHT, (BACK,), "the run asks the server again")
     tried = "tried again"
     for moment in (Moment.SOUGHT, Moment.RESTARTED, Moment.RESTORED):
@@ -184,10 +184,10 @@ def _rolled_back_all_the_same() -> Iterable[Cell]:
 
 
 def _given_up() -> Iterable[Cell]:
-    gone = "given up after bounded tries; the baseline serves on"
+    gone = "given up after bounded tries; the baseline keeps serving"
     yield Cell(Fault.REGISTRY_GONE, Moment.BUILD, (FAILED,), gone, within=GIVEN_UP)
     yield Cell(Fault.ORIGIN_GONE, Moment.PLAN, (NEVER, FAILED, REFUSED), gone, within=GIVEN_UP)
-    before = "nothing that users meet was changed; the run stays Cancelled"
+    before = "nothing that users see was changed; the run stays Cancelled"
     yield Cell(Fault.CANCEL, Moment.BUILD, (FAILED,), before)
     yield Cell(Fault.CANCEL, Moment.MIGRATING, (FAILED,), before)
     yield Cell(Fault.CANCEL, Moment.ADMITTED, (ROLLED_BACK,), "the baseline is restored")
@@ -208,9 +208,9 @@ def _at_every_other_moment() -> Iterable[Cell]:
 
 
 def _outages(moment: Moment) -> Iterable[Cell]:
-    """Everything that can be away at this moment, whether the step needs it or not."""
+    """Everything that can fail at this moment, whether the step needs it or not."""
     endings, why = _ON_CRASH[moment]
-    yield Cell(Fault.HANG, moment, endings, f"its signs of life are missed; {why}")
+    yield Cell(Fault.HANG, moment, endings, f"its silence is noticed; {why}")
     needed = "it is asked again until it answers"
     for fault in (Fault.KILL_SERVER, Fault.LOCKED_DATABASE, Fault.REGISTRY, Fault.ORIGIN):
         yield Cell(fault, moment, (DEPLOYED,), needed)
@@ -223,7 +223,7 @@ def _outages(moment: Moment) -> Iterable[Cell]:
 
 _ON_OUTAGE = {
     Moment.PLAN: (DEPLOYED, NEVER, REFUSED, FAILED),
-    Moment.CHECKLIST: (DEPLOYED, REFUSED, FAILED),  # who is silent is asked again
+    Moment.CHECKLIST: (DEPLOYED, REFUSED, FAILED),  # a silent source is asked again
     **dict.fromkeys((Moment.PREPARE, Moment.TAG, Moment.BUILD, Moment.IMAGE), (DEPLOYED, FAILED)),
     **dict.fromkeys((Moment.MIGRATE, Moment.MIGRATING, Moment.MIGRATED), (DEPLOYED, FAILED)),
     **dict.fromkeys((Moment.DEPLOY, Moment.STARTED, Moment.ADMITTED), (DEPLOYED, ROLLED_BACK)),
@@ -233,15 +233,15 @@ _ON_OUTAGE = {
 }
 
 FURTHER = tuple(_at_every_other_moment())
-"""Each outage at each moment of a deployment at which ``CELLS`` has it not: some hours."""
+"""Each outage at each moment of a deployment that ``CELLS`` leaves out: some hours."""
 
 EVERY_CELL = (*CELLS, *FURTHER)
 
 
 def chosen(only: str) -> tuple[Cell, ...]:
-    """The cells of these names, with commas; ``CELLS`` where none is given.
+    """The cells of these names, with commas; ``CELLS`` if none is given.
 
-    A name may have wildcards, as a file's (``engine@*``); ``further`` names all of ``FURTHER``.
+    A name may have wildcards, as a file's may (``engine@*``); ``further`` names all of ``FURTHER``.
     Raises SandboxError for a name that no cell has.
     """
     names = [name.strip() for name in only.split(",") if name.strip()]

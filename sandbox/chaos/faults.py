@@ -25,13 +25,13 @@ OUTAGE = 8.0  # seconds that something is gone
 def inject(sandbox: Sandbox, fault: Fault, run_id: str) -> None:
     """Break it. What comes back by itself has come back when this returns; see also `mend`.
 
-    Raises SandboxError where there is nothing to break: the run has no process any more.
+    Raises SandboxError if there is nothing to break because the run has no process any more.
     """
     _FAULTS[fault](sandbox, run_id)
 
 
 def mend(sandbox: Sandbox) -> None:
-    """Bring back what was to be gone for good."""
+    """Bring back what was gone for good in the cell."""
     gone = _away(sandbox)
     if gone.exists():
         gone.rename(sandbox.origin)
@@ -65,7 +65,7 @@ def _signal(run_id: str, number: int) -> None:
 
 
 def _kill_worker(sandbox: Sandbox, run_id: str) -> None:
-    """As a machine short of memory does; what watches over services starts it again."""
+    """As a machine short of memory does; the service manager starts it again."""
     pid = prefect.worker_process(sandbox).pid
     if pid is None:
         raise SandboxError("no worker runs that could be killed")
@@ -75,7 +75,7 @@ def _kill_worker(sandbox: Sandbox, run_id: str) -> None:
 
 
 def _kill_both(sandbox: Sandbox, run_id: str) -> None:
-    _signal(run_id, signal.SIGKILL)  # first: nobody is to see it end
+    _signal(run_id, signal.SIGKILL)  # first: the worker must not see it end
     _kill_worker(sandbox, run_id)
 
 
@@ -127,7 +127,7 @@ def _fill_disk(sandbox: Sandbox, run_id: str) -> None:
 
 
 def _as_the_worker_sees_it(sandbox: Sandbox) -> list[str]:
-    """What runs a command among the worker's mounts, which are its own."""
+    """The arguments that run a command within the worker's mounts, which are its own."""
     pid = prefect.worker_process(sandbox).pid
     if pid is None:
         raise SandboxError("no worker runs that could be hit")
@@ -174,7 +174,7 @@ def _without_names(sandbox: Sandbox, run_id: str) -> None:
 
 
 def _lock_database(sandbox: Sandbox, run_id: str) -> None:
-    """As a migration of Prefect's own does, or somebody who looks into it by hand."""
+    """As a migration of Prefect's own does, or a person who looks into it by hand."""
     url = sandbox.database_url("prefect")
     with psycopg.connect(url) as database, _for_a_while():
         # One table: with a second, this and the server could wait for each other.

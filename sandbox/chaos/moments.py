@@ -62,7 +62,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class World:
-    """Staging, its ledger and its Prefect server, as somebody beside them sees them."""
+    """Staging, its ledger and its Prefect server, as an outside observer sees them."""
 
     sandbox: Sandbox
     engine: Any = field(default_factory=docker.from_env)
@@ -70,7 +70,7 @@ class World:
     def await_moment(
         self, moment: Moment, subject: Subject, users: Lookout, within: timedelta
     ) -> bool:
-        """Wait for the moment; False where the run ended without it."""
+        """Wait for the moment. Returns False if the run ended without it."""
         deadline = time.monotonic() + within.total_seconds()
         with psycopg.connect(self.sandbox.ledger_url, autocommit=True) as ledger:
             is_now = self._condition(moment, subject, users, ledger)
@@ -88,7 +88,7 @@ class World:
         users: Lookout,
         ledger: "psycopg.Connection[Any]",
     ) -> Callable[[], bool]:
-        """What tells that the moment has come: the ledger, the world, or a user."""
+        """Whether the moment has come, asked of the ledger, the world or a user."""
         run_id, staging, candidate = subject.run_id, self.sandbox.staging, subject.candidate
         tag = self.sandbox.origin / "refs/tags" / candidate.version
         image = f"http://{self.sandbox.registry}/v2/{IMAGE_NAME}/manifests/{candidate.version}"
@@ -144,7 +144,7 @@ class World:
         return any(run_id in str(each["parameters"].get("run_id")) for each in found)
 
     def state(self, run_id: str) -> str:
-        """How a run says on its page that it ended; until then, the name of its state."""
+        """The ending that a run shows on its page; until then, the name of its state."""
         api = witness.prefect_api(self.sandbox.prefect_api_url)
         state = api.get(f"/flow_runs/{run_id}").raise_for_status().json()["state"]
         return str(ending_in(state["message"]) or state["name"])
@@ -152,7 +152,7 @@ class World:
     # ---- the record
 
     def ending(self, run_id: str) -> str:
-        """A run's ending in the ledger; empty without one."""
+        """A run's ending in the ledger; empty if it has none."""
         query = (
             "SELECT payload ->> 'ending' FROM ledger_events"
             " WHERE run_id = %s AND kind = %s ORDER BY seq DESC LIMIT 1"
@@ -162,7 +162,7 @@ class World:
         return str(row[0]) if row else ""
 
     def in_hand(self, at: float) -> float | None:
-        """Seconds from a moment until somebody acted on what had happened."""
+        """Seconds from a moment until something acted on what had happened."""
         query = (
             "SELECT min(at) FROM ledger_events"
             " WHERE environment = %s AND kind = ANY(%s) AND at > to_timestamp(%s)"

@@ -33,7 +33,7 @@ from sandbox.witness import Lookout
 if TYPE_CHECKING:
     from cli.runs import RunView
 
-KEPT = CHECKOUT / ".chaos"  # the logs of cells that ended wrong
+KEPT = CHECKOUT / ".chaos"  # the logs of cells that failed
 RESULTS = Kept(
     section="chaos",
     head=HEAD,
@@ -44,12 +44,12 @@ RESULTS = Kept(
 )
 P0 = "P0: orders are charged twice"
 SETTLE_TIMEOUT = 300.0  # seconds
-SETTLED_TO = 0.3  # seconds, within which it is known: each look takes from what is looked at
+SETTLED_TO = 0.3  # seconds between looks: each one slows down what it looks at
 AFTERWARDS = 60.0  # seconds in which a recovery may still find that there is nothing to do
 TAIL = 2.0  # seconds of traffic after it is settled
 MIGRATIONS = "app/backend/migrations"
 FIRST_FILE = 3  # after those of main
-# Each file writes one row, so that one that is applied twice is seen.
+# Each file writes one row, so that a file that is applied twice is noticed.
 TABLE = "CREATE TABLE chaos_effects (file text NOT NULL);\n"
 EFFECT = "INSERT INTO chaos_effects VALUES ('{file}');\n"
 # A file that is to be hit is held open for long enough; not in its rehearsal, on a copy.
@@ -62,10 +62,10 @@ ENDS_A_RUN = {
 
 
 def chaos(sandbox: Sandbox, rounds: int, only: str, add: bool = False) -> bool:
-    """Play each chosen cell ``rounds`` times; True if each ended right every time.
+    """Play each chosen cell ``rounds`` times. Returns whether all passed every time.
 
     Results replace those that are kept of the same cells, or are added to them (``add``), and
-    docs/chaos.md shows all that are kept. Raises SandboxError where this sandbox is up already, or
+    docs/chaos.md shows all that are kept. Raises SandboxError if this sandbox is up already, or
     for an unknown cell.
     """
     cells = tuple(in_order_of_play(chosen(only)))
@@ -97,7 +97,7 @@ class Field:
         self.world = World(self.sandbox)
 
     def prepare(self) -> None:
-        """Let a release serve that has made the table into which each migration writes."""
+        """Deploy a release that makes the table into which each migration writes."""
         say("\na good release is deployed first")
         self.serving = self.release("before anything is broken", TABLE)
         ended = follow(self.deploy(self.serving))
@@ -137,7 +137,7 @@ class Field:
         return result
 
     def hit(self, cell: Cell, run_id: str) -> bool:
-        """Break it; False where there is nothing to break any more."""
+        """Break it. Returns False if there is nothing left to break."""
         try:
             faults.inject(self.sandbox, cell.fault, run_id)
         except SandboxError as error:
@@ -169,7 +169,7 @@ class Field:
     # ---- what comes of it
 
     def await_settled(self, subject: Subject) -> bool:
-        """Wait until nothing is under way any more; False where that does not come."""
+        """Wait until nothing is under way any more. Returns False if the time runs out."""
         try:
             wait_until(
                 lambda: self.is_settled(subject),
@@ -183,7 +183,7 @@ class Field:
         return True
 
     def is_settled(self, subject: Subject) -> bool:
-        """Whether the run has ended and was written down or recovered, and nobody holds a lock.
+        """Whether the run has ended and was written down or recovered, and no lock is held.
 
         One that was refused while the ledger was away is written down by the next run.
         """
@@ -195,7 +195,7 @@ class Field:
             over = over or self.world.state(run_id) == REFUSED
             return bool(over) and not self.world.unfinished()
         except (httpx.HTTPError, psycopg.OperationalError):
-            return False  # it is one of those that are broken just now
+            return False  # it is among what is broken just now
 
     def look(
         self,
@@ -206,7 +206,7 @@ class Field:
         over: float | None,
         report: TrafficReport,
     ) -> Seen:
-        """Everything that may be wrong now."""
+        """Look at everything that may be wrong now."""
         wait_until(
             lambda: prefect.server_answers(self.sandbox),
             what="an answer from the Prefect server",
@@ -251,10 +251,10 @@ class Field:
         """The image that a reboot would bring up."""
         return witness.pinned(self.sandbox.staging)
 
-    # ---- what is said and kept
+    # ---- what is shown and kept
 
     def tell(self, cell: Cell, seen: Seen, run_id: str, report: TrafficReport) -> Result:
-        """Say how a cell went, and keep the log of one that went wrong."""
+        """Say how a cell went, and keep its log if it failed."""
         result = Result.of(cell, seen)
         hand = "–" if seen.in_hand_after is None else f"{seen.in_hand_after:.1f} s"
         settled = "never" if seen.settled_after is None else f"{seen.settled_after:.1f} s"
@@ -274,7 +274,7 @@ class Field:
             run([program, "unlock", AT, "--as", "chaos", "--reason", "the cell ended wrong"])
 
     def keep_log(self, cell: Cell, seen: Seen, run_id: str, report: TrafficReport) -> Path:
-        """Write down what a wrong ending can be understood from."""
+        """Write down what is needed to understand a wrong ending."""
         KEPT.mkdir(exist_ok=True)
         file = KEPT / f"{cell.name}-{datetime.now(UTC):%H%M%S}.log"
         query = (

@@ -30,21 +30,21 @@ class Seen:
     answered_after: Mapping[str, int]  # requests after it was settled, by the release
     requests: int
     failed: int
-    in_hand_after: float | None  # seconds from the fault until somebody acted on it
-    settled_after: float | None  # … and until all was over; None: never
+    in_hand_after: float | None  # seconds from the fault until something acted on it
+    settled_after: float | None  # … and until all was over; None if it never was
     held_by: str
     containers: Sequence[tuple[str, str, str]]  # name, image, state
     pinned: str
     waiting: int  # runs that have not ended
     tag: str  # the commit of the release's tag; "" without one
-    commit: str  # that it has to be
+    commit: str  # that it must name
     applied: Mapping[str, int]  # how often each migration of these runs had its effect
     recorded: Sequence[str]  # those that schema_migrations has as applied
     invalid_indexes: int
 
 
 def wrongs(cell: Cell, seen: Seen) -> tuple[str, ...]:
-    """What is wrong; nothing where it ended right."""
+    """What is wrong; empty if the cell passed."""
     if not seen.came:
         return (f"{cell.moment} never came: it ended as {seen.ending or seen.state}",)
     return (*_how_it_ended(cell, seen), *_what_serves(cell, seen), *_what_is_left(seen))
@@ -66,7 +66,8 @@ def _what_serves(cell: Cell, seen: Seen) -> Iterable[str]:
         yield f"serves {seen.serves or 'nothing'} afterwards, not {wanted}"
     for version, count in sorted(seen.answered_after.items()):
         if version != wanted:
-            yield f"{count} requests after it was settled were answered by {version or 'nobody'}"
+            by = version or "no release"
+            yield f"{count} requests after it was settled were answered by {by}"
     if seen.failed and not cell.cut:
         yield f"{seen.failed} of {seen.requests} requests failed"
 

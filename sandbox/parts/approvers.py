@@ -14,7 +14,7 @@ from sandbox.layout import Sandbox
 
 NAMES = {"Ada": ("release-manager",), "Grace": ("on-call",)}
 _STEPS = (0, 1, -1, -2)  # of 30 s: codes that the worker still takes when it reads the answer
-_LONGEST_WAIT = 120.0  # seconds, for a code that was not used yet
+_LONGEST_WAIT = 120.0  # seconds, for an unused code
 
 
 def file_of(sandbox: Sandbox) -> Path:
@@ -23,7 +23,7 @@ def file_of(sandbox: Sandbox) -> Path:
 
 
 def enrol(sandbox: Sandbox) -> None:
-    """Enrol both, unless they are."""
+    """Enrol both, unless they are enrolled already."""
     approvers = Approvers(file_of(sandbox))
     there = {one.name for one in approvers.known()} if file_of(sandbox).exists() else set()
     for name, roles in NAMES.items():
@@ -32,7 +32,7 @@ def enrol(sandbox: Sandbox) -> None:
 
 
 def code(sandbox: Sandbox, name: str) -> str:
-    """A code of an approver that counts: none that was used before, else the next one."""
+    """An approver's code that still counts: an unused one, or else the next one."""
     totp = pyotp.TOTP(_secret(sandbox, name))
 
     def unused() -> str:

@@ -61,7 +61,7 @@ def ensure_engine() -> str:
 
 
 def require_startable() -> None:
-    """SandboxError when an engine cannot be started here, or was not meant to be."""
+    """Raise SandboxError if an engine cannot be started here, or was not meant to be."""
     if "DOCKER_HOST" in os.environ:
         raise SandboxError(
             f"no container engine answers at DOCKER_HOST={os.environ['DOCKER_HOST']}; "
@@ -110,7 +110,7 @@ def forget_dead_engine() -> None:
     """Remove what a killed engine left: dockerd takes the ids in its pid files for itself.
 
     After a reboot those ids belong to other processes, and dockerd would refuse to start, or wait
-    for a containerd that is none. A containerd that outlived its dockerd is ended first.
+    for a process that is not containerd. A containerd that outlived its dockerd is ended first.
     """
     orphan = running(CONTAINERD_PID_FILE)
     if orphan:
@@ -141,7 +141,7 @@ def running(pid_file: Path) -> int | None:
 
 
 def release_engine() -> str:
-    """Stop the dockerd that this checkout started, unless somebody needs it. Returns what was done.
+    """Stop the dockerd that this checkout started, unless it is in use. Returns what was done.
 
     Its containerd ends with it.
     """

@@ -143,7 +143,7 @@ def password_hash(password: str) -> str:
 
 
 def served_version(environment: Environment) -> str | None:
-    """The version that the public address answers with; None when it does not answer."""
+    """The version that the public address answers with. Returns None if it does not answer."""
     try:
         with urllib.request.urlopen(f"{environment.public_url}/api/", timeout=5) as answer:
             version: str = json.load(answer)["version"]

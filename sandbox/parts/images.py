@@ -172,9 +172,9 @@ def ensure_postgres() -> str:
 def ensure_made(
     image: str, recipe: str, tree: Callable[[], Tree], instructions: Iterable[str]
 ) -> str:
-    """Make an image of a tree, unless it is there and was made by the same recipe.
+    """Make an image of a tree, unless it exists and was made by the same recipe.
 
-    Who wants it while another program of this checkout makes it waits, and finds it there.
+    A caller that wants it while another program of this checkout makes it waits, and then uses it.
     """
     with lock_file(f"{image.partition(':')[0]}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -22,7 +22,7 @@ from sandbox.layout import HOST
 PASSWORD = "Correct-Horse-7"
 START_TIMEOUT = 30.0  # seconds
 INSTALLED = Path("/usr/lib/postgresql")
-# Nothing of the data has to outlive the machine.
+# The data need not outlive the machine.
 THROWAWAY = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -77,7 +77,7 @@ class LocalPostgres:
         )
 
     def start(self) -> None:
-        """Start it, and wait until it answers. NotReady when it does not."""
+        """Start it, and wait until it answers. Raises NotReady if it does not."""
         settings = {
             "port": self.port,
             "listen_addresses": HOST,
@@ -125,7 +125,7 @@ class LocalPostgres:
                 shutil.chown(path, self.user, pwd.getpwnam(self.user).pw_gid)
 
     def as_user(self) -> list[str]:
-        """What stands before a command line, so that the server's user runs it."""
+        """The arguments before a command line that run it as the server's user."""
         return [] if self.user is None else ["runuser", "-u", self.user, "--"]
 
 
@@ -154,7 +154,7 @@ def programs() -> Path:
 
 
 def unprivileged_user() -> str | None:
-    """The user to run a server as, where this process is root's; None: as this process's own."""
+    """The user to run a server as if this process is root's. Returns None for the process's own."""
     if os.getuid() != 0:
         return None
     users = {entry.pw_name for entry in pwd.getpwall()}
@@ -162,7 +162,7 @@ def unprivileged_user() -> str | None:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """A free port of this machine."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -30,8 +30,8 @@ START_TIMEOUT = 30.0  # seconds
 class LocalPrometheus:
     """A server with its data in ``folder``, that scrapes ``targets`` (Prometheus's own form).
 
-    ``login`` is a name and its password of those in ``web``: only who is let in learns of a server
-    whether it is ready.
+    ``login`` is a name with its password, one of those in ``web``: without it, a server does not
+    say whether it is ready.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class LocalPrometheus:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers. NotReady when it does not."""
+        """Start it, and wait until it answers. Raises NotReady if it does not."""
         write_configuration(
             self.folder, [{"job_name": "api", "static_configs": self._targets}], often="1s"
         )

@@ -61,7 +61,7 @@ BRANCHES = (
 
 
 def ensure_origin(origin: Path) -> str:
-    """Make the bare repository, unless it is there and made from the same files."""
+    """Make the bare repository, unless it exists and was made from the same files."""
     stamp = origin / "sandbox-recipe"
     wanted = fingerprint()
     if stamp.exists() and stamp.read_text() == wanted:

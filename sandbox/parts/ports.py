@@ -12,7 +12,7 @@ LISTENING = "0A"  # in /proc/net/tcp
 
 
 def require_free_ports(sandbox: Sandbox, ours: Iterable[str] = ()) -> None:
-    """PortTaken when a port of the sandbox has another holder than the parts named in ``ours``."""
+    """Raise PortTaken if a port of the sandbox is held by anything but the parts in ``ours``."""
     running = set(ours)
     for name, port in sandbox.ports.by_name().items():
         if name not in running and is_taken(port):

@@ -12,7 +12,7 @@ START_TIMEOUT = 60.0  # seconds
 
 
 def has_network(sandbox: Sandbox) -> bool:
-    """Whether the sandbox's network is there."""
+    """Whether the sandbox's network exists."""
     only = f"name=^{sandbox.network}$"
     return bool(run(["docker", "network", "ls", "--quiet", "--filter", only]).strip())
 
@@ -44,7 +44,7 @@ def ensure_postgres(sandbox: Sandbox) -> str:
 
 
 def container_state(name: str) -> str | None:
-    """Docker's word for a container's state (`running`, `exited`); None when there is none."""
+    """Docker's word for a container's state: `running`, `exited`. Returns None if there is none."""
     listed = run(
         ["docker", "ps", "--all", "--format", "{{.State}}", "--filter", f"name=^/{name}$"]
     ).strip()
@@ -57,7 +57,7 @@ def is_running(sandbox: Sandbox) -> bool:
 
 
 def runs(name: str) -> bool:
-    """Whether a container of this name runs; False when no engine answers."""
+    """Whether a container of this name runs. Returns False if no engine answers."""
     try:
         return container_state(name) == "running"
     except CommandFailed:
@@ -96,7 +96,7 @@ def answers(sandbox: Sandbox) -> bool:
 
 
 def ensure_database(connection: psycopg.Connection, name: str, password: str) -> None:
-    """Make a database, and a user of the same name who owns it."""
+    """Make a database, and a role of the same name that owns it."""
     role, secret = sql.Identifier(name), sql.Literal(password)
     if not exists(connection, "SELECT 1 FROM pg_roles WHERE rolname = %s", name):
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, secret))

@@ -28,7 +28,7 @@ def worker_process(sandbox: Sandbox) -> Process:
 
 
 def start_server(sandbox: Sandbox) -> str:
-    """Start the server, without waiting: it takes long, and others can go on meanwhile."""
+    """Start the server, without waiting: it takes long, and other steps can go on meanwhile."""
     port = sandbox.ports.prefect
     sandbox.prefect_home.mkdir(parents=True, exist_ok=True)
     first, _, _ = certifi.contents().partition("\n\n")  # an empty line ends each certificate
@@ -62,7 +62,7 @@ def client_variables(sandbox: Sandbox) -> dict[str, str]:
 
 
 def tls_variables(sandbox: Sandbox) -> dict[str, str]:
-    """What spares Prefect's clients the certificates of all authorities.
+    """Variables that spare Prefect's clients the certificates of all authorities.
 
     The server speaks plain HTTP, on this machine; but each client, and a run makes a dozen, would
     read them all, which takes a run more than a second of a busy machine.
@@ -76,7 +76,7 @@ def authority_file(sandbox: Sandbox) -> Path:
 
 
 def wait_for_server(sandbox: Sandbox, unless: threading.Event) -> str:
-    """Wait until the server answers; its UI is then there as well. Give up once told to."""
+    """Wait until the server answers; its UI then answers as well. Give up once told to."""
     wait_until(
         lambda: server_answers(sandbox),
         what="an answer from the Prefect server",
@@ -123,7 +123,7 @@ def names_file(sandbox: Sandbox) -> Path:
 
 
 def know_names(sandbox: Sandbox) -> None:
-    """Let the worker and its runs find this machine by its name; there is no other they know."""
+    """Let the worker and its runs find this machine by its name, the only one that they know."""
     names_file(sandbox).write_text(f"{HOST} {NAME}\n")
 
 
@@ -133,7 +133,7 @@ def forget_names(sandbox: Sandbox) -> None:
 
 
 def _with_names_of_its_own(sandbox: Sandbox) -> tuple[str | Path, ...]:
-    """What starts a command with a file of its own for /etc/hosts, and without a name server.
+    """The arguments that start a command with its own /etc/hosts, and without a name server.
 
     Only root can do that; for others it is empty.
     """

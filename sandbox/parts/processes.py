@@ -79,7 +79,7 @@ class Process:
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None when there is no such process.
+    """When a process started, in clock ticks since boot. Returns None if there is no such process.
 
     A process that has ended and waits for its parent to notice counts as gone.
     """
@@ -92,7 +92,7 @@ def start_time(pid: int) -> int | None:
 
 
 def ends_within(pid: int, seconds: float) -> bool:
-    """Wait until a process is gone; False when it is still there after ``seconds``."""
+    """Wait until a process is gone. Returns False if it still runs after ``seconds``."""
     try:
         wait_until(
             lambda: start_time(pid) is None, what=f"end of process {pid}", seconds=seconds, hint=""

@@ -1,4 +1,4 @@
-"""Prometheus, that scrapes the services of both environments once a second, where it is installed.
+"""Prometheus, which scrapes the services of both environments once a second, if it is installed.
 
 It finds their containers through the engine, so a new one is seen within seconds of its start.
 """

@@ -50,7 +50,7 @@ def up(sandbox: Sandbox) -> None:
 def standing(sandbox: Sandbox, command: str) -> Iterator[None]:
     """Stand a fresh sandbox up for ``make COMMAND``, in this process too, and take it away.
 
-    Raises SandboxError where it is up already: its state would not be the beginning.
+    Raises SandboxError if it is up already: its state would not be a fresh one.
     """
     if running_parts(sandbox):
         raise SandboxError(f"{sandbox.folder} is up; type: make down, then: make {command}")
@@ -144,7 +144,7 @@ def step_after(
     for other in needed:
         other.result()
     if giving_up.is_set():
-        raise SandboxError(f"{name} was not begun: something else went wrong before")
+        raise SandboxError(f"{name} was not begun: something else failed before")
     return step(name, work)
 
 
@@ -184,7 +184,7 @@ def down(sandbox: Sandbox, *, keep: bool = False) -> None:
     """Take the sandbox away, whatever state it is in.
 
     ``keep`` leaves its folder and its databases for the next `up`. Images stay as a cache, and the
-    engine is stopped when it is ours and nobody else's.
+    engine is stopped if it is ours and nothing else uses it.
     """
     step("Prefect server", lambda: prefect.stop_prefect(sandbox))
     prometheus.stop(sandbox)
@@ -200,7 +200,7 @@ def down(sandbox: Sandbox, *, keep: bool = False) -> None:
 
 
 def wake_engine(sandbox: Sandbox) -> bool:
-    """Start an engine that was stopped with this sandbox's containers on it, as by a reboot.
+    """Start an engine that stopped, as in a reboot, with this sandbox's containers on it.
 
     Otherwise they would come back with it at the next `up`. Returns whether it was started.
     """

@@ -28,7 +28,7 @@ from sandbox.trials.table import HEAD, SUSTAINED, Observed, Scenario, Trial, cho
 if TYPE_CHECKING:
     from cli.runs import RunView
 
-KEPT = CHECKOUT / ".trials"  # the logs of trials that ended wrong
+KEPT = CHECKOUT / ".trials"  # the logs of trials that failed
 RESULTS = Kept(
     section="trials",
     head=HEAD,
@@ -46,10 +46,10 @@ VERIFY = '\n[environments.staging.verify]\nhealth_within = "5 s"\n'
 
 
 def trials(sandbox: Sandbox, rounds: int, only: str) -> bool:
-    """Run each chosen scenario ``rounds`` times; True if each ended right every time.
+    """Run each chosen scenario ``rounds`` times. Returns whether all passed every time.
 
     Results replace those that are kept of the same scenarios, and docs/trials.md shows all that
-    are kept. Raises SandboxError where this sandbox is up already, or for an unknown scenario.
+    are kept. Raises SandboxError if this sandbox is up already, or for an unknown scenario.
     """
     scenarios = chosen(only)
     done: list[Trial] = []
@@ -66,7 +66,7 @@ def trials(sandbox: Sandbox, rounds: int, only: str) -> bool:
 
 
 def shorten_windows(sandbox: Sandbox) -> None:
-    """Write the shortened rules into the sandbox's configuration; each run reads it anew."""
+    """Write the shortened rules into the sandbox's configuration; each run reads it again."""
     text = sandbox.configuration_file.read_text() + VERIFY
     for table, values in RULES.items():
         text = configuration.set_values(text, table, values)
@@ -86,7 +86,7 @@ def watching_for(sandbox: Sandbox, length: str) -> Iterator[None]:
 
 
 def serve_main(sandbox: Sandbox) -> None:
-    """Let the head of main serve before anything is tried: bad releases branch off from it."""
+    """Deploy the head of main before anything is tried: bad releases branch off from it."""
     say("\nmain is deployed first")
     ended = follow(deploy(sandbox, "main", next_version(sandbox), "before the trials"))
     if ended.state != "Deployed":
@@ -134,7 +134,7 @@ def play(sandbox: Sandbox, scenario: Scenario) -> Trial:
 
 @contextmanager
 def metrics(sandbox: Sandbox, there: bool) -> Iterator[None]:
-    """Stop Prometheus for a while, unless it is to be there."""
+    """Stop Prometheus for a while, unless it is to run."""
     if there:
         yield
         return
@@ -148,7 +148,7 @@ def metrics(sandbox: Sandbox, there: bool) -> Iterator[None]:
 
 @contextmanager
 def traffic(sandbox: Sandbox, rate: float) -> Iterator[Traffic | None]:
-    """A client on staging's public address; none for no traffic at all."""
+    """A client on staging's public address; None if ``rate`` is 0."""
     if not rate:
         yield None
         return
@@ -165,7 +165,7 @@ def finish(client: Traffic | None) -> TrafficReport:
 
 
 def failed_before(sandbox: Sandbox, run_id: str, report: TrafficReport) -> int:
-    """Requests that failed before a run started its release; all, where it never did."""
+    """Requests that failed before a run started its release; all of them if it never did."""
     begun = dict(witness.events(sandbox, run_id, EventKind.STEP_BEGUN))
     touched = begun[Step.DEPLOY].timestamp() if Step.DEPLOY in begun else time.time()
     return sum(sample.sent_at < touched for sample in report.failures)
@@ -174,7 +174,10 @@ def failed_before(sandbox: Sandbox, run_id: str, report: TrafficReport) -> int:
 def seconds_to_restore(
     sandbox: Sandbox, scenario: Scenario, run_id: str, by_it: TrafficReport
 ) -> float | None:
-    """From the verdict to the last request that the release answered, or failed to be restored."""
+    """Seconds from the verdict to the last request that the release answered.
+
+    Returns None if there was no verdict, or the release answered none.
+    """
     declared = witness.events(sandbox, run_id, EventKind.P0_DECLARED) if scenario.p0 else []
     verdict = declared[0][1].timestamp() if declared else witness.verdict_at(sandbox, run_id)
     if verdict is None or not by_it.requests:
@@ -186,7 +189,7 @@ def seconds_to_restore(
 
 
 def deploy(sandbox: Sandbox, branch: str, version: str, notes: str) -> "RunView":
-    """Start a deployment of a branch, as a commit of its own: one that serves is not deployed."""
+    """Deploy a branch, as a new commit: a commit that serves already is not deployed again."""
     own = f"trial/{version}"
     origin.branch_off(sandbox.origin, branch, own, f"Release {version}: {notes}")
     request = {"version": version, "ref": own, "started_by": "trials", "notes": notes}
@@ -194,7 +197,7 @@ def deploy(sandbox: Sandbox, branch: str, version: str, notes: str) -> "RunView"
 
 
 def declare_p0(sandbox: Sandbox, deployment: "RunView") -> "RunView":
-    """Ask for a rollback once the deployment is at its watch."""
+    """Ask for a rollback once the deployment has reached its watch."""
     wait_until(
         lambda: any(
             step == Step.POST
@@ -210,7 +213,7 @@ def declare_p0(sandbox: Sandbox, deployment: "RunView") -> "RunView":
 def clean_up(scenario: Scenario, ending: str) -> str:
     """Get rid of a bad release that serves, so that the next trial begins with a good one.
 
-    Returns the rollback's ending; "" where there was nothing to do.
+    Returns the rollback's ending; "" if there was nothing to do.
     """
     if ending != "Deployed" or scenario.branch == "main":
         return ""
@@ -223,13 +226,13 @@ def started_at(sandbox: Sandbox, run_id: str) -> float:
     return witness.log(sandbox, run_id)[0][0]
 
 
-# ---- what is said and kept
+# ---- what is shown and kept
 
 
 def tell(
     sandbox: Sandbox, scenario: Scenario, seen: Observed, run_id: str, report: TrafficReport
 ) -> Trial:
-    """Say how a trial went, and keep the log of one that went wrong."""
+    """Say how a trial went, and keep its log if it failed."""
     trial = Trial.of(scenario, seen)
     restored = "" if trial.to_restore is None else f", restored in {trial.to_restore:.1f} s"
     say(f"  {seen.ending} after {trial.took:.0f} s{restored}: {trial.message}")
@@ -244,7 +247,7 @@ def tell(
 def keep_log(
     sandbox: Sandbox, scenario: Scenario, seen: Observed, run_id: str, report: TrafficReport
 ) -> Path:
-    """Write down what a wrong ending can be understood from."""
+    """Write down what is needed to understand a wrong ending."""
     KEPT.mkdir(exist_ok=True)
     file = KEPT / f"{scenario.name}-{datetime.now(UTC):%H%M%S}.log"
     lines = [*wrongs(scenario, seen), "", json.dumps(asdict(seen), indent=2, default=list), ""]

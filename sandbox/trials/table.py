@@ -1,4 +1,4 @@
-"""Releases, good and bad, and how the deployment of each has to end: the table of `make trials`.
+"""Releases, good and bad, and how the deployment of each must end: the table of `make trials`.
 
 No I/O and no clock: what happened is a value, and whether it is right is a function of it.
 """
@@ -12,22 +12,22 @@ from typing import Any
 from sandbox.errors import SandboxError
 
 RATE = 300.0  # requests a second
-SUSTAINED = 4.0  # seconds that a breach has to last: the runbook's 5 min, shortened
+SUSTAINED = 4.0  # seconds that a breach must last: the runbook's 5 min, shortened
 WATCH = "12 s"  # the runbook's 10 min, shortened
-LONG_WATCH = "20 s"  # for what goes wrong 20 s after the start
-P0_WATCH = "60 s"  # long enough for somebody to say it
-# From the end of the patience to the last bad answer: a sample's distance, the verdict, the way
-# back on a machine that is as busy as this one.
+LONG_WATCH = "20 s"  # for releases that fail 20 s after their start
+P0_WATCH = "60 s"  # long enough for a person to declare it
+# From the end of SUSTAINED to the last bad answer: the wait for a sample, the verdict, the rollback
+# on a machine that is as busy as this one.
 RESTORE = 8.0  # seconds
 DEPLOYED, ROLLED_BACK = "Deployed", "RolledBack"
 
 
 @dataclass(frozen=True)
 class Harm:
-    """What users may feel of a release, at most."""
+    """The most that users may notice of a release."""
 
-    share: float = 0.0  # of the requests that the release answered, those that it failed
-    outage: float = 0.0  # seconds in which nobody may have answered
+    share: float = 0.0  # of the requests that the release answered, those that failed
+    outage: float = 0.0  # seconds without any answer
 
     def __str__(self) -> str:
         parts = [f"{self.share:.0%} of its answers"] if self.share else []
@@ -40,19 +40,19 @@ NO_HARM = Harm()
 
 @dataclass(frozen=True)
 class Scenario:
-    """One kind of release, and what has to come of it."""
+    """One kind of release, and what must come of it."""
 
     name: str  # ONLY=…
     title: str
     branch: str
     ending: str
     why: str
-    may_meet: bool = True  # whether a user may meet the release at all
+    may_meet: bool = True  # whether a user may reach the release at all
     harm: Harm = NO_HARM
     says: str = ""  # a pattern in what the run says at its end
     rate: float = RATE
     watch: str = WATCH
-    p0: bool = False  # somebody declares one during the watch
+    p0: bool = False  # a person declares one during the watch
     metrics: bool = True  # whether Prometheus runs
 
     @property
@@ -74,13 +74,13 @@ SCENARIOS = (
         "never healthy",
         "bad/never-healthy",
         ROLLED_BACK,
-        "it is given up before it is admitted, so nobody meets it",
+        "it is given up before it is admitted, so no user reaches it",
         may_meet=False,
         says="healthy",
     ),
     Scenario(
         "wrong-version",
-        "says another version",
+        "reports another version",
         "bad/wrong-version",
         ROLLED_BACK,
         "each new instance is asked before it is admitted (step 5, version check)",
@@ -116,7 +116,7 @@ SCENARIOS = (
     ),
     Scenario(
         "errors-6-late",
-        "6 % errors, from 20 s after its start on",
+        "6 % errors, from 20 s after its start",
         "bad/errors-6-late",
         ROLLED_BACK,
         "the same, and only the watch can see it",
@@ -147,15 +147,15 @@ SCENARIOS = (
         "slow: 95 % of answers within 1.5 s",
         "bad/slow",
         DEPLOYED,
-        "response times are no rollback trigger of the runbook: a person is asked to look",
+        "response times are not a rollback trigger in the runbook: a person is asked to look",
         says="95% of answers",
     ),
     Scenario(
         "broken-login",
-        "login broken from 20 s after the first one on",
+        "login broken from 20 s after the first login",
         "bad/broken-login",
         ROLLED_BACK,
-        "auth flow broken; the traffic does not log in, so no request of it fails",
+        "auth flow broken; the traffic does not log in, so none of its requests fails",
         says="auth flow broken",
         watch=LONG_WATCH,
     ),
@@ -164,7 +164,7 @@ SCENARIOS = (
         "a memory leak, killed by its limit again and again",
         "bad/leak",
         ROLLED_BACK,
-        "its instance ends by itself, is started again, and well, and ends again",
+        "its instance ends by itself, starts again, becomes healthy, and ends again",
         harm=Harm(outage=SUSTAINED + RESTORE),
         says="ended by itself|error rate|health check",
         watch=LONG_WATCH,
@@ -174,7 +174,7 @@ SCENARIOS = (
         "a good release, and a P0 in the middle of its watch",
         "main",
         ROLLED_BACK,
-        "P0 declared: whatever the figures say",
+        "a P0 is declared, whatever the figures say",
         says="P0 declared",
         watch=P0_WATCH,
         p0=True,
@@ -184,7 +184,7 @@ SCENARIOS = (
         "a good release, and the metrics server is down",
         "main",
         DEPLOYED,
-        "that it is not measured is not the release being bad; router and probes are judged",
+        "a missing measurement is not the release's fault; router and probes are judged",
         metrics=False,
     ),
     Scenario(
@@ -202,7 +202,7 @@ SCENARIOS = (
         "a good release, and no traffic at all",
         "main",
         DEPLOYED,
-        "the pipeline's own probes are what is judged, and no data is not illness",
+        "the pipeline's own probes are judged; a lack of data does not mean unhealthy",
         rate=0.0,
     ),
     Scenario(
@@ -210,14 +210,14 @@ SCENARIOS = (
         "20 % errors from its 200th request on, and no traffic at all",
         "bad/errors-under-traffic",
         ROLLED_BACK,
-        "the probes make the traffic, and meet the errors: as a rate, or as a failed auth flow",
+        "the probes are the traffic, and get the errors: as a rate, or as a failed auth flow",
         rate=0.0,
     ),
 )
 
 
 def chosen(names: str) -> tuple[Scenario, ...]:
-    """The scenarios that ``names`` (with commas) lists; all for "". SandboxError for another."""
+    """The scenarios in ``names`` (with commas); all for "". SandboxError for an unknown one."""
     known = {scenario.name: scenario for scenario in SCENARIOS}
     wanted = [name.strip() for name in names.split(",") if name.strip()] or list(known)
     missing = [name for name in wanted if name not in known]
@@ -251,7 +251,7 @@ class Observed:
 
 
 def wrongs(scenario: Scenario, seen: Observed) -> tuple[str, ...]:
-    """What is not as it has to be, one sentence each; none for a trial that ended right."""
+    """What is not as it must be, one sentence each; none for a trial that passed."""
     return tuple(_wrongs(scenario, seen))
 
 
@@ -277,11 +277,11 @@ def _what_serves(scenario: Scenario, seen: Observed) -> Iterable[str]:
         yield "no request was sent after the run had ended"
     for version, count in sorted(seen.answered_after.items()):
         if version != wanted:
-            yield f"{count} requests after the end were answered by {version or 'nobody'}"
+            yield f"{count} requests after the end were answered by {version or 'no release'}"
     if not scenario.may_meet and seen.met:
-        yield f"{seen.met} requests met the release"
+        yield f"{seen.met} requests reached the release"
     if scenario.stays and scenario.rate and not seen.met:
-        yield "no request met the release"
+        yield "no request reached the release"
 
 
 def _what_is_left(seen: Observed) -> Iterable[str]:
@@ -314,7 +314,7 @@ def _what_users_felt(scenario: Scenario, seen: Observed) -> Iterable[str]:
 
 
 def _first_line(message: str) -> str:
-    return message.partition("\n")[0] or "nothing was said"
+    return message.partition("\n")[0] or "no message"
 
 
 # ---- the table
@@ -355,7 +355,7 @@ class Trial:
 
 HEAD = (
     "release",
-    "has to end as",
+    "must end as",
     "right",
     "failed requests",
     "allowed",
@@ -379,7 +379,7 @@ def _row(scenario: Scenario, trials: Sequence[Trial]) -> tuple[str, ...]:
         scenario.ending,
         f"{right} of {len(trials)}" if trials else "not run",
         _failed(scenario, trials),
-        str(scenario.harm) if scenario.may_meet else "none, nobody meets it",
+        str(scenario.harm) if scenario.may_meet else "none; no user reaches it",
         _spread(restores) if restores else "–",
         f"{statistics.median(trial.took for trial in trials):.0f}" if trials else "–",
         scenario.why,

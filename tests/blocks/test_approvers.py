@@ -138,7 +138,7 @@ def test_a_file_that_cannot_be_read_is_named_and_not_quoted(tmp_path: Path, text
 
 
 def test_nobody_is_enrolled_before_somebody_is(tmp_path: Path) -> None:
-    with pytest.raises(BadConfiguration, match="nobody is enrolled as an approver"):
+    with pytest.raises(BadConfiguration, match="no approver is enrolled"):
         Approvers(tmp_path / "none").known()
 
 

@@ -143,7 +143,7 @@ class TestGood:
         ]
         assert found.sentence == (
             "good: login, with the token, refresh, with the refreshed token, log-out, "
-            "refused with the token of before the log-out, refused without a token, "
+            "refused with the token from before the log-out, refused without a token, "
             "refused with a wrong token"
         )
 
@@ -296,7 +296,7 @@ class TestBroken:
         backend.status["/api/logout"] = 500
 
         assert check(with_all(TOKEN)).sentence == (
-            "log-out answers HTTP 500; a request with the token of before the log-out is let in: "
+            "log-out answers HTTP 500; a request with the token from before the log-out is let in: "
             "HTTP 200 at /api/me"
         )
 
@@ -304,7 +304,7 @@ class TestBroken:
         backend.forgets = False
 
         assert check(with_all(TOKEN)).sentence == (
-            "a request with the token of before the log-out is let in: HTTP 200 at /api/me"
+            "a request with the token from before the log-out is let in: HTTP 200 at /api/me"
         )
 
     def test_a_login_that_sets_no_cookie(self, backend: Backend, check: Go) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from blocks.builder import Builder
+from blocks.builder import Build, Builder
 from release.errors import BuildFailed, Unreachable
 from sandbox.parts import images
 
@@ -48,14 +48,9 @@ def builder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def build(builder: Builder, context: Path, tag: str, dockerfile: str = "Dockerfile") -> list[str]:
     said: list[str] = []
-    builder.build(
-        context=context,
-        dockerfile=dockerfile,
-        tag=tag,
-        arguments={"VERSION": "v1.2.3", "REVISION": "a" * 40},
-        labels={"org.opencontainers.image.version": "v1.2.3", "with": "blanks and = signs"},
-        say=said.append,
-    )
+    arguments = {"VERSION": "v1.2.3", "REVISION": "a" * 40}
+    labels = {"org.opencontainers.image.version": "v1.2.3", "with": "blanks and = signs"}
+    builder.build(Build(context, dockerfile, tag, arguments, labels), said.append)
     return said
 
 
@@ -164,7 +159,8 @@ def test_a_build_that_finds_a_mirror_away_may_be_tried_again(
         build(builder, context, tag)
 
     assert (
-        failed.value.hint == "docker info; where that is well, see what was away, then deploy again"
+        failed.value.hint
+        == "docker info; if that works, look for what was unreachable, then deploy again"
     )
     engine = docker.from_env()
     assert engine.images.list(tag) == []

@@ -150,8 +150,7 @@ def test_what_a_kind_needs_is_missed_by_its_own_names(tmp_path: Path) -> None:
     [
         (
             'kind = "gitlub"',
-            "ticket.kind: it is 'gitlub', and has to be "
-            '"github" or "gitlab"; did you mean gitlab?',
+            'ticket.kind is \'gitlub\', and must be "github" or "gitlab"; did you mean gitlab?',
         ),
         (
             'kind = "gitlab"\nprojekt = "x"',
@@ -162,10 +161,10 @@ def test_what_a_kind_needs_is_missed_by_its_own_names(tmp_path: Path) -> None:
             "ticket.url is not a setting; there is: access_token",
         ),
         ('kind = "gitlab"\nproject = "x"', "ticket.project: 'x' has no scheme: write 'https://x'"),
-        ('kind = "gitlab"\nproject = 5', "ticket.project is 5, and has to be text in quotes"),
+        ('kind = "gitlab"\nproject = 5', "ticket.project is 5, and must be text in quotes"),
         (
             'kind = "gitlab"\naccess_token = "x"',
-            "ticket.access_token is a secret and does not belong into a file",
+            "ticket.access_token is a secret and does not belong in a file",
         ),
     ],
 )

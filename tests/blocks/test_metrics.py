@@ -5,7 +5,9 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -104,6 +106,15 @@ class Engine:
         ]
 
 
+@dataclass
+class Place:
+    """What samples are taken of."""
+
+    service: Service
+    router: Source | None = None
+    orchestrator: Any = field(default_factory=lambda: Engine())
+
+
 @pytest.fixture
 def service(httpserver: HTTPServer) -> Service:
     httpserver.expect_request("/health").respond_with_data("ok")
@@ -120,8 +131,8 @@ def sampler_of(service: Service) -> Iterator[Callable[..., Sampler]]:
         ask_p0: Callable[[], str | None] | None = None,
         engine: Engine | None = None,
     ) -> Sampler:
-        instances = engine.instances if engine else None
-        samplers.append(Metrics().sampler(service, counters, RULES, ask_p0, instances))
+        place = Place(service, counters, engine or Engine())
+        samplers.append(Metrics().sampler(place, RULES, ask_p0))
         return samplers[-1]
 
     yield make
@@ -134,21 +145,21 @@ class TestSinceAnEarlierLook:
 
     def test_counts_all_that_came_since(self, service: Service) -> None:
         router = Router()
-        with Metrics().sampler(service, router, RULES) as plan:
+        with Metrics().sampler(Place(service, router), RULES) as plan:
             plan.sample(AT)
             looks = plan.looks
         router.answered, router.errors = 31_000, 40
-        with Metrics().sampler(service, router, RULES, since=looks) as cutover:
+        with Metrics().sampler(Place(service, router), RULES, since=looks) as cutover:
             sample = cutover.sample(AT)
 
         assert counts(sample, ROUTER) == (30_000, 30)
 
     def test_is_unknown_where_the_counters_began_again(self, service: Service) -> None:
         router = Router()
-        with Metrics().sampler(service, router, RULES) as plan:
+        with Metrics().sampler(Place(service, router), RULES) as plan:
             looks = plan.looks
         router.answered, router.errors = 40, 0
-        with Metrics().sampler(service, router, RULES, since=looks) as cutover:
+        with Metrics().sampler(Place(service, router), RULES, since=looks) as cutover:
             sample = cutover.sample(AT)
 
         assert [traffic.source for traffic in sample.traffic] == [PROBES]
@@ -159,10 +170,10 @@ class TestSinceAnEarlierLook:
     def test_is_since_now_for_a_source_that_could_not_be_seen_then(self, service: Service) -> None:
         router = Router()
         router.down = True
-        with Metrics().sampler(service, router, RULES) as plan:
+        with Metrics().sampler(Place(service, router), RULES) as plan:
             looks = plan.looks
         router.down = False
-        with Metrics().sampler(service, router, RULES, since=looks) as cutover:
+        with Metrics().sampler(Place(service, router), RULES, since=looks) as cutover:
             router.answered += 7
             sample = cutover.sample(AT)
 
@@ -191,7 +202,7 @@ class TestWithoutRouter:
 
         httpserver.expect_request("/mixed").respond_with_handler(answer)
         service = Service(url=httpserver.url_for(""))
-        with Metrics().sampler(service, None, probing("/mixed")) as sampler:
+        with Metrics().sampler(Place(service), probing("/mixed")) as sampler:
             sample = sampler.sample(AT, probes=8)
         assert counts(sample) == (8, 4)
 
@@ -204,14 +215,14 @@ class TestWithoutRouter:
 
         httpserver.expect_request("/limited").respond_with_handler(answer)
         service = Service(url=httpserver.url_for(""))
-        with Metrics(concurrency=1).sampler(service, None, probing("/limited")) as sampler:
+        with Metrics(concurrency=1).sampler(Place(service), probing("/limited")) as sampler:
             sample = sampler.sample(AT, probes=8)
         assert counts(sample) == (4, 0)
         assert "probes: some are answered HTTP 429, and are not counted" in sample.unknown
 
     def test_a_service_that_is_down_is_unhealthy_and_full_of_errors(self) -> None:
         service = Service(url="http://127.0.0.1:9")
-        with Metrics().sampler(service, None, RULES) as sampler:
+        with Metrics().sampler(Place(service), RULES) as sampler:
             sample = sampler.sample(AT)
         assert (sample.health, sample.health_detail) == (False, "Connection refused")
         assert counts(sample) == (NEEDED, NEEDED)
@@ -264,7 +275,7 @@ class TestWhatProbesAskFor:
     def test_a_release_that_fails_a_fifth_of_what_users_do_is_seen(self, shop: Shop) -> None:
         """It was deployed with "0.0% of 357 requests": health and version are always good."""
         shop.me = itertools.cycle([200, 200, 200, 200, 500])
-        with Metrics().sampler(shop.service, None, RULES) as sampler:
+        with Metrics().sampler(Place(shop.service), RULES) as sampler:
             sample = sampler.sample(AT, probes=200)
         requests, errors = counts(sample)
         assert requests == 200
@@ -274,13 +285,13 @@ class TestWhatProbesAskFor:
 
     def test_one_session_serves_for_many_samples(self, shop: Shop) -> None:
         """A service that takes only some logins a minute is not asked for more than the flow's."""
-        with Metrics(auth_every=100).sampler(shop.service, None, RULES) as sampler:
+        with Metrics(auth_every=100).sampler(Place(shop.service), RULES) as sampler:
             seen = [sampler.sample(AT + timedelta(seconds=15 * n)) for n in range(3)]
         assert [counts(sample)[1] for sample in seen] == [0, 0, 0]
         assert shop.logins == 2  # one of them is the auth flow's
 
     def test_a_session_that_has_ended_is_renewed_and_no_error(self, shop: Shop) -> None:
-        with Metrics(auth_every=100).sampler(shop.service, None, RULES) as sampler:
+        with Metrics(auth_every=100).sampler(Place(shop.service), RULES) as sampler:
             sampler.sample(AT)
             shop.good = {"second"}
             sample = sampler.sample(AT + timedelta(seconds=15))
@@ -310,14 +321,14 @@ class TestWhatProbesAskFor:
 
         monkeypatch.setattr(Service, "auth_flow", auth_flow)
         monkeypatch.setattr(Service, "log_in", watched)
-        with Metrics().sampler(shop.service, None, RULES) as sampler:
+        with Metrics().sampler(Place(shop.service), RULES) as sampler:
             sample = sampler.sample(AT, probes=20)
         assert under_way == [False]
         assert (sample.auth, counts(sample)) == (True, (20, 0))
 
     def test_a_page_that_refuses_every_session_fails(self, shop: Shop) -> None:
         shop.me = itertools.cycle([403])
-        with Metrics().sampler(shop.service, None, RULES) as sampler:
+        with Metrics().sampler(Place(shop.service), RULES) as sampler:
             sample = sampler.sample(AT, probes=20)
         assert counts(sample) == (20, 10)
 
@@ -333,7 +344,7 @@ class TestWhatProbesAskFor:
     ) -> None:
         """That nobody can log in is the auth flow's to say."""
         shop.login_status = status
-        with Metrics().sampler(shop.service, None, RULES) as sampler:
+        with Metrics().sampler(Place(shop.service), RULES) as sampler:
             sample = sampler.sample(AT, probes=20)
         assert counts(sample) == (20, 0)
         assert f"probes: GET /api/me not asked, {why}" in sample.unknown
@@ -349,7 +360,7 @@ class TestWhatProbesAskFor:
         )
         rules = RULES.model_copy(update={"probes": listed})
         service = Service(url=httpserver.url_for(""))
-        with Metrics().sampler(service, None, rules) as sampler:
+        with Metrics().sampler(Place(service), rules) as sampler:
             sample = sampler.sample(AT, probes=8)
         assert counts(sample) == (8, 0)
         asked = [(r.method, r.path) for r, _ in httpserver.log if r.path != "/health"]
@@ -449,7 +460,7 @@ class TestWithRouter:
     def test_probes_are_a_source_of_their_own(self) -> None:
         """Users may be answered by a router that the probes do not even reach."""
         service = Service(url="http://127.0.0.1:9")
-        with Metrics().sampler(service, Router(), RULES) as sampler:
+        with Metrics().sampler(Place(service, Router()), RULES) as sampler:
             sample = sampler.sample(AT)
         assert counts(sample, ROUTER) == (0, 0)
         assert counts(sample, PROBES) == (NEEDED, NEEDED)
@@ -516,7 +527,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         prometheus.counts = (1000, 10)
-        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(Place(service), RULES) as sampler:
             prometheus.counts = (1200, 40)
             sample = sampler.sample(AT)
         assert counts(sample, PROMETHEUS) == (200, 30)
@@ -526,7 +537,7 @@ class TestWithPrometheus:
     def test_users_that_only_it_can_see_make_probes_unnecessary(
         self, service: Service, prometheus: "Answers"
     ) -> None:
-        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(Place(service), RULES) as sampler:
             prometheus.counts = (1000, 0)
             sampler.sample(AT)
             sample = sampler.sample(AT)
@@ -536,7 +547,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         prometheus.status = 503
-        with Metrics(server=prometheus.block).sampler(service, Router(), RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(Place(service, Router()), RULES) as sampler:
             sample = sampler.sample(AT)
             assert sample.health is True
             assert sources(sample) == [(ROUTER, ALL_RELEASES), (PROBES, ALL_RELEASES)]
@@ -548,7 +559,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         prometheus.counts = (1000, 0)
-        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(Place(service), RULES) as sampler:
             prometheus.status = 503
             sampler.sample(AT)
             prometheus.status, prometheus.counts = 200, (1100, 50)
@@ -558,7 +569,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         prometheus.status = 503
-        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(Place(service), RULES) as sampler:
             prometheus.status = 200
             sample = sampler.sample(AT)
         assert sources(sample) == [(PROBES, ALL_RELEASES)]
@@ -570,7 +581,7 @@ class TestWithPrometheus:
         self, service: Service, prometheus: "Answers"
     ) -> None:
         rules = RULES.model_copy(update={"every": timedelta(milliseconds=200)})
-        with Metrics(server=prometheus.block).sampler(service, None, rules) as sampler:
+        with Metrics(server=prometheus.block).sampler(Place(service), rules) as sampler:
             while PROMETHEUS not in sampler.looks:  # on a busy machine, the first one is late
                 sampler.sample(AT, probes=1)
             asked = prometheus.asked
@@ -588,7 +599,7 @@ class TestWithPrometheus:
 
     def test_no_data_are_no_health(self, service: Service, prometheus: "Answers") -> None:
         prometheus.counts = None
-        with Metrics(server=prometheus.block).sampler(service, None, RULES) as sampler:
+        with Metrics(server=prometheus.block).sampler(Place(service), RULES) as sampler:
             sample = sampler.sample(AT)
         assert sources(sample) == [(PROBES, ALL_RELEASES)]
         assert sample.unknown == ("prometheus: no data: its query for requests finds nothing",)
@@ -633,13 +644,13 @@ class Answers:
 class TestAuth:
     def test_is_checked_with_every_fourth_sample(self, httpserver: HTTPServer) -> None:
         service = self._service(httpserver, logs_in=True)
-        with Metrics(auth_every=4).sampler(service, None, RULES) as sampler:
+        with Metrics(auth_every=4).sampler(Place(service), RULES) as sampler:
             checked = [sampler.sample(AT, probes=1).auth for _ in range(6)]
         assert checked == [True, None, None, None, True, None]
 
     def test_a_failure_is_looked_at_again_at_once(self, httpserver: HTTPServer) -> None:
         service = self._service(httpserver, logs_in=False)
-        with Metrics(auth_every=4).sampler(service, None, RULES) as sampler:
+        with Metrics(auth_every=4).sampler(Place(service), RULES) as sampler:
             samples = [sampler.sample(AT, probes=1) for _ in range(3)]
         assert [sample.auth for sample in samples] == [False, False, False]
         assert samples[0].auth_detail == "login answers HTTP 500"
@@ -696,7 +707,7 @@ class TestP0:
             router.answers.wait(30)
             return ""
 
-        with Metrics().sampler(service, router, rules, ask) as sampler:
+        with Metrics().sampler(Place(service, router), rules, ask) as sampler:
             router.answers.clear()
             try:
                 unknown = sampler.sample(AT).unknown
@@ -720,7 +731,7 @@ class TestP0:
             answers.wait(10)
             return "data loss"
 
-        with Metrics().sampler(service, None, RULES, ask) as sampler:
+        with Metrics().sampler(Place(service), RULES, ask) as sampler:
             for _ in range(2):
                 sample = sampler.sample(AT, probes=1)
                 assert sample.p0 is None

@@ -16,6 +16,7 @@ from release.measure.sample import Sample
 from release.measure.traffic import PROBES, ROUTER, Times, Traffic
 from release.model import Baseline, Release
 from release.watch.chart import Chart, Moment, chart_of_watch
+from release.watch.watched import Watch
 from tests.fakes.samples import PROMETHEUS
 
 START = datetime(2026, 1, 8, 2, 14, 7, tzinfo=UTC)
@@ -44,7 +45,8 @@ def long_watch(samples: int) -> Chart:
     ]
     moments = [Moment(s.at, str(n), "") for n, s in enumerate(seen[:: max(1, samples // 20)])]
     cutover = START - timedelta(seconds=20)
-    return chart_of_watch(seen, WatchRules(), BASELINE, "v1.1.0", START, cutover, moments)
+    watch = Watch("v1.1.0", BASELINE, WatchRules(), START, cutover)
+    return chart_of_watch(watch, seen, moments)
 
 
 def svg_of(picture: str) -> bytes:
@@ -83,7 +85,7 @@ def test_a_picture_that_fails_is_an_error_with_the_last_line(
 def test_a_version_stands_as_it_is_as_text_and_not_as_markup() -> None:
     versions = ("v1.1.20260108", "<script>")
     seen = [Sample(START, traffic=tuple(Traffic(ROUTER, v, 9, 0) for v in versions))]
-    chart = chart_of_watch(seen, WatchRules(), BASELINE, "v1.1.20260108", START)
+    chart = chart_of_watch(Watch("v1.1.20260108", BASELINE, WatchRules(), START), seen)
     drawn = svg_of(picture_of(chart, WITHIN))
     assert b"v1.1.20260108 (router)" in drawn
     assert b"<script" not in drawn

@@ -13,7 +13,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from blocks.auth import AuthFlow
-from blocks.service import Service, SmokeRun
+from blocks.service import Service, SmokeRun, SmokeTests
 from release.configuration.rules import WatchProbe
 from release.errors import BadConfiguration
 
@@ -60,14 +60,14 @@ class TestHealth:
         assert service.health().detail == "HTTP 302"
 
     def test_nobody_listening_is_no_exception(self, service: Service) -> None:
-        probe = service.health("http://127.0.0.1:9")
+        probe = service.at("http://127.0.0.1:9").health()
         assert (probe.ok, probe.status, probe.detail) == (False, 0, "Connection refused")
 
     def test_an_answer_that_does_not_come_is_given_up(
         self, service: Service, silent_port: int
     ) -> None:
         service.request_timeout_s = 0.1
-        probe = service.health(f"http://127.0.0.1:{silent_port}")
+        probe = service.at(f"http://127.0.0.1:{silent_port}").health()
         assert (probe.status, probe.detail) == (0, "no answer within 100 ms")
 
     def test_an_answer_that_drips_is_given_up(
@@ -109,7 +109,7 @@ class TestVersion:
         httpserver.expect_request("/api/").respond_with_json({"version": "v1.2.3"})
         service = Service(url="http://127.0.0.1:9")
         assert service.version()[0] is None
-        assert service.version(httpserver.url_for("/"))[0] == "v1.2.3"
+        assert service.at(httpserver.url_for("/")).version()[0] == "v1.2.3"
 
     def test_an_answer_without_one_is_said(self, service: Service, httpserver: HTTPServer) -> None:
         httpserver.expect_request("/api/").respond_with_data("<html>")
@@ -165,8 +165,8 @@ class TestSmoke:
         script: str,
         timeout: timedelta = timedelta(seconds=20),
     ) -> SmokeRun:
-        command = [sys.executable, "-c", script]
-        return service.run_smoke(command, tree, "v1.2.3", timeout, said.append)
+        tests = SmokeTests([sys.executable, "-c", script], tree, "v1.2.3", timeout)
+        return service.run_smoke(tests, said.append)
 
     def test_runs_in_the_release_and_says_each_line(
         self, service: Service, tmp_path: Path, said: list[str]
@@ -202,8 +202,8 @@ class TestSmoke:
     def test_a_command_that_is_missing_is_said(
         self, service: Service, tmp_path: Path, said: list[str]
     ) -> None:
-        timeout = timedelta(seconds=5)
-        smoke = service.run_smoke(["no-such-command"], tmp_path, "v1.2.3", timeout, said.append)
+        tests = SmokeTests(["no-such-command"], tmp_path, "v1.2.3", timedelta(seconds=5))
+        smoke = service.run_smoke(tests, said.append)
         assert smoke.exit_code == 127
         assert said == ["no-such-command cannot be run: No such file or directory"]
 

@@ -285,7 +285,7 @@ COLOUR = "\x1b[3"
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("approvers", "remove", "Ada"), "nobody is enrolled"),
+        (("approvers", "remove", "Ada"), "no approver is enrolled"),
         (("approvers", "no-such-command"), "No such command"),
     ],
 )

@@ -20,6 +20,7 @@ from release.ledger import EventKind
 from release.migration.files import AppliedMigration
 from release.migration.header import Phase
 from release.model import Step
+from release.request import RollbackRequest
 from tests.fakes.environment import HOUR, Environment
 
 AWAY = Unreachable("the Prefect server at http://prefect/api does not answer", "make it answer")
@@ -52,7 +53,8 @@ def p0(to: str = "", yes: bool = True, say: Callable[[str], None] = print) -> An
         lines.append(line)
         say(line)
 
-    done = cli.p0.roll_back(settings, "production", "twice", to, "Grace", lambda: yes, both)
+    request = RollbackRequest(reason="twice", to=to, started_by="Grace")
+    done = cli.p0.roll_back(settings, "production", request, lambda: yes, both)
     return done, lines
 
 

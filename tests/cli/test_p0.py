@@ -19,6 +19,7 @@ from release.configuration.layout import ServiceLayout
 from release.errors import BadRequest, Unreachable
 from release.ledger import EventKind
 from release.model import Step
+from release.request import RollbackRequest
 from tests.fakes.environment import Environment
 
 HOUR = timedelta(hours=1)
@@ -87,7 +88,8 @@ def p0(*, reason: str = "it is charged twice", to: str = "", yes: bool = True) -
         environment=lambda name: None, service=ServiceLayout(name="ignition-api")
     )
     lines: list[str] = []
-    done = cli.p0.roll_back(settings, "production", reason, to, "Grace", lambda: yes, lines.append)
+    request = RollbackRequest(reason=reason, to=to, started_by="Grace")
+    done = cli.p0.roll_back(settings, "production", request, lambda: yes, lines.append)
     return done, lines
 
 

@@ -131,17 +131,20 @@ class Service:
     environment: Environment
     health_path: str = "/health"
     shown_url: str = "http://production.example.com"
+    public: bool = True  # at an address of its own an instance in memory cannot be asked
 
-    def health(self, base_url: str | None = None) -> Probe:
-        # At an address of its own an instance in memory cannot be asked.
+    def at(self, address: str) -> "Service":
+        return replace(self, public=False)
+
+    def health(self) -> Probe:
         path = self.environment.health_paths.get(self.environment.serves, "/health")
-        well = self.environment.well and base_url is None and path == self.health_path
+        well = self.environment.well and self.public and path == self.health_path
         return Probe(datetime.now(UTC), 200 if well else 503, MS, "" if well else "HTTP 503")
 
-    def version(self, base_url: str | None = None) -> tuple[str | None, Probe]:
+    def version(self) -> tuple[str | None, Probe]:
         return self.environment.serves or None, Probe(datetime.now(UTC), 200, MS)
 
-    def auth_flow(self, base_url: str | None = None) -> Check | None:
+    def auth_flow(self) -> Check | None:
         return None
 
     def as_deployed(self, then: DeployedWith) -> "Service":

@@ -127,10 +127,10 @@ class Gate:
                 signers=self.signers,
                 wrong_codes=self.wrong_codes,
             )
-            subject = Subject(["v1.0.0 → v1.1.0"], self.plan, self.started_by)
+            subject = Subject(self.items, ["v1.0.0 → v1.1.0"], self.plan, self.started_by)
             try:
                 self.signatures = sign_off(
-                    run, subject, self.items, rules, lambda number: collect(key=str(number)), tell
+                    run, subject, rules, lambda number: collect(key=str(number)), tell
                 )
             except NothingChanged as error:
                 self.error = error  # a pause that timed out overwrites the state of its run

@@ -26,7 +26,7 @@ class GitlabTicketSettings(TicketSettings):
     needs: ClassVar[tuple[Need, ...]] = (Need("access_token", asked_by="project"),)
 
     kind: Literal["gitlab"] = "gitlab"
-    """What has the tickets."""
+    """The system that has the tickets."""
 
     project: ApiAddress = ""
     """`https://gitlab.com/api/v4/projects/ID`; empty: tickets are only named in the log."""

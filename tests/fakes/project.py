@@ -136,7 +136,10 @@ class Project:
 class Unasked:
     """A service that is not there to be asked: what is in memory has no address."""
 
-    def health(self, base_url: str | None = None) -> Probe:
+    def at(self, address: str) -> "Unasked":
+        return self
+
+    def health(self) -> Probe:
         return Probe(datetime.now(UTC), 0, timedelta(), "connection refused")
 
 

@@ -19,7 +19,7 @@ import flows.run
 from flows import outcome
 from release.ledger import EventKind
 from release.model import Release
-from release.outcome import Ending
+from release.outcome import Conclusion, Ending
 from release.request import DeployRequest
 from tests.fakes.environment import Environment, run_on
 
@@ -47,13 +47,9 @@ def begun(production: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def carry_out(run: Any, request: DeployRequest) -> State[Any]:
         seen.append(run.id)
         production.ledger.acquire("production", run.id, "Ada", "v1.1.0")
-        return outcome.close(
-            run,
-            Ending.DEPLOYED,
-            "v1.1.0 replaced v1.0.0",
-            release=Release("v1.1.0", revision="a" * 40),
-            deployer="Ada",
-        )
+        release = Release("v1.1.0", revision="a" * 40)
+        found = Conclusion(Ending.DEPLOYED, "v1.1.0 replaced v1.0.0", release)
+        return outcome.close(run, found, deployer="Ada")
 
     monkeypatch.setattr(flows.deploy, "carry_out", carry_out)
     return seen
@@ -143,7 +139,8 @@ def test_a_dry_run_is_named_as_one_and_keeps_the_report_of_the_deployment(
     begun: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def plan(run: Any, request: DeployRequest) -> State[Any]:
-        return flows.deploy.end(run, request, Ending.PLANNED, "planned", Release("v1.1.0", ""))
+        found = Conclusion(Ending.PLANNED, "planned", Release("v1.1.0", ""))
+        return flows.deploy.end(run, request, found)
 
     monkeypatch.setattr(flows.deploy, "carry_out", plan)
     run = new_run(dry_run=True)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import psycopg
@@ -17,7 +17,7 @@ from pytest_httpserver import HTTPServer
 
 from blocks.approvers import Approvers
 from blocks.ledger.ledger import Ledger
-from flows.deploy import finish
+from flows.deploy import Live, finish
 from release.configuration.rules import GateRules, RolloutRules
 from release.errors import Unreachable
 from release.ledger import EventKind
@@ -34,6 +34,7 @@ pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.gates]
 ROOT = Path(__file__).resolve().parents[2]
 AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
 RELEASE = Release("v1.1.0", "1" * 40)
+LIVE = Live(RELEASE, (), cast(Any, SimpleNamespace(gist=())))
 PLAN = Plan(
     environment="production",
     kind=ReleaseKind.TAG,
@@ -100,9 +101,8 @@ def test_a_gate_after_the_watch_tells_people_and_its_release_stays(
 
     @flow(name="deploy")
     def after_the_watch() -> None:
-        watched: Any = SimpleNamespace(gist=())
         request = DeployRequest(version="v1.1.0")
-        endings.append(finish(run, request, PLAN, RELEASE, (), watched))
+        endings.append(finish(run, request, PLAN, LIVE))
 
     after_the_watch(return_state=True)
 
@@ -128,8 +128,7 @@ def after_its_watch(run: Any) -> Any:
 
     @flow(name="deploy")
     def after_the_watch() -> None:
-        watched: Any = SimpleNamespace(gist=())
-        endings.append(finish(run, DeployRequest(version="v1.1.0"), PLAN, RELEASE, (), watched))
+        endings.append(finish(run, DeployRequest(version="v1.1.0"), PLAN, LIVE))
 
     after_the_watch(return_state=True)
     return endings[0]

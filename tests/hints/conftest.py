@@ -23,8 +23,11 @@ from prefect.client.schemas.filters import (
     FlowFilterName,
     FlowRunFilter,
     FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    Operator,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
 from prefect.flow_engine import run_flow
 from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
@@ -138,10 +141,24 @@ def registered(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -
         install._apply_prefect_yaml()
         with prefect() as client:
             automations.apply(client, load_settings())
+        forget_runs()
 
 
-# Other tests leave hundreds of runs on the same server, which takes half a second to delete one.
-_OF_A_DEPLOYMENT = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(is_null_=False))
+# Not the hundreds of others that have ended: the server takes half a second to delete one.
+_IN_THE_WAY = FlowRunFilter(
+    operator=Operator.or_,
+    deployment_id=FlowRunFilterDeploymentId(is_null_=False),
+    state=FlowRunFilterState(
+        type=FlowRunFilterStateType(any_=[*(set(StateType) - TERMINAL_STATES)])
+    ),
+)
+
+
+def forget_runs() -> None:
+    """Delete what people would see: the runs of a deployment, and whatever has not ended."""
+    with prefect() as client:
+        for run in client.read_flow_runs(flow_run_filter=_IN_THE_WAY):
+            client.delete_flow_run(run.id)
 
 
 @pytest.fixture
@@ -152,9 +169,7 @@ def server(
     monkeypatch.setattr(runs, "_KNOWN", set())
     monkeypatch.setenv("PREFECT_API_URL", str(get_current_settings().api.url))
     yield load_settings()
-    with prefect() as client:
-        for run in client.read_flow_runs(flow_run_filter=_OF_A_DEPLOYMENT):
-            client.delete_flow_run(run.id)
+    forget_runs()
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_a_secret_in_the_file_is_a_variable_afterwards(
         refused = shell.ignition("log")
         assert refused.code == 1
         variable = refused.hint.rpartition("set ")[2]
-        edit(configuration, f'[ledger]\ndsn = "{dsn}"\n', "")  # "take the line out"
+        edit(configuration, f'[ledger]\ndsn = "{dsn}"\n', "")  # "remove the line"
         with exported(**{variable: dsn}):
             assert shell.ignition("log").code == 0
 

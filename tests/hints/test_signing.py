@@ -17,12 +17,12 @@ from cli.gates import approval, judged
 from cli.runs import answer, find_waiting, read
 from cli.terminal import say_state
 from release.errors import Rejected, SignaturesInvalid
-from release.gate.checklist import Quorum
+from release.gate.checklist import Checklist
 from release.gate.signatures import verify_signatures
 from release.ledger import Event, EventKind, short_run
 from release.model import Step
 from sandbox.commands import wait_until
-from tasks.checklist import confirm_signatures
+from tasks.checklist import GateRound, confirm_signatures
 from tasks.notification import page_of
 from tests.fakes.gate import ITEMS, Gate
 from tests.fakes.shell import Done, Shell
@@ -267,14 +267,13 @@ def changed(event: Event, gate: Gate) -> None:
 
 def of_the_signatures(gate: Gate) -> None:
     events = gate.events(EventKind.ITEM_SIGNED)
-    quorum = Quorum()
-    verify_signatures(gate.run_id, gate.plan, ITEMS, events, quorum, gate.approvers.seal)
+    verify_signatures(gate.run_id, gate.plan, Checklist(ITEMS), events, gate.approvers.seal)
 
 
 def of_the_chain(gate: Gate) -> None:
-    given = (gate.ledger, gate.approvers)
-    run: Any = type("Target", (), {"environment": "production", "ledger": given[0]})
-    confirm_signatures.fn(run, given[1], gate.run_id, gate.plan, ITEMS, Quorum(), key="x")
+    target: Any = type("Target", (), {"environment": "production", "ledger": gate.ledger})
+    last = GateRound(gate.run_id, "Pre", "pre-1", gate.plan, "", Checklist(ITEMS))
+    confirm_signatures.fn(target, gate.approvers, last, key="x")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from release.watch.triggers import (
     judge_watch,
 )
 from release.watch.verdict import Trigger
+from release.watch.watched import Watch
 from tests.fakes.samples import BASELINE, MS, RULES, SANDBOX, START, V, at, counted, took, watched
 
 
@@ -45,7 +46,7 @@ def two_bursts(until: float) -> list[Sample]:
 
 
 def decide(samples: list[Sample], rules: WatchRules = RULES) -> Decision:
-    return judge_watch(samples, rules, START, BASELINE, V)
+    return judge_watch(Watch(V, BASELINE, rules, START), samples)
 
 
 class TestWatch:
@@ -374,9 +375,8 @@ class TestWhateverIsSampled:
     @given(samples=st.sampled_from(FIRING) | any_samples(), hours=st.integers(-12, 12))
     def test_the_time_of_day_does_not_matter(self, samples: list[Sample], hours: int) -> None:
         moved = timedelta(hours=hours)
-        there = judge_watch(
-            [replace(s, at=s.at + moved) for s in samples], RULES, START + moved, BASELINE, V
-        )
+        watch = Watch(V, BASELINE, RULES, START + moved)
+        there = judge_watch(watch, [replace(s, at=s.at + moved) for s in samples])
         assert there.action is decide(samples).action
         assert [v.outcome for v in there.verdicts] == [v.outcome for v in decide(samples).verdicts]
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from release.errors import SourceRefused
 from release.notice import (
     Asked,
     Notice,
@@ -14,8 +15,8 @@ from release.notice import (
     gate_opened,
     gate_waits,
     left_locked,
+    nightly_refused,
     run_ended,
-    run_refused,
 )
 from release.outcome import Ending, Report
 
@@ -95,7 +96,9 @@ def test_an_ending_says_who_started_it_what_serves_and_what_is_left_to_do() -> N
 
 @pytest.mark.parametrize("serves", ["v1.0.0", ""])
 def test_a_nightly_that_is_refused_says_so_and_what_to_do(serves: str) -> None:
-    notice = run_refused("staging", "main", "nightly", "main is bad", "mend it", serves, PAGE)
+    notice = nightly_refused(
+        "staging", "main", SourceRefused("main is bad", "mend it"), serves, PAGE
+    )
 
     assert notice.subject == "[d-1874ab] staging main: Refused (started by nightly)" + (
         "; staging serves v1.0.0" if serves else ""

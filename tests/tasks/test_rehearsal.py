@@ -20,7 +20,6 @@ from blocks.postgres.rehearsal import Rehearsal
 from blocks.repository import Repository
 from blocks.service import Service
 from release.configuration.layout import ServiceLayout
-from release.configuration.rules import VerifyRules
 from release.migration.files import MigrationFile, read_migration
 from release.migration.rehearsal import outcome as rehearsal
 from release.migration.rehearsal.compatibility import RollbackVerdict
@@ -29,7 +28,7 @@ from release.model import Baseline, ImageRef, Release
 from sandbox.layout import BASELINE_VERSION, Ports, Sandbox
 from sandbox.parts import engine, environments, images, origin, postgres, registry
 from sandbox.parts.stack import ensure_release
-from tasks.rehearsal import rehearse_migrations
+from tasks.rehearsal import old_release, rehearse_migrations
 from tests.fakes.project import free_ports
 
 pytestmark = pytest.mark.engine
@@ -120,10 +119,9 @@ def rehearse(staging: Staging, prefect_server: None) -> Callable[[str], rehearsa
 
     @flow
     def plan(file: Any) -> rehearsal.Rehearsal:
-        within = timedelta(seconds=60)
-        return rehearse_migrations(
-            staging, [file], baseline, ServiceLayout(name="api"), VerifyRules(), within
-        )
+        layout, within = ServiceLayout(name="api"), timedelta(seconds=60)
+        old = old_release(staging, baseline, layout, timedelta(minutes=5), within)
+        return rehearse_migrations(staging, [file], old)
 
     def run(text: str) -> rehearsal.Rehearsal:
         file: MigrationFile = read_migration("0002_step.sql", text.encode())

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from logging import INFO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from prefect import flow
 from pytest_httpserver import HTTPServer
 
-from blocks.service import Service
+from blocks.service import Service, SmokeTests
 from release.configuration.auth import AuthSettings
 from release.configuration.deployed_with import DeployedWith
 from release.configuration.layout import ServiceLayout
@@ -77,15 +78,11 @@ def looked(
     production: Production, script: str = GOOD_SMOKE, base_url: str | None = None
 ) -> tuple[tuple[Check, ...], list[str]]:
     lines: list[str] = []
-    checks = look(
-        production.service,
-        base_url,
-        RELEASE,
-        layout(script),
-        production.repository.tree,
-        RULES,
-        lines.append,
+    service = production.service.at(base_url) if base_url else production.service
+    smoke = SmokeTests(
+        layout(script).smoke, production.repository.tree, RELEASE.version, RULES.smoke_timeout
     )
+    checks = look(service, RELEASE, smoke, RULES, lambda line, level=INFO: lines.append(line))
     return checks, lines
 
 
@@ -115,8 +112,7 @@ class TestALook:
         httpserver.expect_oneshot_request("/health").respond_with_data("", status=503)
         answers(httpserver)
         rules = RULES.model_copy(update={"health_within": timedelta(seconds=5)})
-        lines: list[str] = []
-        checks = look(production.service, None, RELEASE, layout(), None, rules, lines.append)
+        checks = look(production.service, RELEASE, None, rules, lambda line, level=INFO: None)
         assert [check.passed for check in checks] == [True, True]
         assert timedelta(milliseconds=500) <= checks[0].took < timedelta(seconds=5)
 

@@ -30,6 +30,7 @@ from release.model import Baseline, Release
 from release.watch.report import DRAWING, WatchReport
 from release.watch.triggers import AUTH_FLOW, AUTH_NOT_CONFIGURED, Action, Sample
 from release.watch.verdict import Outcome
+from release.watch.watched import Watch
 from sandbox.commands import wait_until
 from tasks.watch import seen_now, ticks, watch, watch_release, watch_restored
 
@@ -98,7 +99,8 @@ def answers(server: HTTPServer, health: int = 200, api: int = 200) -> None:
 
 def watched(production: Production, rules: WatchRules = RULES) -> tuple[WatchReport, list[str]]:
     lines: list[str] = []
-    return watch(production, RELEASE, BASELINE, rules, lines.append, lambda percent: None), lines
+    this = Watch(RELEASE.version, BASELINE, rules, datetime.now(UTC))
+    return watch(production, this, lines.append, lambda percent: None), lines
 
 
 class TestAWatchedRelease:
@@ -239,7 +241,7 @@ class TestAWatchedRelease:
         answered = threading.Event()
         service = Service(url=httpserver.url_for(""), request_timeout_s=0.1)
         object.__setattr__(service, "auth_flow", lambda: answered.wait(10))
-        with Metrics().sampler(service, None, RULES) as sampler:
+        with Metrics().sampler(Production(service), RULES) as sampler:
             sample = sampler.sample(datetime.now(UTC), probes=1)
             answered.set()
         assert sample.auth is None

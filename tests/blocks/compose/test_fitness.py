@@ -123,7 +123,7 @@ def test_a_range_of_ports_has_to_last_for_old_and_new_side_by_side() -> None:
         "the next release starts beside the one that serves"
     )
     assert problem.hint == (
-        "take ports out of service api in docker-compose.yml; the router reaches it without"
+        "remove ports from service api in docker-compose.yml; the router reaches it without"
     )
 
 
@@ -172,7 +172,7 @@ class TestNetworks:
 
         assert problem.hint == (
             "in the environment's router table of ignition.toml: "
-            'network = "back" or network = "web", as HAProxy is on it; then: ignition setup'
+            'network = "back" or network = "web", whichever HAProxy is on; then: ignition setup'
         )
 
     def test_one_that_the_service_is_not_on_is_refused(self) -> None:

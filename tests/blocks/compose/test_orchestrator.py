@@ -252,7 +252,7 @@ ALL_SORTS = {
     'ESCAPED="escaped\\nvalue-3"': "value-3",
     "COLON: colon-value-4": "colon-value-4",
     "DOLLAR='dollar$$value-5$x'": "dollar$$value-5$x",
-    "CARD_PIN=4711": "4711",
+    "CARD_PIN=47-11": "47-11",  # short, and in no id, port or time
     "STORE=postgresql://app:pa55@db/shop": "pa55",
 }
 

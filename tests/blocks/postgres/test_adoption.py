@@ -15,7 +15,7 @@ from blocks.postgres.database import Database
 from blocks.postgres.table import RUNNER_KEY
 from release.errors import BadConfiguration, MigrationFailed, MigrationRefused
 from release.migration.adoption import History
-from release.migration.files import MigrationFile, plan_migrations, read_migration
+from release.migration.files import MigrationFile, Stamp, plan_migrations, read_migration
 
 VERSIONS_ALONE = "CREATE TABLE schema_migrations (version varchar PRIMARY KEY);"
 GOLANG = (
@@ -452,7 +452,7 @@ def test_rows_without_a_checksum_get_one_when_they_are_adopted(dsn):
 
 
 def test_a_file_that_was_applied_here_keeps_its_record(dsn):
-    a_database(dsn).apply(FILES[:1], deploy_id="d-1")
+    a_database(dsn).apply(FILES[:1], Stamp("d-1"))
 
     done = adopt(a_database(dsn), FILES, "0002", "Ada", "0002 was run by hand")
 

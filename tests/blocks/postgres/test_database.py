@@ -15,7 +15,7 @@ from blocks.postgres import runner as migration_runner
 from blocks.postgres.connection import run_script
 from blocks.postgres.database import Database, apply_folder
 from release.errors import BadConfiguration, MigrationFailed, MigrationRefused, Unreachable
-from release.migration.files import MigrationFile
+from release.migration.files import MigrationFile, Stamp
 from release.migration.header import Phase
 from tests.fakes.database import a_database, a_file, ask, change
 
@@ -63,7 +63,7 @@ def test_files_are_applied_in_order_and_recorded_with_who_and_what_for(dsn):
     ]
     lines: list[str] = []
 
-    rows = a_database(dsn).apply(files, "d-1874", "abc123", "v1.1.0", lines.append)
+    rows = a_database(dsn).apply(files, Stamp("d-1874", "abc123", "v1.1.0"), lines.append)
 
     assert [row.version for row in rows] == ["0001", "0002"]
     last = rows[-1]
@@ -214,7 +214,7 @@ def test_a_constraint_that_fails_at_commit_leaves_nothing_either(dsn):
         "INSERT INTO c VALUES (1);"
     )
 
-    with pytest.raises(MigrationFailed, match=r"when it was to be committed: .*23503.*no file was"):
+    with pytest.raises(MigrationFailed, match=r"at its commit: .*23503.*no file was"):
         a_database(dsn).apply([a_file("0001", sql)])
 
     assert tables(dsn) == {"schema_migrations"}
@@ -261,7 +261,7 @@ def test_four_runners_at_once_apply_every_file_once(dsn):
     files = [a_file(f"{n:04}", f"CREATE TABLE t{n} (); SELECT pg_sleep(0.02)") for n in range(1, 9)]
 
     with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda run: a_database(dsn).apply(files, f"d-{run}"), range(4)))
+        done = list(pool.map(lambda run: a_database(dsn).apply(files, Stamp(f"d-{run}")), range(4)))
 
     assert sorted(len(rows) for rows in done) == [0, 0, 0, 8]
     assert recorded(dsn) == [file.version for file in files]
@@ -338,7 +338,7 @@ def test_a_backend_killed_in_a_file_leaves_nothing_and_the_file_runs_again(dsn):
         a_file("0002", "CREATE TABLE b (); SELECT pg_sleep(1)"),
     ]
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(a_database(dsn).apply, files, "d-1", on_event=lines.append)
+        running = pool.submit(a_database(dsn).apply, files, Stamp("d-1"), on_event=lines.append)
         until(lambda: bool(backend(dsn, "pg_sleep(1)")))
         ((pid,),) = backend(dsn, "pg_sleep(1)")
         ask(dsn, f"SELECT pg_terminate_backend({pid})")

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from release.errors import MigrationFailed, MigrationRefused
-from release.migration.files import MigrationFile, plan_migrations, read_migration
+from release.migration.files import MigrationFile, Stamp, plan_migrations, read_migration
 from tests.fakes.database import a_database, a_file, ask, change
 
 ROWS = "CREATE TABLE items (id int, name text); INSERT INTO items SELECT i, 'n' || i FROM"
@@ -73,7 +73,7 @@ def test_each_statement_is_counted_and_the_record_says_applied(dsn):
     lines: list[str] = []
     file = stepwise("0002", f"{INDEX}\nVACUUM items;")
 
-    rows = a_database(dsn).apply([a_file("0001", SMALL), file], "d-1", on_event=lines.append)
+    rows = a_database(dsn).apply([a_file("0001", SMALL), file], Stamp("d-1"), on_event=lines.append)
 
     assert [one.version for one in rows] == ["0001", "0002"]
     assert row(dsn) == ("applied", 2, 2, 1)
@@ -111,7 +111,7 @@ def test_a_build_whose_backend_is_killed_is_cleared_and_built_again(dsn):
         stepwise("0002", IF_MISSING),
     ]
     with a_writer_after(dsn, files[0]) as writer, ThreadPoolExecutor(1) as pool:
-        running = pool.submit(a_database(dsn).apply, files, "d-1", on_event=lines.append)
+        running = pool.submit(a_database(dsn).apply, files, Stamp("d-1"), on_event=lines.append)
         until(lambda: bool(indexes(dsn)))
         ((pid,),) = building(dsn)
         ask(dsn, f"SELECT pg_terminate_backend({pid})")
@@ -180,10 +180,10 @@ def test_a_runner_that_comes_after_another_text_was_begun_leaves_it_alone(dsn, e
     database = a_database(dsn)
     begun = stepwise("0002", f"{INDEX}\nVACUUM items;\nREINDEX INDEX CONCURRENTLY missing;")
     with pytest.raises(MigrationFailed):
-        database.apply([a_file("0001", SMALL), begun], "d-1")
+        database.apply([a_file("0001", SMALL), begun], Stamp("d-1"))
 
     with pytest.raises(MigrationRefused, match="another text of it was begun, and 2 statements"):
-        database.apply([stepwise("0002", edited)], "d-2")
+        database.apply([stepwise("0002", edited)], Stamp("d-2"))
 
     assert row(dsn) == ("failed", 2, 3, 1)
 
@@ -327,7 +327,7 @@ def test_a_waiting_runner_does_not_deadlock_a_build(dsn):
     """A session that waits inside pg_advisory_lock would: 40P01, and an INVALID index."""
     files = [a_file("0001", BIG), stepwise("0002", INDEX)]
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(a_database(dsn).apply, files, f"d-{n}") for n in (1, 2)]
+        both = [pool.submit(a_database(dsn).apply, files, Stamp(f"d-{n}")) for n in (1, 2)]
         results = [one.result(timeout=120) for one in both]
 
     assert sorted(len(one) for one in results) == [0, 2], "one applied, the other found it done"

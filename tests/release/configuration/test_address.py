@@ -137,7 +137,7 @@ BAD: list[tuple[Checked, str, str]] = [
     (
         dsn,
         f"postgresql+psycopg://ada:{PASSWORD}@db/x",
-        "a driver is not said here: write postgresql:",
+        "begins with postgresql+psycopg://, which names a driver: write postgresql:",
     ),
     (dsn, f"ada:{PASSWORD}@db/orders", "is not a PostgreSQL connection string"),
 ]

@@ -14,6 +14,7 @@ from release.gate.checklist import (
     ALL_OPEN,
     BY_EVIDENCE,
     Answer,
+    Checklist,
     Decision,
     Item,
     Quorum,
@@ -24,7 +25,6 @@ from release.gate.checklist import (
     checked_comment,
     covered,
     missing,
-    open_items,
     refuse_rejected,
     rejected_by,
     say_reworded,
@@ -74,7 +74,7 @@ def test_one_answer_can_sign_all_open_items() -> None:
 
 def test_one_answer_can_sign_one_item_and_the_others_stay_open() -> None:
     assert covered(answer(signs="migrations"), ANN, ITEMS, ()) == (MIGRATIONS,)
-    assert open_items(ITEMS, [approved(MIGRATIONS)]) == (TESTS, ON_CALL)
+    assert Checklist(ITEMS, signatures=(approved(MIGRATIONS),)).waiting == (TESTS, ON_CALL)
 
 
 def test_all_that_i_may_sign_leaves_out_other_roles_and_what_i_signed_before() -> None:
@@ -171,9 +171,9 @@ def test_a_no_is_nobody_who_signed() -> None:
 
 
 def test_where_each_item_is_signed_and_a_person_is_missing_all_are_open_for_another() -> None:
-    signed = [approved(item) for item in ITEMS]
-    assert open_items(ITEMS, signed, Quorum(2)) == ITEMS
-    assert open_items(ITEMS, [*signed, approved(ON_CALL, by="Bob")], Quorum(2)) == ()
+    by_one = Checklist(ITEMS, Quorum(2), signatures=tuple(approved(item) for item in ITEMS))
+    by_two = replace(by_one, signatures=(*by_one.signatures, approved(ON_CALL, by="Bob")))
+    assert (by_one.waiting, by_two.waiting) == (ITEMS, ())
 
 
 PEOPLE = st.sampled_from(["Ann", "ann", "Bob", "Cleo"])
@@ -185,7 +185,7 @@ def test_a_checklist_is_done_exactly_when_enough_people_signed_enough(
     signed: list[tuple[str, str]], signers: int, started_by: str
 ) -> None:
     items = (TWICE, ON_CALL)
-    signatures = [Signature(item, name, Decision.APPROVE) for item, name in signed]
+    signatures = tuple(Signature(item, name, Decision.APPROVE) for item, name in signed)
     people = {name.casefold() for _, name in signed}
     of_tests = {name.casefold() for item, name in signed if item == "tests"}
     done = (
@@ -194,7 +194,7 @@ def test_a_checklist_is_done_exactly_when_enough_people_signed_enough(
         and len(people) >= signers
         and people != {started_by.casefold()}
     )
-    assert (open_items(items, signatures, Quorum(signers, started_by)) == ()) is done
+    assert (Checklist(items, Quorum(signers, started_by), (), signatures).waiting == ()) is done
 
 
 # --- names, comments, a no ---
@@ -344,10 +344,12 @@ def test_the_gate_shows_plan_evidence_signatures_and_what_is_open() -> None:
     )
     text = gate_text(
         ["v1.0.0 → v1.1.0", "migrations: none"],
-        (TWICE, MIGRATIONS, PAGER),
-        [NOBODY, linked],
-        [replace(approved(TESTS), comment="looked at CI")],
-        Quorum(2, "Ann"),
+        Checklist(
+            (TWICE, MIGRATIONS, PAGER),
+            Quorum(2, "Ann"),
+            (NOBODY, linked),
+            (replace(approved(TESTS), comment="looked at CI"),),
+        ),
         until=AT + timedelta(hours=8),
     )
     assert text.splitlines() == [
@@ -371,44 +373,46 @@ def test_the_gate_shows_plan_evidence_signatures_and_what_is_open() -> None:
 
 
 def test_a_gate_that_opens_again_says_why_in_its_first_line() -> None:
-    text = gate_text([], ITEMS, [], [], note="'007' is not a name")
+    text = gate_text([], Checklist(ITEMS), note="'007' is not a name")
     assert text.splitlines()[0] == "> **'007' is not a name**"
 
 
 @pytest.mark.parametrize(
     ("signatures", "state"),
     [
-        ([], "0 of 3 items signed. 1 person must sign, nobody has: 1 to go."),
-        ([approved(MIGRATIONS)], "1 of 3 items signed."),
-        ([approved(item) for item in ITEMS], "All 3 items are signed."),
-        ([replace(approved(TESTS), decision=Decision.REJECT)], "1 rejected"),
+        ((), "0 of 3 items signed. 1 person must sign, nobody has: 1 to go."),
+        ((approved(MIGRATIONS),), "1 of 3 items signed."),
+        (tuple(approved(item) for item in ITEMS), "All 3 items are signed."),
+        ((replace(approved(TESTS), decision=Decision.REJECT),), "1 rejected"),
     ],
 )
-def test_a_record_says_its_state_in_line_1(signatures: list[Signature], state: str) -> None:
-    lines = record("production", ITEMS, [], signatures).splitlines()
+def test_a_record_says_its_state_in_line_1(signatures: tuple[Signature, ...], state: str) -> None:
+    lines = record("production", Checklist(ITEMS, signatures=signatures)).splitlines()
     assert lines[0] == f"**production**: {state}"
 
 
 def test_a_record_says_how_old_the_evidence_was() -> None:
     late = replace(approved(MIGRATIONS, PASSED), at=AT + timedelta(hours=2))
-    lines = record("production", ITEMS, [PASSED], [late]).splitlines()
+    lines = record("production", Checklist(ITEMS, Quorum(), (PASSED,), (late,))).splitlines()
     assert "approved by Ann, 16:02:11 UTC, on evidence 2 h old" in lines[-2]
 
 
 def test_words_from_outside_are_shown_as_they_are_and_never_as_markup() -> None:
     evil = replace(PASSED, value="a | b\n<img src=x> [click](http://x) **bold**")
-    row = record("production", [MIGRATIONS], [evil], []).splitlines()[-1]
+    row = record("production", Checklist((MIGRATIONS,), evidence=(evil,))).splitlines()[-1]
     assert row.count("|") - row.count("\\|") == 4
     assert "\\<img src=x\\> \\[click\\](http://x) \\*\\*bold\\*\\*" in row
 
 
 @pytest.mark.parametrize("link", ["javascript:alert(1)", "", "file:///etc/passwd"])
 def test_only_addresses_of_the_web_become_links(link: str) -> None:
-    row = record("production", [MIGRATIONS], [replace(PASSED, link=link)], []).splitlines()[-1]
+    row = record(
+        "production", Checklist((MIGRATIONS,), evidence=(replace(PASSED, link=link),))
+    ).splitlines()[-1]
     assert "](" not in row
 
 
 def test_an_address_cannot_end_its_link() -> None:
     evil = replace(PASSED, link="https://x/) | <b>[y](z")
-    row = record("production", [MIGRATIONS], [evil], []).splitlines()[-1]
+    row = record("production", Checklist((MIGRATIONS,), evidence=(evil,))).splitlines()[-1]
     assert "(https://x/%29%20%7C%20%3Cb%3E[y]%28z)" in row

@@ -13,6 +13,8 @@ from release.gate.evidence import (
     Finding,
     Issue,
     Message,
+    Staging,
+    WayBack,
     judge_checks,
     judge_duty,
     judge_message,
@@ -104,7 +106,8 @@ def test_staging_has_no_critical_issue_when_none_is_reported_and_it_serves_well(
     verdict: EvidenceVerdict,
     value: str,
 ) -> None:
-    found = judge_staging(health, version, rate, 0.05, issues, "staging", "https://staging/")
+    shows = Staging(health, version, rate, issues)
+    found = judge_staging(shows, 0.05, "staging", "https://staging/")
     assert (found.verdict, found.source, found.link) == (verdict, "staging", "https://staging/")
     assert found.value.startswith(value)
 
@@ -270,7 +273,7 @@ def test_a_rollback_plan_needs_a_baseline_that_can_come_back(
     verdict: EvidenceVerdict,
     says: str,
 ) -> None:
-    finding = judge_rollback_plan(baseline, on_host, in_registry, contract, "", "engine")
+    finding = judge_rollback_plan(WayBack(baseline, on_host, in_registry, contract), "engine")
     assert finding.verdict is verdict
     assert says in finding.value
 
@@ -289,12 +292,14 @@ def test_a_rehearsal_says_when_it_was_and_how_long_it_took(
 ) -> None:
     said = say_rehearsal("staging", took, age)
     assert said == f"last rolled back {says}"
-    assert said in judge_rollback_plan(BASELINE, True, True, [], said, "engine").value
+    way = WayBack(BASELINE, on_host=True, in_registry=True, rehearsal=said)
+    assert said in judge_rollback_plan(way, "engine").value
 
 
 def test_a_baseline_that_does_not_run_on_the_new_schema_is_no_way_back() -> None:
     schema = (RollbackVerdict.UNSAFE, "2 of 9 statements do not prepare any more")
-    finding = judge_rollback_plan(BASELINE, True, True, [], "", "engine", schema=schema)
+    way = WayBack(BASELINE, on_host=True, in_registry=True, schema=schema)
+    finding = judge_rollback_plan(way, "engine")
     assert finding.verdict is EvidenceVerdict.FAILED
     assert finding.value == (
         "v1.0.0 (sha256:9999999…) does not run on the new schema: 2 of 9 statements do not "
@@ -319,7 +324,7 @@ def test_a_rehearsal_speaks_for_the_migrations_too() -> None:
 
 def test_a_first_deployment_has_nothing_to_return_to_and_nobody_to_ask() -> None:
     first = replace(BASELINE, release=None)
-    finding = judge_rollback_plan(first, False, False, [], "", "engine")
+    finding = judge_rollback_plan(WayBack(first, on_host=False, in_registry=False), "engine")
     assert (finding.verdict, finding.source) == (EvidenceVerdict.UNKNOWN, "")
 
 

@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 
 from release.errors import BadConfiguration, SignaturesInvalid
-from release.gate.approvers import Approver, sealed_text
-from release.gate.checklist import Item, Quorum
-from release.gate.signatures import WRONG_CODES_AN_HOUR, locked_until, unsignable, verify_signatures
+from release.gate.approvers import Approver
+from release.gate.checklist import Checklist, Decision, Item, Quorum, Signature
+from release.gate.signatures import (
+    WRONG_CODES_AN_HOUR,
+    locked_until,
+    sealed_text,
+    unsignable,
+    verify_signatures,
+)
 from release.ledger import Event, EventKind
 
 AT = datetime(2026, 11, 3, 14, 0, tzinfo=UTC)
@@ -29,13 +35,13 @@ def signed(of: str = "tests", by: str = "Ann", /, **changed: Any) -> Event:
     """An event as the worker writes it, with some of its fields changed afterwards."""
     text = next(item.text for item in ITEMS if item.id == of)
     given = {"item": of, "text": text, "approver": by, "decision": "approve", "gate": "pre-1"}
-    made = seal(by, sealed_text("run", "pre-1", of, text, "approve", by, SUBJECT))
-    payload = {**given, "seal": made, **changed}
+    made = Signature(of, by, Decision.APPROVE, gate="pre-1", text=text)
+    payload = {**given, "seal": seal(by, sealed_text("run", SUBJECT, made)), **changed}
     return Event(1, AT, "production", "run", EventKind.ITEM_SIGNED, "Pre", payload)
 
 
 def verify(*events: Event, run: str = "run", subject: str = SUBJECT, signers: int = 2) -> list[str]:
-    found = verify_signatures(run, subject, ITEMS, events, Quorum(signers), seal)
+    found = verify_signatures(run, subject, Checklist(ITEMS, Quorum(signers)), events, seal)
     return [one.approver for one in found]
 
 
@@ -86,7 +92,7 @@ def test_a_signature_that_the_ledger_does_not_have_was_not_given(
 def test_who_signed_before_the_runbook_was_edited_has_signed_another_item() -> None:
     reworded = (replace(TESTS, text="Tests of all teams"), PAGER)
     with pytest.raises(SignaturesInvalid, match="tests not signed"):
-        verify_signatures("run", SUBJECT, reworded, [signed(), signed("pager")], Quorum(), seal)
+        verify_signatures("run", SUBJECT, Checklist(reworded), [signed(), signed("pager")], seal)
 
 
 def test_what_evidence_signed_proves_nothing_at_a_gate_of_people() -> None:

@@ -13,7 +13,7 @@ from release.rollback.baseline import (
     NOTHING,
     Served,
     baseline_address,
-    baseline_from,
+    instances_to_restore,
     measured,
     previous_release,
     release_of_image,
@@ -79,24 +79,22 @@ def test_an_image_that_no_registry_has_is_no_baseline() -> None:
         serving_release("production", (replace(ONE, image=None),))
 
 
-def baseline(release: Release | None, *instances: Instance, replicas: int = 2) -> Baseline:
-    return baseline_from("production", release, instances, replicas, "0014", AT)
+def baseline(release: Release | None) -> Baseline:
+    return Baseline("production", release, (), "0014", None, None, AT)
 
 
-def test_a_baseline_names_what_is_still_there_and_what_has_to_be_started_again() -> None:
+def test_what_is_restored_is_what_is_still_there_and_what_has_to_be_started_again() -> None:
     release = Release("v1.0.0", "a" * 40, OLD)
 
-    assert baseline(release, ONE, TWO, NEXT).instances == ("c1", "c2")
-    assert baseline(release, ONE, NEXT).instances == ("c1", "gone-0")
-    assert baseline(release, NEXT).instances == ("gone-0", "gone-1")
-    assert baseline(release, ONE, TWO, replicas=1).instances == ("c1",)
+    assert instances_to_restore(release, (ONE, TWO, NEXT), 2) == ("c1", "c2")
+    assert instances_to_restore(release, (ONE, NEXT), 2) == ("c1", "gone-0")
+    assert instances_to_restore(release, (NEXT,), 2) == ("gone-0", "gone-1")
+    assert instances_to_restore(release, (ONE, TWO), 1) == ("c1",)
 
 
 def test_a_baseline_of_nothing_serves_with_no_instance() -> None:
-    found = baseline(None, NEXT)
-
-    assert found.instances == ()
-    assert (found.version, found.image) == ("nothing", None)
+    assert instances_to_restore(None, (NEXT,), 2) == ()
+    assert (baseline(None).version, baseline(None).image) == ("nothing", None)
 
 
 def test_a_baselines_address_needs_no_record_elsewhere() -> None:

@@ -1,5 +1,6 @@
 """What the plots of a watch show, before anybody draws them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +11,7 @@ from release.measure.sample import Sample
 from release.measure.traffic import PROBES, ROUTER, Times, Traffic
 from release.model import Baseline, Release
 from release.watch.chart import BEFORE, NEW, OLD, Chart, Limit, Mark, Moment, Panel, chart_of_watch
+from release.watch.watched import Watch
 from tests.fakes.samples import PROMETHEUS
 
 START = datetime(2026, 1, 8, 2, 14, 7, tzinfo=UTC)
@@ -25,8 +27,10 @@ def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def chart(samples: list[Sample], **more: object) -> Chart:
-    return chart_of_watch(samples, RULES, BASELINE, "v1.1.0", START, **more)  # type: ignore[arg-type]
+def chart(
+    samples: list[Sample], moments: Sequence[Moment] = (), cutover: datetime | None = None
+) -> Chart:
+    return chart_of_watch(Watch("v1.1.0", BASELINE, RULES, START, cutover), samples, moments)
 
 
 def panels(samples: list[Sample]) -> tuple[Panel, Panel, Panel]:

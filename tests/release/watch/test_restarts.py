@@ -15,6 +15,7 @@ from release.model import Baseline
 from release.watch.restarts import judge_restarts
 from release.watch.triggers import Action, Decision, judge_watch
 from release.watch.verdict import Outcome, Span, Trigger, Verdict
+from release.watch.watched import Watch
 
 START = datetime(2026, 1, 8, 2, 14, tzinfo=UTC)
 RULES = WatchRules()
@@ -53,7 +54,7 @@ def judged(samples: list[Sample], rules: WatchRules = RULES) -> Verdict:
 
 
 def decide(samples: list[Sample], rules: WatchRules = RULES) -> Decision:
-    return judge_watch(samples, rules, START, BASELINE, V)
+    return judge_watch(Watch(V, BASELINE, rules, START), samples)
 
 
 class TestRule:

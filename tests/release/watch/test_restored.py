@@ -11,6 +11,7 @@ from release.watch.report import WatchReport
 from release.watch.restored import rules_after_rollback, said_after_rollback, verdict_after_rollback
 from release.watch.triggers import judge_watch
 from release.watch.verdict import Outcome
+from release.watch.watched import Watch
 from tests.fakes.samples import BASELINE, START, V, at, counted
 
 SECOND = timedelta(seconds=1)
@@ -70,7 +71,7 @@ def seen(*samples: Sample) -> WatchReport:
     return WatchReport(
         environment="production",
         version=V,
-        decision=judge_watch(samples, MINUTE, START, BASELINE, V),
+        decision=judge_watch(Watch(V, BASELINE, MINUTE, START), samples),
         samples=len(samples),
         requests=100 * len(samples),
         errors=sum(t.errors for one in samples for t in one.traffic),
