@@ -87,12 +87,12 @@ class EnvironmentSettings(Rules):
     url: WebAddress = Field(examples=["https://api.example.com"])
     """The public address, as users reach it."""
 
-    compose: OrchestratorSettings
+    orchestrator: OrchestratorSettings
     database: DatabaseSettings = DatabaseSettings()
     rehearsal: RehearsalSettings = RehearsalSettings()
     router: RouterSettings | None = None
     auth: AuthSettings = AuthSettings()
-    prometheus: MetricsSettings = kinds.METRICS.default()
+    metrics: MetricsSettings = kinds.METRICS.default()
     gate: GateRules = GateRules()
     rollout: RolloutRules = RolloutRules()
     verify: VerifyRules = VerifyRules()

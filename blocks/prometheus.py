@@ -256,13 +256,13 @@ class Prometheus(PrometheusSettings, MetricsServer):
         return f"Prometheus's query for {kind}"
 
     def _edit(self, key: str) -> str:
-        where = f"environments.{self.environment}.prometheus.{key}"
+        where = f"environments.{self.environment}.metrics.{key}"
         return f"edit {where} in ignition.toml, then: ignition setup"
 
 
 def _variable(environment: str, key: str) -> str:
     name = environment.upper().replace("-", "_")
-    return f"IGNITION_ENVIRONMENTS__{name}__PROMETHEUS__{key}"
+    return f"IGNITION_ENVIRONMENTS__{name}__METRICS__{key}"
 
 
 def _json(body: bytes) -> Mapping[str, Any]:

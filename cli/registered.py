@@ -40,7 +40,7 @@ _SETTINGS = {
     "registry": "registry",
     "database": "environments.{}.database",
     "rehearsal": "environments.{}.rehearsal",
-    "orchestrator": "environments.{}.compose",
+    "orchestrator": "environments.{}.orchestrator",
     "orchestrator.service": "service.compose_service",
     "orchestrator.network": "environments.{}.router.network",
     "orchestrator.registry_username": "registry.username",
@@ -56,7 +56,7 @@ _SETTINGS = {
     "service.url": "environments.{}.url",
     "service.request_timeout_s": "environments.{}.verify.request_timeout",
     "service.auth": "environments.{}.auth",
-    "metrics.server": "environments.{}.prometheus",
+    "metrics.server": "environments.{}.metrics",
     "ticketing": "ticket",
 }
 

@@ -48,7 +48,7 @@ def build_target(settings: Settings, name: str) -> Target:
         ),
         rehearsal=Rehearsal(**dict(rules.rehearsal)),
         orchestrator=ORCHESTRATORS.block_of(
-            located(rules.compose),
+            located(rules.orchestrator),
             **interface,
             service=settings.service.compose_service,
             network=rules.router.network if rules.router else "",
@@ -63,8 +63,8 @@ def build_target(settings: Settings, name: str) -> Target:
             auth=AuthFlow(**dict(rules.auth)),
         ),
         metrics=Metrics(
-            server=METRICS.block_of(located(rules.prometheus), environment=name)
-            if rules.prometheus.configured
+            server=METRICS.block_of(located(rules.metrics), environment=name)
+            if rules.metrics.configured
             else None
         ),
         ledger=Ledger(

@@ -75,7 +75,7 @@ url = "https://staging.example.com"
 # The nightly deployment waits for one that a person started, instead of being refused.
 #wait_for_others = "30 min"
 
-[environments.staging.compose]
+[environments.staging.orchestrator]
 directory = "deploy/staging"
 
 [environments.staging.gate]

@@ -42,31 +42,6 @@ class Rehearsable(Protocol):
     def repository(self) -> Source: ...
 
 
-@step("Rehearse migrations", timeout=timedelta(minutes=30))
-def rehearse_migrations(
-    target: Rehearsable,
-    files: Sequence[MigrationFile],
-    old: "OldRelease | None",
-) -> rehearsal.Rehearsal:
-    """Apply the expand files to a copy of the target's schema, and write the artifact.
-
-    The old release's smoke tests run on the copy where its server can be reached from a container.
-    Raises nothing that the files or the copy do.
-    """
-    found = target.rehearsal.rehearse(target.database, files, old, sayer())
-    for line in found.lines():
-        say(line)
-    write_report(
-        partial(
-            create_markdown_artifact,
-            key=f"rehearsal-{target.environment}",
-            markdown=found.markdown(),
-            description=f"code-only rollback: {found.verdict[0]}",
-        )
-    )
-    return found
-
-
 @dataclass(frozen=True)
 class OldRelease:
     """The release that serves now, started once more beside itself, on a copy of its schema."""
@@ -110,3 +85,28 @@ def old_release(
         return None
     layout = baseline.layout(service)  # not the smoke tests of the next release
     return OldRelease(target, release, layout, smoke_timeout, healthy_within)
+
+
+@step("Rehearse migrations", timeout=timedelta(minutes=30))
+def rehearse_migrations(
+    target: Rehearsable,
+    files: Sequence[MigrationFile],
+    old: OldRelease | None,
+) -> rehearsal.Rehearsal:
+    """Apply the expand files to a copy of the target's schema, and write the artifact.
+
+    The old release's smoke tests run on the copy where its server can be reached from a container.
+    Raises nothing that the files or the copy do.
+    """
+    found = target.rehearsal.rehearse(target.database, files, old, sayer())
+    for line in found.lines():
+        say(line)
+    write_report(
+        partial(
+            create_markdown_artifact,
+            key=f"rehearsal-{target.environment}",
+            markdown=found.markdown(),
+            description=f"code-only rollback: {found.verdict[0]}",
+        )
+    )
+    return found

@@ -5,7 +5,6 @@ from datetime import timedelta
 from functools import partial
 from logging import WARNING
 
-from blocks.kinds import METRICS
 from blocks.target import Target
 from release.configuration.key import variable_of
 from release.configuration.rules import RolloutRules
@@ -21,7 +20,7 @@ WITHIN = timedelta(seconds=100)
 
 _DOCTOR = "ignition doctor"
 # A deployment goes on without them, with a warning.
-_WITHOUT = frozenset({"auth flow", *(kind.name for kind in METRICS)})
+_WITHOUT = frozenset({"auth flow", "metrics"})
 
 
 def systems_of(target: Target, rollout: RolloutRules) -> dict[str, Callable[[], None]]:
@@ -38,7 +37,7 @@ def systems_of(target: Target, rollout: RolloutRules) -> dict[str, Callable[[], 
     if target.router is not None:
         systems["router"] = target.router.check
     if (server := target.metrics.server) is not None:
-        systems[server.name] = lambda: server.check(serving=_serves(target))
+        systems["metrics"] = lambda: server.check(serving=_serves(target))
     if target.service.auth.configured:
         systems["auth flow"] = lambda: _check_auth_flow(target)
     return systems

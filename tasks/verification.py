@@ -47,7 +47,7 @@ class Source(Protocol):
 
 
 class Say(Protocol):
-    """Something that says a line: to everybody, or, as a detail, to who asks for it."""
+    """Says a line, by default at INFO; details at DEBUG."""
 
     def __call__(self, text: str, level: int = INFO, /) -> None: ...
 

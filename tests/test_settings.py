@@ -42,7 +42,7 @@ address = "127.0.0.1:5000"
 [environments.production]
 url = "http://127.0.0.1:8080"
 
-[environments.production.compose]
+[environments.production.orchestrator]
 directory = "deploy/production"
 """
 
@@ -98,17 +98,17 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
             '"human" or "evidence"',
         ),
         (
-            '[environments.EU]\nurl = "http://x"\n[environments.EU.compose]\ndirectory = "d"',
+            '[environments.EU]\nurl = "http://x"\n[environments.EU.orchestrator]\ndirectory = "d"',
             "environments: 'EU' is not a valid environment name: lower-case letters, digits and -, "
             "32 at most",
         ),
         (
-            '[environments.-x]\nurl = "http://x"\n[environments.-x.compose]\ndirectory = "d"',
+            '[environments.-x]\nurl = "http://x"\n[environments.-x.orchestrator]\ndirectory = "d"',
             "environments: '-x' is not a valid environment name",
         ),
         (
             '[environments.eu]\nurl = "http://x"',
-            "the table [environments.eu.compose] is missing; it needs: directory",
+            "the table [environments.eu.orchestrator] is missing; it needs: directory",
         ),
         (
             '[environments.production.router]\nsocket = "s"\nbackend_file = "b"\nslots = 3\n'
@@ -189,9 +189,9 @@ def test_a_wrong_setting_is_named_with_its_key(
         ),
         ("[service]", "ledger = 5\n[service]", "ledger is a value; it is one table: [ledger]"),
         (
-            "[environments.production.compose]",
-            "[environments.production.compos]",
-            "environments.production.compos is not a setting; did you mean compose?",
+            "[environments.production.orchestrator]",
+            "[environments.production.orchestratr]",
+            "environments.production.orchestratr is not a setting; did you mean orchestrator?",
         ),
         (
             "[environments.production]\n",
@@ -202,7 +202,7 @@ def test_a_wrong_setting_is_named_with_its_key(
             "[environments.production]",
             "[environments]\neu = 'https://x'\n[environments.production]",
             "environments.eu is a value; it is one table: [environments.eu], with its keys below: "
-            "url, compose",
+            "url, orchestrator",
         ),
         (
             "[environments.production]",
@@ -232,7 +232,7 @@ def test_what_stands_in_the_wrong_place_is_named_with_what_belongs_there(
     assert written in SMALLEST
     text = SMALLEST.replace(written, instead, 1)
     if instead == "[[environments]]":
-        text = text.partition("[environments.production.compose]")[0]
+        text = text.partition("[environments.production.orchestrator]")[0]
     path = configure(text)
 
     with pytest.raises(BadConfiguration) as refused:
@@ -497,7 +497,7 @@ def test_an_environment_may_be_made_by_variables_alone(
 ) -> None:
     configure(SMALLEST)
     monkeypatch.setenv("IGNITION_ENVIRONMENTS__EU_WEST__URL", "https://eu.example.com")
-    monkeypatch.setenv("IGNITION_ENVIRONMENTS__EU_WEST__COMPOSE__DIRECTORY", "deploy/eu")
+    monkeypatch.setenv("IGNITION_ENVIRONMENTS__EU_WEST__ORCHESTRATOR__DIRECTORY", "deploy/eu")
     monkeypatch.setenv("IGNITION_ENVIRONMENTS__EU_WEST__AUTH__LOGIN_FIELDS__SCOPE", "all")
 
     found = load_settings().environment("eu-west")
@@ -509,8 +509,11 @@ def test_an_environment_may_be_made_by_variables_alone(
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("IGNITION_ENVIRONMENTS", '{"eu": {"url": "https://x", "compose": {"directory": "d"}}}'),
-        ("IGNITION_ENVIRONMENTS__EU", '{"url": "https://x", "compose": {"directory": "d"}}'),
+        (
+            "IGNITION_ENVIRONMENTS",
+            '{"eu": {"url": "https://x", "orchestrator": {"directory": "d"}}}',
+        ),
+        ("IGNITION_ENVIRONMENTS__EU", '{"url": "https://x", "orchestrator": {"directory": "d"}}'),
     ],
 )
 def test_an_environment_may_be_made_by_one_variable_in_json(
@@ -666,8 +669,8 @@ def test_a_probe_with_a_session_needs_an_account(configure: Callable[[str], Path
             "IGNITION_ENVIRONMENTS__PRODUCTION__AUTH__PASSWORD",
         ),
         (
-            "[environments.production.prometheus]\nurl = 'https://x'\nusername = 'probe'",
-            "IGNITION_ENVIRONMENTS__PRODUCTION__PROMETHEUS__PASSWORD",
+            "[environments.production.metrics]\nurl = 'https://x'\nusername = 'probe'",
+            "IGNITION_ENVIRONMENTS__PRODUCTION__METRICS__PASSWORD",
         ),
         ("[ticket]\nurl = 'https://api.example.com/repos/a/b'", "IGNITION_TICKET__TOKEN"),
         ("[on_call]\nschedule = 'P1'", "IGNITION_ON_CALL__TOKEN"),

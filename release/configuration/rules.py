@@ -92,9 +92,9 @@ class VerifyRules(Rules):
 
 
 class WatchProbe(Rules):
-    """What probes ask for, one table for each. If neither router nor Prometheus counts what users
-    are answered, the error rate is that of the probes: list what users do most. Without any, they
-    ask for the health path (weight 1), the version path (4) and, if `auth` has an account, its
+    """What probes ask for, one table for each. If neither a router nor a metrics server counts what
+    users are answered, the error rate is that of the probes: list what users do most. Without any,
+    they ask for the health path (weight 1), the version path (4) and, if `auth` has an account, its
     protected path with a session (5)."""
 
     path: str = Field(pattern=r"^/[!-~]*$", max_length=2000, examples=["/api/orders?limit=20"])

@@ -2,8 +2,8 @@
 
 A signature is sealed with a secret that only the approver's device and the worker have, over
 everything that it is about: the run, the gate's round, the item and its words, the plan. So it
-cannot be made by who can write to the server or to the ledger, and says nothing about another run
-or version.
+cannot be made by somebody who can write to the server or to the ledger, and says nothing about
+another run or version.
 
 A run can be forced onward through the server's API, and a row of the ledger can be edited by hand.
 So what counts is read back from the ledger, and each seal is made again from what it is said to be

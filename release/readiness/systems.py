@@ -24,9 +24,9 @@ _SETTINGS = {
     "repository": "repository.url",
     "image builder": "registry.engine",
     "registry": "registry.address",
-    "orchestrator": "environments.{}.compose",
+    "orchestrator": "environments.{}.orchestrator",
     "router": "environments.{}.router",
-    "prometheus": "environments.{}.prometheus",
+    "metrics": "environments.{}.metrics",
     "auth flow": "environments.{}.auth",
     "public address": "environments.{}.url",
 }

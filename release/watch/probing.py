@@ -101,7 +101,9 @@ def measured_on(sources: Collection[str], mix: Sequence[WatchProbe]) -> str:
 
 
 _AS_COUNTED = "all requests, as the router counts them,"
-_LEFT_OUT = "not measured: all other requests, because neither router nor Prometheus counts them"
+_LEFT_OUT = (
+    "not measured: all other requests, because neither a router nor a metrics server counts them"
+)
 
 
 def unmeasured(sources: Collection[str], mix: Sequence[WatchProbe]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ _ENVIRONMENT = Template(
 [environments.$name]
 url = "$url"
 $staging
-[environments.$name.compose]
+[environments.$name.orchestrator]
 directory = "$folder"
 
 [environments.$name.router]
@@ -68,7 +68,7 @@ window_run = "9 s"
 
 _PROMETHEUS = Template(
     """\
-[environments.$name.prometheus]
+[environments.$name.metrics]
 url = "$url"
 """
 )

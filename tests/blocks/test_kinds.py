@@ -43,7 +43,7 @@ url = "/srv/orders.git"
 address = "127.0.0.1:5000"
 [environments.production]
 url = "http://127.0.0.1:8080"
-[environments.production.compose]
+[environments.production.orchestrator]
 directory = "deploy/production"
 [ticket]
 """
@@ -207,12 +207,10 @@ NAMES = re.compile(
 
 # Where a kind's name stands nevertheless, and what for.
 EXCEPTIONS = {
-    "cli/registered.py": "the tables [compose] and [prometheus], the key compose_service",
+    "cli/registered.py": "the key service.compose_service",
     "cli/target.py": "the same",
-    "release/readiness/systems.py": "the same, for the hint which table to edit",
     "release/masking.py": "COMPOSE_… are variables that hold no secret",
     "release/plan.py": "what to type for a service that the rollout leaves out",
-    "release/watch/probing.py": "a sentence for people",
 }
 
 

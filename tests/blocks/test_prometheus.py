@@ -216,7 +216,7 @@ class TestPlan:
         assert refused(lambda: scraped.block.check(serving=True)) == (
             "Prometheus's query for requests has found nothing in 7 days: "
             f'http_request_total{{environment="{name}"}} '
-            f"| edit environments.{name}.prometheus.requests in ignition.toml, then: ignition setup"
+            f"| edit environments.{name}.metrics.requests in ignition.toml, then: ignition setup"
         )
 
     def test_where_nothing_serves_yet_there_is_nothing_to_find(self, scraped: Scraped) -> None:
@@ -264,7 +264,7 @@ class TestPlan:
 
         assert sentence.startswith("Prometheus's query for errors is refused by Prometheus: ")
         assert "parse error" in sentence
-        assert sentence.endswith(".prometheus.errors in ignition.toml, then: ignition setup")
+        assert sentence.endswith(".metrics.errors in ignition.toml, then: ignition setup")
 
     @pytest.mark.parametrize(
         ("query", "said"),
@@ -375,7 +375,7 @@ class TestLogin:
         sentence = refused(unknown.look)
 
         assert "refuses the login: HTTP 401" in sentence
-        assert "set IGNITION_ENVIRONMENTS__PRODUCTION__PROMETHEUS__TOKEN" in sentence
+        assert "set IGNITION_ENVIRONMENTS__PRODUCTION__METRICS__TOKEN" in sentence
         assert "hunter2" not in sentence
 
     def test_a_token_is_sent_and_never_shown(self, httpserver: HTTPServer) -> None:

@@ -32,7 +32,7 @@ workspace = "{folder}/mirror"
 address = "127.0.0.1:9"
 [environments.production]
 url = "http://127.0.0.1:9"
-[environments.production.compose]
+[environments.production.orchestrator]
 directory = "production"
 """
 Command = Callable[..., tuple[int, str, str]]

@@ -47,16 +47,16 @@ username = "ada"
 [environments.production]
 url = "{url}"
 staging = "staging"
-[environments.production.compose]
+[environments.production.orchestrator]
 directory = "production"
 [environments.production.router]
 socket = "run/admin.sock"
 backend_file = "run/be.cfg"
-[environments.production.prometheus]
+[environments.production.metrics]
 url = "http://127.0.0.1:9"
 [environments.staging]
 url = "{url}"
-[environments.staging.compose]
+[environments.staging.orchestrator]
 directory = "staging"
 [environments.staging.gate]
 approval = "evidence"

@@ -30,7 +30,7 @@ address = "registry.example.com"
 username = "ada"
 [environments.eu-west]
 url = "https://api.example.com"
-[environments.eu-west.compose]
+[environments.eu-west.orchestrator]
 directory = "deploy/production"
 [environments.eu-west.verify]
 request_timeout = "4 s"
@@ -40,7 +40,7 @@ login_path = "/oauth/token"
 login_format = "form"
 login_fields = {grant_type = "password"}
 token_field = "access_token"
-[environments.eu-west.prometheus]
+[environments.eu-west.metrics]
 url = "https://prometheus.example.com"
 timeout = "3 s"
 """
@@ -63,7 +63,7 @@ def _variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IGNITION_REGISTRY__PASSWORD", SECRET)
     monkeypatch.setenv("IGNITION_TICKET__TOKEN", SECRET)
     monkeypatch.setenv("IGNITION_ENVIRONMENTS__EU_WEST__AUTH__PASSWORD", SECRET)
-    monkeypatch.setenv("IGNITION_ENVIRONMENTS__EU_WEST__PROMETHEUS__TOKEN", SECRET)
+    monkeypatch.setenv("IGNITION_ENVIRONMENTS__EU_WEST__METRICS__TOKEN", SECRET)
 
 
 def settings_from(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:

@@ -33,11 +33,11 @@ url = "/srv/orders.git"
 address = "127.0.0.1:9"
 [environments.production]
 url = "http://127.0.0.1:9"
-[environments.production.compose]
+[environments.production.orchestrator]
 directory = "production"
 [environments.staging]
 url = "http://127.0.0.1:9"
-[environments.staging.compose]
+[environments.staging.orchestrator]
 directory = "staging"
 """
 

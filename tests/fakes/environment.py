@@ -130,6 +130,7 @@ class Service:
 
     environment: Environment
     health_path: str = "/health"
+    version_path: str = "/api/"
     shown_url: str = "http://production.example.com"
     public: bool = True  # at an address of its own an instance in memory cannot be asked
 
@@ -148,7 +149,7 @@ class Service:
         return None
 
     def as_deployed(self, then: DeployedWith) -> "Service":
-        return replace(self, health_path=then.health_path)
+        return replace(self, health_path=then.health_path, version_path=then.version_path)
 
 
 @dataclass

@@ -63,11 +63,11 @@ address = "127.0.0.1:9"
 [environments.production]
 url = "http://127.0.0.1:9"
 staging = "staging"
-[environments.production.compose]
+[environments.production.orchestrator]
 directory = "production"
 [environments.staging]
 url = "http://127.0.0.1:9"
-[environments.staging.compose]
+[environments.staging.orchestrator]
 directory = "staging"
 [environments.staging.gate]
 approval = "evidence"

@@ -230,18 +230,18 @@ def test_a_prometheus_that_wants_a_login_or_is_elsewhere_is_configured(
     httpserver.expect_request(query).respond_with_data("", status=401)
     httpserver.expect_request(re.compile("/.*")).respond_with_data("", status=404)
     url = httpserver.url_for("/")
-    table = f'[environments.production.prometheus]\nurl = "{url}"\n'
+    table = f'[environments.production.metrics]\nurl = "{url}"\n'
     configuration.write_text(configuration.read_text() + table)
-    elsewhere = wrong(shell, "prometheus")
-    assert "edit environments.production.prometheus.url" in elsewhere
+    elsewhere = wrong(shell, "metrics")
+    assert "edit environments.production.metrics.url" in elsewhere
     edit(configuration, table, table.replace(url, f"{url}prometheus"))
     set_up(shell, elsewhere)
-    refused = wrong(shell, "prometheus")
+    refused = wrong(shell, "metrics")
     (variable,) = re.findall(r"set (\w+) or", refused)
 
     with exported(**{variable: "abc"}):
         set_up(shell, refused)
-        assert wrong(shell, "prometheus") == ""
+        assert wrong(shell, "metrics") == ""
 
 
 @pytest.mark.hint("Repository._mirror: setup")

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prefect import flow
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 
@@ -16,7 +17,9 @@ from blocks.github.forge import GithubForge
 from blocks.metrics import Metrics
 from blocks.on_call import OnCall
 from blocks.pagerduty.on_call import PagerDuty
+from release.configuration.rules import GateRules
 from release.errors import Unreachable
+from release.gate.checklist import Item
 from release.gate.evidence import (
     CheckResult,
     EvidenceSource,
@@ -31,7 +34,13 @@ from release.migration.header import Header, Phase
 from release.migration.rehearsal.compatibility import RollbackVerdict
 from release.model import Baseline, ImageRef, Probe, Release
 from release.watch.probing import Asked
-from tasks.evidence import SOURCES, ask_until_decided, findings_of
+from tasks.evidence import (
+    SOURCES,
+    ask_until_decided,
+    collect_evidence,
+    findings_of,
+    questions_about,
+)
 from tasks.say import speaking
 
 AT = datetime(2026, 11, 3, 14, 2, 11, tzinfo=UTC)
@@ -325,3 +334,32 @@ def test_a_source_that_breaks_is_unknown_and_never_quotes_a_secret() -> None:
     assert found["a"].value == "the database of staging refuses connections"
     assert found["b"].value == "the source broke: ValueError"
     assert {finding.verdict for finding in found.values()} == {EvidenceVerdict.UNKNOWN}
+
+
+def test_each_item_with_a_source_is_asked_about_once_in_a_round(prefect_server: None) -> None:
+    items = (
+        Item("way-back", "There is a way back", "Pre", EvidenceSource.ROLLBACK_PLAN),
+        Item("coffee", "Coffee is ready", "Pre"),
+    )
+    asked = questions_about(items, plan(), production(IMAGE), staging())
+    rules = GateRules(evidence_valid_for=timedelta(minutes=3))
+
+    @flow
+    def two_looks_at_one_round() -> Any:
+        return [collect_evidence(asked, rules, key="round-1") for _ in range(2)]
+
+    (first,), (again,) = two_looks_at_one_round()
+
+    assert (first.item, first.verdict) == ("way-back", EvidenceVerdict.PASSED)
+    assert first.expires_at - first.at == timedelta(minutes=3)
+    assert again == first
+
+
+@pytest.mark.parametrize(
+    ("approval", "patience"), [("human", timedelta()), ("evidence", timedelta(seconds=7))]
+)
+def test_a_silent_source_is_waited_for_only_where_no_person_decides(
+    approval: Any, patience: timedelta
+) -> None:
+    rules = GateRules(approval=approval, evidence_patience=timedelta(seconds=7))
+    assert rules.patience == patience

@@ -81,7 +81,7 @@ def asked(target: Any, name: str) -> Readiness:
 def test_without_a_prometheus_and_an_account_neither_is_asked(target: Any) -> None:
     answers = ask_systems(target, ROLLOUT)
 
-    assert not {"prometheus", "auth flow"} & {answer.name for answer in answers}
+    assert not {"metrics", "auth flow"} & {answer.name for answer in answers}
     assert all(answer.ok for answer in answers)
 
 
@@ -127,7 +127,7 @@ class TestPrometheus:
     def test_that_answers_is_good(self, target: Any, httpserver: HTTPServer) -> None:
         target.metrics = Metrics(server=prometheus(finding(httpserver, 7)))
 
-        assert asked(target, "prometheus").ok
+        assert asked(target, "metrics").ok
 
     def test_that_is_down_is_a_warning(self, target: Any) -> None:
         """The metrics being down is not the release being bad."""
@@ -137,7 +137,7 @@ class TestPrometheus:
 
         assert blocking(answers) == []
         assert warnings(answers) == (
-            "prometheus: Prometheus at http://127.0.0.1:9 does not answer: Connection refused",
+            "metrics: Prometheus at http://127.0.0.1:9 does not answer: Connection refused",
         )
 
     def test_whose_query_never_found_anything_refuses_the_deployment(
@@ -152,7 +152,7 @@ class TestPrometheus:
             "Prometheus's query for requests has found nothing in 7 days: "
             'http_requests_total{environment="production"}'
         )
-        assert answer.hint.startswith("edit environments.production.prometheus.requests in ")
+        assert answer.hint.startswith("edit environments.production.metrics.requests in ")
 
     def test_has_nothing_to_find_where_nothing_serves_yet(
         self, target: Any, httpserver: HTTPServer
@@ -160,7 +160,7 @@ class TestPrometheus:
         target.service.health_path = "/not-there-yet"
         target.metrics = Metrics(server=prometheus(finding(httpserver)))
 
-        assert asked(target, "prometheus").ok
+        assert asked(target, "metrics").ok
 
 
 class TestAuthFlow:

@@ -119,7 +119,7 @@ class TestAWatchedRelease:
             f"auth flow not judged: {AUTH_NOT_CONFIGURED}",
             "error rate not compared: the baseline's was not counted",
             "error rate measured on: our own probes of GET /health, GET /api/; not measured: all "
-            "other requests, because neither router nor Prometheus counts them",
+            "other requests, because neither a router nor a metrics server counts them",
         )
         assert report.moments == ()
         assert lines[0] == "watching v1.1.0 for 400 ms, a sample every 40 ms"

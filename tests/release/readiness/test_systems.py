@@ -13,7 +13,7 @@ FILE = "ignition.toml"
         ("registry", "edit registry.address in ignition.toml, then: ignition setup"),
         (
             "orchestrator",
-            "edit environments.eu-west.compose in ignition.toml, then: ignition setup",
+            "edit environments.eu-west.orchestrator in ignition.toml, then: ignition setup",
         ),
         ("ledger", "start it, or set IGNITION_LEDGER__DSN, then: ignition setup"),
         (

@@ -127,7 +127,7 @@ def test_a_probe_that_cannot_be_sent_or_may_destroy_is_refused(wrong: dict[str, 
 def test_what_is_measured_is_said_and_what_is_not() -> None:
     alone = (
         "error rate measured on: our own probes of GET /health, GET /api/, GET /api/me; not "
-        "measured: all other requests, because neither router nor Prometheus counts them"
+        "measured: all other requests, because neither a router nor a metrics server counts them"
     )
     assert measured_on((), KNOWN) == alone
     assert unmeasured((PROBES,), KNOWN) == (alone,)
