@@ -23,9 +23,9 @@ Name = Annotated[str, typer.Argument(help="The person's name, as it will stand i
 @app.command()
 def add(
     name: Name,
-    role: Annotated[list[str], typer.Option("--role", help="May be said several times.")] = [],  # noqa: B006
+    role: Annotated[list[str], typer.Option("--role", help="May be repeated.")] = [],  # noqa: B006
     show_secret: Annotated[
-        bool, typer.Option("--show-secret", help="Also where the output is not a terminal.")
+        bool, typer.Option("--show-secret", help="Even if the output is not a terminal.")
     ] = False,
 ) -> None:
     """Enrol somebody: a QR code for their authenticator, shown once.
@@ -36,7 +36,7 @@ def add(
 
     if not (sys.stdout.isatty() or show_secret):
         raise BadRequest(
-            "the secret would not go to a terminal, so nobody was enrolled",
+            "the output is not a terminal, so nobody was enrolled",
             f"in a terminal: {_adding(name, role)}; else add --show-secret",
         )
     approvers = ours()

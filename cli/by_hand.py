@@ -51,14 +51,14 @@ class Heard:
             holder = holder_of(self.target, lock, ended=False)
             hold = hold_of(lock, self.target.ledger.events_of_holder(lock)) if lock else None
         except DeployError as error:
-            say(f"nobody can be told of the P0 either: {error.what}")
+            say(f"no run can be told of the P0 either: {error.what}")
             return self._leave_to_hands(Way.GO, "", say)
         say(f"{there} runs {self._runs()}" + (f"; it is {hold.sentence}" if hold else ""))
         if not ask():
             return False
         since = datetime.now(UTC)
         if not self._declare(lock.run_id if lock else ""):
-            say("the ledger takes no events, so nobody hears of the P0")
+            say("the ledger takes no events, so no run hears of the P0")
             return self._leave_to_hands(holder.way, holder.run_id, say)
         say(f"declared in the ledger: {self.request.reason}")
         run = self._who_does_it(holder, hold, since, say)
@@ -80,12 +80,12 @@ class Heard:
         """The run that carries it out; "" for none."""
         if hold is not None and hold.doing is Doing.RUNS:
             if holder.way is Way.WAIT:
-                say(f"run {holder.label} is told, and leaves what serves alone")
+                say(f"run {holder.label} is told, and does not touch what serves")
                 return ""
-            does = "rolls back already" if holder.way is Way.GO else "is told, and rolls back"
+            does = "is already rolling back" if holder.way is Way.GO else "is told, and rolls back"
             say(f"run {holder.label} {does}: a run goes on without Prefect")
             return holder.run_id
-        say(f"a scheduled watch that runs hears of it: up to {say_duration(_HEARD_WITHIN)}")
+        say(f"a scheduled watch, if one runs, hears of it within {say_duration(_HEARD_WITHIN)}")
         return self._begun(since)
 
     def _begun(self, since: datetime) -> str:
@@ -116,7 +116,7 @@ class Heard:
                 if lock is None or lock.run_id != run_id:
                     return ""
                 if hold_of(lock, ledger.events_of_holder(lock)).doing is not Doing.RUNS:
-                    say(f"[{short_run(run_id)}] is heard of no more")
+                    say(f"[{short_run(run_id)}] is no longer heard from")
                     return ""
             return None
 
@@ -142,7 +142,7 @@ class Heard:
             return
         version, typed = (release.version, release.typed) if release else (NOTHING, NOTHING)
         if serves == version:
-            yield f"that is what {there} goes back to: look whether it is well"
+            yield f"that is what {there} goes back to: check that it is healthy"
         if release and (removed := self._removed(release)):
             yield removed
         yield f"on the host of {there}, to go back to {version}:"
@@ -156,7 +156,7 @@ class Heard:
         back = self.request.to or typed
         yield (
             f"when Prefect answers again: ignition rollback {there} --to {back} "
-            "--reason …, which verifies it and writes it down"
+            "--reason …, which verifies and records it"
         )
 
     def _release(self, way: Way, deployment: str) -> Release | None:
@@ -202,7 +202,7 @@ class Heard:
         for release in kept:
             here = " (runs now)" if release.image in serves else ""
             yield f"  the host has {release.version} {release.image}{here}"
-        yield f"type again with one: ignition p0 {self.target.environment} --to VERSION --reason …"
+        yield f"run it again with: ignition p0 {self.target.environment} --to VERSION --reason …"
 
     def _runs(self) -> str:
         with contextlib.suppress(DeployError):

@@ -43,9 +43,9 @@ from tasks.systems import ask, systems_of
 WITHIN = timedelta(seconds=25)
 """How long all questions together may take. They are asked at once, so the slowest one counts."""
 
-_TRIAL = Notice("A trial by ignition doctor", "This way messages arrive. Nothing is to be done.")
-_LATE = "ask again; where that does not help, see whether it hangs, or its machine is busy"
-_BROKEN = "a fault of this program, not of yours: report it with this line"
+_TRIAL = Notice("A trial by ignition doctor", "Messages arrive this way. No action is needed.")
+_LATE = "ask again; if that does not help, check whether it hangs, or its machine is busy"
+_BROKEN = "a fault in this program, not yours: report it with this line"
 _ALL = "all"  # what is not of one environment
 _SHARED = ("repository", "image builder", "registry", "ledger")  # the same in every environment
 _SERVER = "prefect server"
@@ -182,18 +182,18 @@ def _ask_notification(name: str, block: str, deliver: bool) -> Readiness:
     except ValueError:  # what Block.load says for a name that there is not, or is not a name
         return Readiness(
             name,
-            f"there is no block {block}, so nobody is told by it",
+            f"there is no block {block}, so it notifies nobody",
             f"make it in the UI under Blocks, or edit notify in {config_path()}",
         )
     if not hasattr(loaded, "notify"):
         hint = f"edit notify in {config_path()}"
-        return Readiness(name, f"{block} is a block that sends no messages", hint)
+        return Readiness(name, f"{block} is not a block that sends messages", hint)
     if not deliver:
         return Readiness(name, found="there; --notify sends a message")
     failed = tell([block], _TRIAL)
     if failed:
-        return Readiness(name, failed[0], "mend its address or token in the UI, under Blocks")
-    return Readiness(name, found="took a message")
+        return Readiness(name, failed[0], "fix its address or token in the UI, under Blocks")
+    return Readiness(name, found="accepted a message")
 
 
 # ── What is read from files and from the main branch ─────────────────────────────────────────────
@@ -220,7 +220,7 @@ def _ask_approvers(settings: Settings) -> Readiness:
         text = settings.located(settings.runbook).read_text(encoding="utf-8")
         runbook = conforming(text)
     except (OSError, UnicodeError, DeployError):
-        return Readiness("approvers", found="not looked at: the runbook cannot be read")
+        return Readiness("approvers", found="not checked: the runbook cannot be read")
     for name, rules in settings.environments.items():
         if rules.gate.approval == "human":
             known = approvers_of(settings).known()

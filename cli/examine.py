@@ -56,7 +56,7 @@ class StatusView:
         gates = [environment.gate for environment in self.environments if environment.gate]
         return [
             *(f"waiting: {gate.summary}" for gate in gates),
-            f"{away.what}; which runs wait is from the ledger, nothing can be signed, "
+            f"{away.what}; which runs wait is read from the ledger, nothing can be signed, "
             "and when schedules come next is not known",
             f"hint: {away.hint}",
         ]
@@ -124,8 +124,7 @@ def _ended_as(ledger: Ledger, holder: Lock) -> str:
     run = read(holder.run_id)
     if not run.ended:
         raise BadRequest(
-            f"{run.label} holds {holder.environment} and is {run.state}, so its lock is not taken "
-            "away",
+            f"{run.label} holds {holder.environment} and is {run.state}, so it keeps its lock",
             f"end it first: {_end_of(run)}",
         )
     return run.state

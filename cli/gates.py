@@ -158,7 +158,7 @@ def judged(ledger: Ledger, run: RunView, gate: str, approver: str, within: timed
         last = next(reversed(found.values()), None)
         if last and not _is_by(last, approver):
             raise Rejected(
-                f"nothing of yours was signed: {last.payload.get('approver') or 'somebody else'} "
+                f"your answer signed nothing: {last.payload.get('approver') or 'somebody else'} "
                 "answered at the same moment",
                 "ignition gates, then try again",
             )

@@ -51,7 +51,7 @@ def install(settings: Settings) -> Iterator[str]:
     yield "deployments: prefect.yaml applied"
     with prefect() as client:
         names = apply_automations(client, settings)
-    yield f"automations: {len(names)} for gates and for runs that did not end themselves"
+    yield f"automations: {len(names)} for gates and for runs that did not end by themselves"
 
 
 def _write_rows_of_runbook(settings: Settings, ledger: Ledger) -> Iterator[str]:
@@ -135,7 +135,7 @@ def _ensure_work_pool() -> str:
         except ObjectNotFound:
             client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process"))
             return f"{WORK_POOL} created"
-    return f"{WORK_POOL} is there"
+    return f"{WORK_POOL} exists already"
 
 
 def _refuse_unknown_environments(settings: Settings) -> None:
@@ -184,5 +184,5 @@ def _apply_prefect_yaml() -> None:
     if done.returncode != 0:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-10:])
         raise BadConfiguration(
-            f"prefect deploy failed:\n{tail}", f"mend {HOME / 'prefect.yaml'}, then: ignition setup"
+            f"prefect deploy failed:\n{tail}", f"fix {HOME / 'prefect.yaml'}, then: ignition setup"
         )

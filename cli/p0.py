@@ -55,9 +55,9 @@ class P0:
         lines = [f"{there} runs {self.serves}; it goes back to {self.back_to}"]
         match self.holder.way:
             case Way.TELL:
-                lines.append(f"deployment {run} is interrupted, and does it itself")
+                lines.append(f"deployment {run} is interrupted, and rolls itself back")
             case Way.WAIT:
-                lines.append(f"run {run} holds {there}: it is told, and waited for")
+                lines.append(f"run {run} holds {there}: it is told, and this command waits for it")
             case Way.TAKE:
                 lines.append(f"{there} is taken from run {run}, which waits for people or is over")
         return lines
@@ -97,8 +97,8 @@ def p0_of(settings: Settings, environment: str, to: str) -> P0:
         holder = holder_of(target, target.ledger.holder(environment))
     except Unreachable as error:
         raise Unreachable(
-            f"nobody can be told of the P0: {error.what}",
-            f"ignition rollback {environment} --to {to or 'VERSION'} --reason …, which goes on "
+            f"no run can be told of the P0: {error.what}",
+            f"ignition rollback {environment} --to {to or 'VERSION'} --reason …, which works "
             "without the ledger",
         ) from None
     now = meant_to_serve(target)
@@ -157,7 +157,7 @@ def _declare(p0: P0, run_id: str, request: RollbackRequest, say: Say) -> None:
     """Write it down where the run that is to hear of it asks every second."""
     if not _note(p0, run_id, request):
         raise Unreachable(
-            "the ledger takes no events, so nobody hears of the P0",
+            "the ledger takes no events, so no run hears of the P0",
             f"ignition rollback {p0.target.environment} --to {p0.back_to} --reason …",
         )
     say(f"declared: {request.reason}")

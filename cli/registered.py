@@ -82,7 +82,7 @@ def ask_automations(client: SyncPrefectClient, settings: Settings) -> Readiness:
     try:
         wanted = automations.wanted(client, settings)
     except ObjectNotFound:  # they start deployments
-        return Readiness("automations", "the deployments that they start are not there", _SETUP)
+        return Readiness("automations", "the deployments that they start do not exist", _SETUP)
     found = automations.registered(client)
     return judge_registered(
         "automations",
@@ -110,7 +110,7 @@ def ask_blocks(target: Target) -> Readiness:
         return Readiness("saved blocks", found=f"{name} is as configured")
     return Readiness(
         "saved blocks",
-        f"runs use other values than the configuration has: {', '.join(keys)}",
+        f"runs use values that differ from the configuration: {', '.join(keys)}",
         _SETUP,
     )
 

@@ -69,7 +69,7 @@ def prefect() -> Iterator[SyncPrefectClient]:
     if not address:
         raise Unreachable(
             "PREFECT_API_URL is not set, so there is no Prefect server to ask",
-            f"export PREFECT_API_URL={EXAMPLE}; where no server runs yet: prefect server start",
+            f"export PREFECT_API_URL={EXAMPLE}; if no server runs yet: prefect server start",
         )
     try:
         with get_client(sync_client=True) as client:

@@ -66,7 +66,7 @@ def schedule_lines(environment: str = "") -> list[str]:
     except DeployError as error:
         return [f"schedules are not known: {error.what}: {error.hint}"]
     if not found:
-        return ["no schedule is registered, so nothing comes by itself: ignition setup"]
+        return ["no schedule is registered, so nothing starts by itself: ignition setup"]
     now = datetime.now(UTC)
     ours = [one for one in found if one.deployment.endswith(f"/{environment}") or not environment]
     return [schedule_line(schedule, now) for schedule in ours]

@@ -39,7 +39,7 @@ def show_markdown(text: str) -> None:
 def may_roll_back() -> bool:
     """Ask a person whether to go on with a P0. Raises BadRequest where nobody can be asked."""
     if not sys.stdin.isatty():
-        raise BadRequest("a P0 is confirmed, and nobody can be asked here", "add --yes")
+        raise BadRequest("a P0 has to be confirmed, and nobody can be asked here", "add --yes")
     return bool(typer.confirm("Roll back now?"))
 
 

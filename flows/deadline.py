@@ -42,7 +42,9 @@ def deadline(
     except DeployError as error:
         return outcome.refused(error)
     if gate is None:
-        return outcome.ended(run, Ending.NOTHING_TO_DO, f"{short_run(waiting)} waits for nobody")
+        return outcome.ended(
+            run, Ending.NOTHING_TO_DO, f"{short_run(waiting)} no longer waits for anybody"
+        )
     names = run.settings.notify.blocks
     if kind == "escalation":
         names = tuple(dict.fromkeys(names + run.settings.notify.escalation))

@@ -213,7 +213,7 @@ class _Gate:
             refused += bool(judged.refusal)
             if unproven >= self.rules.wrong_codes:
                 raise Rejected(
-                    f"{unproven} answers had no good code, {self.rules.wrong_codes} end a gate: "
+                    f"{unproven} answers had no valid code, {self.rules.wrong_codes} end a gate: "
                     f"{judged.refusal}",
                     "find out who answered, then start the deployment again",
                 )
@@ -299,7 +299,8 @@ def _wait(form: type[RunInput], round: GateRound, until: datetime) -> Answer | N
         return None
     except FlowPauseTimeout:
         raise GateExpired(
-            f"not all have signed until {until:%H:%M:%S} UTC; still open: {round.checklist.open}",
+            f"not everything was signed by {until:%H:%M:%S} UTC; "
+            f"still open: {round.checklist.open}",
             "start the deployment again",
         ) from None
     return Answer(**sent.model_dump())

@@ -87,7 +87,7 @@ def call_crashed(run: Run, run_id: str) -> State[Any] | None:
             return outcome.ended(run, Ending.NOTHING_TO_DO, sentence)
         message = f"it gave no sign of life for {say_duration(lock.silent)}"
         client.set_flow_run_state(UUID(run_id), Crashed(message=message))
-    return outcome.ended(run, Ending.SETTLED, f"{label}: {message}, so it is called crashed")
+    return outcome.ended(run, Ending.SETTLED, f"{label}: {message}, so it is marked as crashed")
 
 
 @speaking(heading="Recover")

@@ -160,7 +160,7 @@ def _refuse_another_environment(settings: Settings, environment: str) -> None:
     name = deployment.name
     if name in settings.environments and name != environment:
         raise BadRequest(
-            f"the deployment {name} is for {name}, it was asked for {environment!r}",
+            f"the deployment {name} is for {name}, but was asked for {environment!r}",
             f"start the deployment that is named {environment}",
         )
 

@@ -53,9 +53,7 @@ def hold_of(lock: Lock, events: Sequence[Event], ended: bool = False) -> Hold:
 def _doing(lock: Lock, events: Sequence[Event], ended: bool) -> tuple[Doing, str, str]:
     there = lock.environment
     unlock = f"ignition unlock {there} --as NAME --reason …"
-    settle = (
-        f"it is given back by recover/{there} as soon as a worker runs; if it stays so: {unlock}"
-    )
+    settle = f"recover/{there} gives it back as soon as a worker runs; if it does not: {unlock}"
     written = [event for event in events if event.kind == EventKind.DEPLOYMENT_ENDED]
     if written:
         ending = str(written[-1].payload.get("ending", ""))
@@ -67,18 +65,18 @@ def _doing(lock: Lock, events: Sequence[Event], ended: bool) -> tuple[Doing, str
                 f"ignition status {there}; if that is as it should be: {unlock}; if not: "
                 f"ignition rollback {there} --to VERSION --reason …, which needs no unlock",
             )
-        return Doing.ENDED, f"{said}, and has not given {there} back", f"try again; {settle}"
+        return Doing.ENDED, f"{said}, but has not given {there} back", f"try again; {settle}"
     if ended:
-        return Doing.ENDED, f"it is over, and has not given {there} back", settle
+        return Doing.ENDED, f"it is over, but has not given {there} back", settle
     gate = open_gate_of([event for event in events if event.run_id == lock.run_id])
     if gate is not None:
         return _waiting(lock, gate, settle)
     if lock.silent > LONGEST_SILENCE:
-        return Doing.SILENT, f"it was heard of last at {clock(lock.heartbeat_at)}", settle
+        return Doing.SILENT, f"it was last heard from at {clock(lock.heartbeat_at)}", settle
     return (
         Doing.RUNS,
         _under_way(events),
-        f"wait for its end: ignition status {there}; a deployment waits by itself with "
+        f"wait until it ends: ignition status {there}; a deployment waits by itself with "
         f"environments.{there}.wait_for_others",
     )
 

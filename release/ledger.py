@@ -154,7 +154,7 @@ def verify_chain(events: Sequence[Event]) -> list[Break]:
             gone = str(expected) if event.seq == expected + 1 else f"{expected} to {event.seq - 1}"
             found.append(Break(event.seq, f"event {gone} is missing before event {event.seq}"))
         elif event.previous_hash != previous:
-            found.append(Break(event.seq, f"event {event.seq} does not follow on the one before"))
+            found.append(Break(event.seq, f"event {event.seq} does not follow the one before it"))
         if event.hash != event_hash(event):
             found.append(
                 Break(

@@ -33,7 +33,7 @@ def skip(branch: str, head: str, serving: str, log: Sequence[LogRow]) -> str:
     )
     raise SourceRefused(
         f"{branch} has not moved since {head[:12]}, {how} {left.date:%Y-%m-%d}",
-        f"push to {branch} what mends {head[:12]}, or reverts it",
+        f"push to {branch} a commit that fixes or reverts {head[:12]}",
     )
 
 

@@ -224,7 +224,7 @@ def what_to_do(ending: Ending, environment: str, hint: str) -> str:
         to_do = "fix the release and deploy a new version; the environment needs no action"
         return f"{to_do} · {hint}" if hint else to_do
     if ending is Ending.EXPIRED:
-        return f"when those who sign are there: {hint or 'start the deployment again'}"
+        return f"when the approvers are available: {hint or 'start the deployment again'}"
     return "" if ending.good else hint
 
 

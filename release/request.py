@@ -101,7 +101,7 @@ def checked(request: DeployRequest) -> DeployRequest:
         checked_ref(parse_version(request.version))
     elif request.version:
         raise BadRequest(
-            f"version: a branch deployment takes no version, it got {request.version!r}",
+            f"version: a branch deployment takes no version, but got {request.version!r}",
             f"ignition deploy --branch {shlex.quote(request.ref)} --to staging",
         )
     checked_ref(request.ref)

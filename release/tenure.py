@@ -32,11 +32,13 @@ def tenure_of(log: Sequence[LogRow], image: ImageRef | None, version: str) -> Te
     """
     brought = next((row for row in log if _brought(row)), None)
     if brought is None:
-        return Tenure(f"since when {version} serves is not known: the log has no deployment of it")
+        return Tenure(
+            f"how long {version} has served is not known: the log has no deployment of it"
+        )
     by = f"by {brought.deployer} ({short_run(brought.run_id)})"
     if not _is(brought, image, version):
         return Tenure(
-            f"since when {version} serves is not known: by the log it is {brought.version}, "
+            f"how long {version} has served is not known: by the log it is {brought.version}, "
             f"since {clock(brought.date)} {by}"
         )
     how = "brought back " if brought.ending == Ending.ROLLBACK_DONE else ""

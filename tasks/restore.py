@@ -388,6 +388,6 @@ class _WayBack:
         return RollbackFailed(
             f"{self.baseline.version} is not back on {there}: {why}{glue}"
             f"done so far: {'; '.join(self.done) or 'nothing'}{begun}; there is: {self._left()}",
-            "when the cause is mended: "
+            "when the cause is fixed: "
             f"ignition rollback {there} --to {self.baseline.typed} --reason …",
         )

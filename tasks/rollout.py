@@ -305,7 +305,7 @@ def _stop(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRu
         )
         if back:
             raise RolloutFailed(
-                f"{', '.join(back)} serves again, so that nothing is stopped",
+                f"{', '.join(back)} serves again, so nothing is stopped",
                 f"ignition status {target.environment}",
             )
         for name in names:

@@ -260,7 +260,7 @@ def _difference(checksum: str | None) -> str:
         return "is not applied in staging"
     if not checksum:
         return "was applied in staging by another tool, which kept no checksum"
-    return "ran in staging with another content"
+    return "ran in staging with different content"
 
 
 def judge_rollback_plan(way: WayBack, source: str, link: str = "") -> Finding:
@@ -308,9 +308,9 @@ def say_rehearsal(environment: str, took: timedelta | None, age: timedelta) -> s
 def judge_message(message: Message | None, source: str) -> Finding:
     """On-call was told of this run and has acknowledged it."""
     if message is None:
-        return Finding(EvidenceVerdict.UNKNOWN, "no message of this run is at the pager", source)
+        return Finding(EvidenceVerdict.UNKNOWN, "the pager has no message from this run", source)
     if not message.acknowledged_by:
-        sentence = "the message of this run was delivered, nobody has acknowledged it"
+        sentence = "the message of this run was delivered, but nobody has acknowledged it"
         return Finding(EvidenceVerdict.UNKNOWN, sentence, source, message.link)
     at = f" at {message.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if message.at else ""
     sentence = f"{message.acknowledged_by} acknowledged the message of this run{at}"

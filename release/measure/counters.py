@@ -20,7 +20,7 @@ Labels = frozenset[tuple[str, str]]
 Series = Mapping[Labels, float]
 
 _PERCENTILES = (0.5, 0.95, 0.99)
-_BEGAN_AGAIN = "its counters began again, the traffic until now is unknown"
+_BEGAN_AGAIN = "its counters began again, so the traffic until now is unknown"
 _SOME_TOO_MANY = f"some are answered HTTP {TOO_MANY}, and are not counted"
 _NAME = "__name__"  # a metric's own name: what was computed from counters has lost it
 _BOUND = "le"  # upper bound of a histogram's bucket, in seconds

@@ -49,7 +49,7 @@ TOOLS = (
         "schema_migrations",
         frozenset({"version", "dirty"}),
         cumulative=True,
-        mend="mend the schema by hand, then: migrate force NUMBER",
+        mend="fix the schema by hand, then: migrate force NUMBER",
     ),
     Tool("Ecto", "schema_migrations", frozenset({"version", "inserted_at"})),
     VERSIONS_ALONE,
@@ -165,7 +165,7 @@ class Adoption:
             if history.set_aside_as:
                 lines.append(f"{history.table} is renamed to {history.set_aside_as}")
             lines.append(
-                f"{history.tool.name} has to be out of what starts the release: two "
+                f"{history.tool.name} must no longer run when the release starts: two "
                 "tools would change one schema"
             )
         return lines
@@ -341,7 +341,7 @@ def _refuse_other_record(file: MigrationFile, row: AppliedMigration | None) -> N
     if row.status not in ("applied", "adopted"):
         raise MigrationRefused(
             f"{file.filename} is recorded as {row.status}; nothing was adopted",
-            "a deployment goes on with it: end that first",
+            "a deployment will continue it: let it finish first",
         )
     if row.checksum and row.checksum != file.checksum:
         raise MigrationRefused(

@@ -361,7 +361,7 @@ def _refuse_changed_beginning(row: AppliedMigration, file: MigrationFile | None)
         raise MigrationRefused(
             f"{row.filename}: its first {count_of(done, 'statement')} ran already, and the text of "
             "that part was edited since",
-            "bring the old text back there; what comes behind it may be edited",
+            "bring the old text back there; what follows it may be edited",
         )
 
 

@@ -127,7 +127,7 @@ def _phase(value: str) -> Phase:
 def _length(value: str) -> timedelta:
     length = parse_duration(value)
     if length <= timedelta():
-        raise ValueError("a limit has to be longer than nothing: without one, traffic could stall")
+        raise ValueError("a limit must be longer than zero: without one, traffic could stall")
     return length
 
 
@@ -153,7 +153,9 @@ _READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
 def _refuse_contradictions(filename: str, header: Header) -> None:
     problem = ""
     if header.min_app and header.phase is not Phase.CONTRACT:
-        problem = "min-app is for phase=contract: on an expand file every release runs"
+        problem = (
+            "min-app is for phase=contract: every release runs on the schema of an expand file"
+        )
     elif header.idempotent and header.in_transaction:
         problem = "idempotent is for no-transaction: a transaction leaves nothing behind"
     elif header.allows and not header.reason:

@@ -42,7 +42,7 @@ def judge_registered(
             problems.append(f"{one} is not as this version writes it: {_few(keys)}")
     problems += [f"{one} {why}" for one, why in sorted((off or {}).items()) if one in wanted]
     if strays and (unknown := sorted(there.keys() - wanted.keys())):
-        problems.append(f"{_few(unknown)} is there, and nothing here asks for it")
+        problems.append(f"nothing here uses {_few(unknown)}")
     if problems:
         return Readiness(name, "; ".join(problems), "ignition setup")
     return Readiness(name, found=f"{len(wanted)} as this version writes them")
@@ -50,8 +50,8 @@ def judge_registered(
 
 def _missing(names: list[str], of: int) -> str:
     if len(names) == of:
-        return f"none of {of} is there"
-    return f"{_few(names)} {'is' if len(names) == 1 else 'are'} not there"
+        return f"none of {of} exists"
+    return f"{_few(names)} {'is' if len(names) == 1 else 'are'} missing"
 
 
 def _few(names: list[str]) -> str:
@@ -62,11 +62,11 @@ def _few(names: list[str]) -> str:
 
 _NEEDED_SERVICES = {
     "scheduler": "no schedule comes",
-    "late_runs": "no run is called late",
+    "late_runs": "no run is marked as late",
     "event_persister": "no event is kept, and no automation sees one",
     "triggers": "no automation fires, so no run is recovered",
     "pause_expirations": "no gate expires",
-    "foreman": "no worker is called gone",
+    "foreman": "no worker is marked as offline",
 }
 
 

@@ -33,15 +33,15 @@ def judge_schedule(schedule: Schedule, now: datetime) -> Readiness:
     name, there = schedule.name, schedule.deployment
     if schedule.is_paused:
         return Readiness(
-            name, f"its deployment {there} is paused, so no run comes", "ignition setup"
+            name, f"its deployment {there} is paused, so no run starts", "ignition setup"
         )
     if not schedule.is_active:
         resume = f"prefect deployment schedule resume {there} {schedule.id}"
-        return Readiness(name, f"{there} is switched off, so no run comes", resume)
+        return Readiness(name, f"{there} is switched off, so no run starts", resume)
     if schedule.due is not None and now - schedule.due > _LATE_AFTER:
         return Readiness(
             name,
-            f"the run that was due {_say(schedule.due, now)} has not begun: nobody took it",
+            f"the run that was due {_say(schedule.due, now)} has not begun: no worker took it",
             "see worker and work pool here, and the run: prefect flow-run ls --state Late",
         )
     if schedule.next is None:

@@ -168,7 +168,7 @@ def why_not_taken(
         return Stall(Cause.FULL, f"waits for its turn: {what}; see them: ignition status")
     if state == "Pending":
         what = f"{online[0].name} took it, and it has not begun for {since}"
-        return Stall(Cause.SLOW, f"{what}; why is in the log of the worker")
+        return Stall(Cause.SLOW, f"{what}; the reason is in the worker's log")
     what = f"not taken for {since}, though {online[0].name} asks for runs"
     return Stall(Cause.SLOW, f"{what}: as many as its --limit are under way, or its log says why")
 

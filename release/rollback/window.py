@@ -66,7 +66,7 @@ def window_of(
     if not rules.rollback_window:
         return Window(Mode.SKIP, f"{environment} has no rollback window")
     if due is not None and facts.now > _out_of_date(due, rules):
-        return Window(Mode.SKIP, f"it is {_say(facts.now - due)} late, and others follow")
+        return Window(Mode.SKIP, f"it is {_say(facts.now - due)} late, and later runs follow")
     if facts.problem:
         return Window(Mode.GLANCE, f"what to go back to is not known: {facts.problem}")
     if facts.holder is not None:
@@ -98,7 +98,7 @@ def _by_age(environment: str, facts: Facts, serving: Release, window: timedelta)
     if last.ending != Ending.DEPLOYED:
         return Window(
             Mode.GLANCE,
-            f"{serving.version} came by a rollback ({short_run(last.run_id)}), so that no other "
+            f"{serving.version} came by a rollback ({short_run(last.run_id)}), so no other "
             "follows by itself",
         )
     if last.release.image != serving.image:
@@ -158,7 +158,7 @@ def reaction_to(
     if _image(facts.serving) != _image(watched):
         serves = facts.serving.version if facts.serving else "nothing"
         was = watched.version if watched else "nothing"
-        return Reaction(Act.ALERT, f"it serves {serves} now, {was} was watched")
+        return Reaction(Act.ALERT, f"it serves {serves} now, but {was} was watched")
     if window.mode is not Mode.WATCH:
         return Reaction(Act.ALERT, window.sentence)
     if not fired:

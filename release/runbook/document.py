@@ -317,7 +317,7 @@ def _options(kind: Kind, options: Iterable[str], line: int) -> dict[str, Any]:
             raise _bad(line, f"{option!r} is not expected here: only key=value follows an id")
         _known(key, _KEYS if kind is Kind.GATE else (), line, "key")
         if key in found:
-            raise _bad(line, f"{key} is said twice")
+            raise _bad(line, f"{key} is given twice")
         if key == "evidence":
             found[key] = EvidenceSource(_known(value, EvidenceSource, line, "evidence"))
         elif key == "role":

@@ -105,7 +105,7 @@ def out_of_service(admitted: Sequence[Slot], now: Sequence[Slot]) -> str:
     for slot in admitted:
         found = there.get(slot.name)
         if found is None or found.instance != slot.instance or not found.serving:
-            return f"{slot.instance} does not serve any more in {slot.name}"
+            return f"{slot.instance} no longer serves in {slot.name}"
     return ""
 
 

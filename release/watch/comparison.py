@@ -75,7 +75,7 @@ def _judge_change_of(
             sentence = (
                 f"error rate {_of(now)} at {clock(at)}, {_of(stream.total)} in all, "
                 f"before it was {_of(before)}: "
-                f"at least {rules.error_rate_factor:g} times as high, and no chance"
+                f"at least {rules.error_rate_factor:g} times as high, which is not chance"
             )
             return verdict(Outcome.UNHEALTHY, sentence, stream.total)
     if not compared:

@@ -72,7 +72,7 @@ def verdict_after_rollback(report: WatchReport) -> AfterRollback:
             Outcome.UNHEALTHY, f"{decision.sentence}; {counted} in {lasted} after the rollback"
         )
     return AfterRollback(
-        Outcome.INCONCLUSIVE, f"whether it is well is unknown: {decision.sentence}"
+        Outcome.INCONCLUSIVE, f"whether it is healthy is unknown: {decision.sentence}"
     )
 
 

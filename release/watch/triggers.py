@@ -125,21 +125,21 @@ def judge_watch(watch: Watch, samples: Iterable[Sample]) -> Decision:
     why, ill = str(unsettled), bool(unsettled.ill)
     last_length = Span(now - rules.length, now)
     if again := not_well_in_all(ordered, rules, version, last_length, again=end):
-        sentence = f"ill again while it was watched on: {'; '.join(again)}"
+        sentence = f"unhealthy again while the watch went on: {'; '.join(again)}"
         return Decision(Action.FAIL, sentence, now, verdicts, notes, ill=True)
     if now >= last_end:
         sentence = f"not proven healthy in {watched}: {why}"
         return Decision(Action.FAIL, sentence, now, verdicts, notes, ill)
     # The deciding sample comes by the longest gap after the end at most, or it proves nothing.
     if _health_proven_from(ordered, rules, now) > last_end + rules.longest_gap:
-        hopeless = f"not to be proven healthy any more until {clock(last_end)}: {why}"
+        hopeless = f"it can no longer be proven healthy by {clock(last_end)}: {why}"
         return Decision(Action.FAIL, hopeless, now, verdicts, notes, ill)
     if now < end or not unsettled:
         sentence = f"watched until {clock(wanted_end)}"
         if wanted_end > end:
             sentence += ": an instance ended by itself, which may come again"
         return Decision(Action.CONTINUE, sentence, wanted_end, verdicts, notes)
-    sentence = f"watched on, until {clock(last_end)} at most: {why}"
+    sentence = f"watched on, until {clock(last_end)} at the latest: {why}"
     return Decision(Action.CONTINUE, sentence, last_end, verdicts, notes)
 
 

@@ -164,7 +164,7 @@ class TestSinceAnEarlierLook:
 
         assert [traffic.source for traffic in sample.traffic] == [PROBES]
         assert sample.unknown == (
-            "router: its counters began again, the traffic until now is unknown",
+            "router: its counters began again, so the traffic until now is unknown",
         )
 
     def test_is_since_now_for_a_source_that_could_not_be_seen_then(self, service: Service) -> None:
@@ -429,7 +429,7 @@ class TestWithRouter:
         sample = sampler.sample(AT)
         assert sources(sample) == [(PROBES, ALL_RELEASES)]
         assert sample.unknown == (
-            "router: its counters began again, the traffic until now is unknown",
+            "router: its counters began again, so the traffic until now is unknown",
         )
         router.answered = 80
         assert counts(sampler.sample(AT), ROUTER)[0] == 30

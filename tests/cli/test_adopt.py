@@ -100,7 +100,7 @@ def test_a_schema_of_flyway_is_adopted_with_a_name_and_a_reason(ignition: Comman
         "Flyway made this schema: public.flyway_schema_history stands at 2 (2 rows)",
         "to be recorded, without running them: 2 files, 0001_users.sql to 0002_orders.sql",
         "still to be applied by a deployment: 0003_prices.sql",
-        "Flyway has to be out of what starts the release: two tools would change one schema",
+        "Flyway must no longer run when the release starts: two tools would change one schema",
         "2 files recorded as adopted: adopted by Ada from Flyway at 2: was Flyway",
     ]
     note = "adopted by Ada from Flyway at 2: was Flyway"

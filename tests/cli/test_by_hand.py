@@ -102,7 +102,7 @@ def test_where_nobody_hears_of_it_a_person_is_told_what_to_type_on_the_host(
     assert lines[-3].startswith("users of production meet errors for some seconds: Compose stops")
     assert lines[-2] == (
         "when Prefect answers again: ignition rollback production --to v1.0.0 --reason …, which "
-        "verifies it and writes it down"
+        "verifies and records it"
     )
     assert lines[-1] == "production serves v1.1.0"
     ((_, said),) = declared(production)
@@ -154,7 +154,7 @@ def test_a_deployment_that_is_silent_hears_nothing_and_its_baseline_is_named(
     done, lines = p0()
 
     assert not done
-    assert any("it was heard of last at" in line for line in lines)
+    assert any("it was last heard from at" in line for line in lines)
     commands = by_hand(production, "v1.2.0-errors")
     at = lines.index(commands[0])
     assert lines[at : at + len(commands)] == commands
@@ -187,7 +187,7 @@ def test_a_deployment_before_its_rollout_ends_and_the_host_is_left_to_a_person(
     done, lines = p0()
 
     assert not done
-    assert f"run d-{run[:6]} is told, and leaves what serves alone" in lines
+    assert f"run d-{run[:6]} is told, and does not touch what serves" in lines
     assert by_hand(production, "v1.0.0")[0] in lines
     assert declared(production)[0][0] == run
 
@@ -201,11 +201,11 @@ def test_with_the_ledger_down_too_the_host_says_what_it_could_go_back_to(
     done, lines = p0()
 
     assert not done
-    assert lines[1].startswith("nobody can be told of the P0 either: ")
+    assert lines[1].startswith("no run can be told of the P0 either: ")
     assert lines[2] == "nothing was rolled back yet; production serves v1.1.0"
     assert f"  the host has v1.0.0 {production.images['v1.0.0']}" in lines
     assert f"  the host has v1.1.0 {production.images['v1.1.0']} (runs now)" in lines
-    assert lines[-2] == "type again with one: ignition p0 production --to VERSION --reason …"
+    assert lines[-2] == "run it again with: ignition p0 production --to VERSION --reason …"
 
     _, lines = p0(to="v1.0.0")
 

@@ -165,7 +165,7 @@ def test_a_deployment_that_somebody_changed_paused_or_removed_is_named(
     answer = ask_deployments(client)
 
     assert answer.problem == (
-        "watch/staging is not there; "
+        "watch/staging is missing; "
         "deploy/staging is not as this version writes it: job_variables.command, "
         "job_variables.stream_output; "
         "deploy/production is paused, so it starts no run"
@@ -199,9 +199,9 @@ def test_an_automation_that_is_off_changed_or_left_over_is_named(
 
     answer = ask_automations(client, installed)
 
-    assert "ignition: silence staging is not there" in answer.problem
+    assert "ignition: silence staging is missing" in answer.problem
     assert "ignition: recover production is switched off" in answer.problem
-    assert "ignition: of before is there, and nothing here asks for it" in answer.problem
+    assert "nothing here uses ignition: of before" in answer.problem
 
     automations.apply(client, installed)
     assert ask_automations(client, installed).ok
@@ -219,7 +219,7 @@ def test_a_saved_block_that_differs_is_named_by_its_setting_and_never_shows_a_se
     answer = ask_blocks(build_target(load_settings(), "production"))
 
     assert answer.problem == (
-        "runs use other values than the configuration has: "
+        "runs use values that differ from the configuration: "
         "environments.production.router.slots, registry.address, registry.password, service.port"
     )
     assert answer.hint == "ignition setup"
@@ -411,7 +411,7 @@ def test_a_notification_block_is_tried_only_where_that_is_asked(
     assert doctor._ask_notification("n", block, deliver=False).ok
     assert httpserver.log == []
     assert doctor._ask_notification("n", block, deliver=True) == Readiness(
-        "n", found="took a message"
+        "n", found="accepted a message"
     )
     assert len(httpserver.log) == 1
 
@@ -432,8 +432,8 @@ def test_a_block_that_is_not_there_or_sends_nothing_is_a_fault() -> None:
     absent = doctor._ask_notification("n", "slack-webhook/nobody", deliver=False)
     silent = doctor._ask_notification("n", "secret/doctor-no-message", deliver=False)
 
-    assert absent.problem == "there is no block slack-webhook/nobody, so nobody is told by it"
-    assert silent.problem == "secret/doctor-no-message is a block that sends no messages"
+    assert absent.problem == "there is no block slack-webhook/nobody, so it notifies nobody"
+    assert silent.problem == "secret/doctor-no-message is not a block that sends messages"
 
 
 # ── The main branch ──────────────────────────────────────────────────────────────────────────────
@@ -523,7 +523,7 @@ def test_without_a_server_one_answer_says_so_and_nothing_else_is_asked_of_it(
     assert server.problem == "PREFECT_API_URL is not set, so there is no Prefect server to ask"
     assert server.hint == (
         "export PREFECT_API_URL=http://127.0.0.1:4200/api; "
-        "where no server runs yet: prefect server start"
+        "if no server runs yet: prefect server start"
     )
     names = {answer.name for _, answer in answers}
     assert names & {"work pool", "worker", "deployments", "saved blocks", "schedules"} == set()

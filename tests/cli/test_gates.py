@@ -220,7 +220,7 @@ def test_an_answer_that_came_second_says_who_was_first() -> None:
 
     with pytest.raises(Rejected) as lost:
         judged(ledger, RUN, "pre-2", "Ada", SOON)
-    assert lost.value.what == "nothing of yours was signed: Grace answered at the same moment"
+    assert lost.value.what == "your answer signed nothing: Grace answered at the same moment"
 
 
 def test_an_answer_that_signed_nothing_is_told_in_the_workers_words() -> None:

@@ -124,7 +124,7 @@ def test_help_is_there_at_once() -> None:
         ),
         (
             ["deploy", "v1.2.3", "--branch", "main"],
-            "version: a branch deployment takes no version, it got 'v1.2.3'",
+            "version: a branch deployment takes no version, but got 'v1.2.3'",
             "ignition deploy --branch main --to staging",
         ),
         (
@@ -172,7 +172,7 @@ def test_help_is_there_at_once() -> None:
             ["deploy", "v1.2.3"],
             "PREFECT_API_URL is not set, so there is no Prefect server to ask",
             "export PREFECT_API_URL=http://127.0.0.1:4200/api; "
-            "where no server runs yet: prefect server start",
+            "if no server runs yet: prefect server start",
         ),
         (
             ["reject", "d-1874ab", "--as", "Ada", "--reason", " "],
@@ -183,7 +183,7 @@ def test_help_is_there_at_once() -> None:
             ["approve", "d-1874ab", "--as", "Ada"],
             "PREFECT_API_URL is not set",
             "export PREFECT_API_URL=http://127.0.0.1:4200/api; "
-            "where no server runs yet: prefect server start",
+            "if no server runs yet: prefect server start",
         ),
     ],
 )

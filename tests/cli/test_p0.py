@@ -168,7 +168,7 @@ def test_a_deployment_that_users_have_met_is_told_and_does_it_itself(
     assert done
     assert lines[:2] == [
         "production runs v1.1.0; it goes back to v1.0.0",
-        f"deployment d-{run_id[:6]} is interrupted, and does it itself",
+        f"deployment d-{run_id[:6]} is interrupted, and rolls itself back",
     ]
     assert prefect.started == []
     assert declared(production) == [(run_id, SAID)]
@@ -232,7 +232,7 @@ def test_a_ledger_that_takes_no_events_tells_nobody_and_says_so(
     holder(production, Step.PLAN, Step.DEPLOY)
     object.__setattr__(production.ledger, "record", lambda *given, **more: False)
 
-    with pytest.raises(Unreachable, match="nobody hears of the P0") as away:
+    with pytest.raises(Unreachable, match="no run hears of the P0") as away:
         p0()
 
     assert away.value.hint == "ignition rollback production --to v1.1.0 --reason …"
@@ -245,11 +245,11 @@ def test_with_the_ledger_down_it_is_said_how_to_roll_back_without_it(
     nowhere = SecretStr("postgresql://ledger@127.0.0.1:9/ledger")
     production.ledger = Ledger(dsn=nowhere, spool=tmp_path / "other")
 
-    with pytest.raises(Unreachable, match="nobody can be told of the P0: ") as away:
+    with pytest.raises(Unreachable, match="no run can be told of the P0: ") as away:
         p0()
 
     assert away.value.hint == (
-        "ignition rollback production --to VERSION --reason …, which goes on without the ledger"
+        "ignition rollback production --to VERSION --reason …, which works without the ledger"
     )
     assert prefect.started == []
     assert production.serves == "v1.1.0"

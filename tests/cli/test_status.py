@@ -141,7 +141,7 @@ def test_without_prefect_one_line_says_so_and_what_to_type(status: Status) -> No
     view = status()
 
     assert view.lines()[4:] == [
-        "the Prefect server at http://prefect/api does not answer; which runs wait is from the "
+        "the Prefect server at http://prefect/api does not answer; which runs wait is read from the "
         "ledger, nothing can be signed, and when schedules come next is not known",
         "hint: make it answer",
     ]
@@ -191,7 +191,7 @@ def test_a_holder_that_is_over_by_prefect_is_not_said_to_wait(
 
     holder, hint = status(None, ended=(run,)).lines()[3:5]
 
-    assert holder.endswith("it is over, and has not given production back")
+    assert holder.endswith("it is over, but has not given production back")
     assert "ignition unlock production --as NAME --reason …" in hint
 
 

@@ -70,10 +70,10 @@ BAD_REQUESTS = {
         "staging", "staging", {"version": "latest"}, "'latest' is not a valid version"
     ),
     "an environment that the deployment is not for": BadRequest(
-        "staging", "prod", {"version": "v9.0.0"}, "is for staging, it was asked for 'prod'"
+        "staging", "prod", {"version": "v9.0.0"}, "is for staging, but was asked for 'prod'"
     ),
     "an option as environment": BadRequest(
-        "staging", "-rf", {"version": "v9.0.0"}, "is for staging, it was asked for '-rf'"
+        "staging", "-rf", {"version": "v9.0.0"}, "is for staging, but was asked for '-rf'"
     ),
     "an option as branch": BadRequest(
         "staging",

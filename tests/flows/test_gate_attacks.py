@@ -68,7 +68,7 @@ def test_wrong_codes_are_counted_and_end_the_run(new_gate: MakeGate) -> None:
         assert gate.run().name == "Suspended"
     gate.send(decision="approve", approver="Ann", code="000000")
 
-    with pytest.raises(Rejected, match="3 answers had no good code, 3 end a gate"):
+    with pytest.raises(Rejected, match="3 answers had no valid code, 3 end a gate"):
         gate.run().result()
     assert len(gate.events(EventKind.ANSWER_REFUSED)) == 3
 

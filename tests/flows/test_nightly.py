@@ -77,7 +77,7 @@ def test_a_bad_main_is_no_success_on_its_second_night_and_people_are_told(
 
         assert (ending_of(ended), ended.is_failed()) == ("Refused", True), ended
         assert "main has not moved since 222222222222, which was rolled back on " in ended.message
-        assert "push to main what mends 222222222222, or reverts it" in ended.message
+        assert "push to main a commit that fixes or reverts 222222222222" in ended.message
         assert len(told()) == night
 
     (path, subject) = told()[-1]

@@ -95,7 +95,7 @@ def test_a_deployment_whose_gate_expired_is_started_again_as_it_says(
     crew.ends(run, StateType.FAILED)
     crew.recovers(run)
     assert message_of(run).startswith("Expired: ")
-    assert to_do().startswith("when those who sign are there: ")
+    assert to_do().startswith("when the approvers are available: ")
 
     assert shell.type(said_by(run), "ignition deploy").code == 0
     holds(crew, "v1.2.0")
@@ -229,7 +229,7 @@ def test_a_nightly_that_was_refused_goes_on_once_main_has_what_it_asks_for(
     refused = night()
     assert ending_of(refused) == "Refused"
     hint = str(refused.message).partition("\nhint: ")[2]
-    assert hint == f"push to main what mends {bad[:12]}, or reverts it"
+    assert hint == f"push to main a commit that fixes or reverts {bad[:12]}"
     assert (deployed, crew.left) == ([], ("v1.1.0", ""))
 
     follow(main)

@@ -83,7 +83,7 @@ def test_a_deployment_that_users_meet_is_told_of_a_p0(
     assert crew.due("rollback") == [], "nobody else rolls back"
 
 
-# ── It is heard of no more ───────────────────────────────────────────────────────────────────────
+# ── It is no longer heard from ────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.hint("_end_of: prefect flow-run")
@@ -91,7 +91,7 @@ def test_a_silent_run_is_cancelled_and_then_unlocked(shell: Shell, crew: Crew) -
     run = crew.begun(Step.PLAN, Step.BUILD)
     crew.is_silent()
     said = status(shell)
-    assert "it was heard of last at " in said
+    assert "it was last heard from at " in said
 
     first = shell.type(said, "ignition unlock")
     assert (first.code, crew.left) == (1, ("v1.1.0", run)), "it may go on"

@@ -226,7 +226,7 @@ CASES: dict[str, Case] = {
     ),
     "begun and edited": case(
         lambda: plan_migrations([read(TWO_INDEXES.replace(" x ", " z "))], [begun(HALF)]),
-        "hint: bring the old text back there; what comes behind it may be edited",
+        "hint: bring the old text back there; what follows it may be edited",
         lambda: plan_migrations([HALF], [begun(HALF)]),
         lambda: plan_migrations([read(TWO_INDEXES.replace(" y ", " z "))], [begun(HALF)]),
     ),

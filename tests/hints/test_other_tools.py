@@ -77,7 +77,7 @@ CASES: dict[str, Case] = {
     ),
     "an adoption of what was begun": case(
         lambda: adopts(HALF, rows=[begun(HALF)]),
-        "hint: a deployment goes on with it: end that first",
+        "hint: a deployment will continue it: let it finish first",
         lambda: adopts(HALF, rows=[applied(HALF)]),
     ),
     "an adoption of another text": case(

@@ -176,7 +176,7 @@ def test_deployments_that_prefect_refuses_are_mended_in_their_file(
     refused = shell.ignition("setup")
     assert refused.code == 1
     assert "wacht" in refused.complained
-    Path(refused.hint.removeprefix("mend ").partition(",")[0]).write_text(good)
+    Path(refused.hint.removeprefix("fix ").partition(",")[0]).write_text(good)
 
     set_up(shell, refused.hint)
     assert wrong(shell, "deployments") == ""

@@ -16,9 +16,7 @@ RUN, RECOVERY = "1874ab00-0000-4000-8000-000000000000", "22ffee00-0000-4000-8000
 LOCK = Lock("production", RUN, "Ada", "", 1, AT, AT)
 GONE = replace(LOCK, silent=timedelta(minutes=3))
 UNLOCK = "ignition unlock production --as NAME --reason …"
-SETTLE = (
-    f"it is given back by recover/production as soon as a worker runs; if it stays so: {UNLOCK}"
-)
+SETTLE = f"recover/production gives it back as soon as a worker runs; if it does not: {UNLOCK}"
 
 
 def event(kind: EventKind, step: str = "", run: str = RUN, **payload: Any) -> Event:
@@ -62,7 +60,7 @@ def ended(ending: str) -> Event:
             False,
             Doing.RUNS,
             "it is in '4. Deploy to Production'",
-            "wait for its end: ignition status production; a deployment waits by itself with "
+            "wait until it ends: ignition status production; a deployment waits by itself with "
             "environments.production.wait_for_others",
         ),
         (
@@ -71,7 +69,7 @@ def ended(ending: str) -> Event:
             False,
             Doing.RUNS,
             "it has just begun",
-            "wait for its end: ignition status production; a deployment waits by itself with "
+            "wait until it ends: ignition status production; a deployment waits by itself with "
             "environments.production.wait_for_others",
         ),
         (
@@ -79,7 +77,7 @@ def ended(ending: str) -> Event:
             [PLANNED, LIVE],
             False,
             Doing.SILENT,
-            "it was heard of last at 2026-11-03 14:02 UTC",
+            "it was last heard from at 2026-11-03 14:02 UTC",
             SETTLE,
         ),
         (
@@ -87,7 +85,7 @@ def ended(ending: str) -> Event:
             [PLANNED, OPENED],
             True,
             Doing.ENDED,
-            "it is over, and has not given production back",
+            "it is over, but has not given production back",
             SETTLE,
         ),
         (
@@ -95,7 +93,7 @@ def ended(ending: str) -> Event:
             [PLANNED, ended("Deployed")],
             False,
             Doing.ENDED,
-            "it ended as Deployed at 2026-11-03 14:10 UTC, and has not given production back",
+            "it ended as Deployed at 2026-11-03 14:10 UTC, but has not given production back",
             f"try again; {SETTLE}",
         ),
         (
@@ -154,4 +152,4 @@ def test_the_refusal_names_the_environment() -> None:
     error = hold_of(LOCK, [LIVE]).refusal("production")
 
     assert error.what.startswith("production is held by Ada, run d-1874ab, since ")
-    assert error.hint.startswith("wait for its end")
+    assert error.hint.startswith("wait until it ends")

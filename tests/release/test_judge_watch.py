@@ -210,7 +210,7 @@ class TestWatch:
         decision = decide([*watched(405), *watched(600, since=420, good_health=False)])
         assert decision.until == at(1200)
         assert decision.sentence == (
-            "watched on, until 02:34:00 UTC at most: health check failed since 02:21:00 UTC"
+            "watched on, until 02:34:00 UTC at the latest: health check failed since 02:21:00 UTC"
         )
 
     def test_a_release_that_stays_unproven_fails_with_the_reason(self) -> None:
@@ -222,7 +222,7 @@ class TestWatch:
     def test_a_watch_that_cannot_end_well_any_more_ends_at_once(self) -> None:
         decision = decide(watched(1035, good_health=None))
         assert decision.sentence == (
-            "not to be proven healthy any more until 02:34:00 UTC: "
+            "it can no longer be proven healthy by 02:34:00 UTC: "
             "health not judged: no sample holds a health check"
         )
 
@@ -244,7 +244,7 @@ class TestWatch:
         (note,) = decision.notes
         assert note == (
             "error rate 4.00% (4 of 100) at 02:14:00 UTC, 4.00% (164 of 4,100) in all, "
-            "before it was 0.00% (0 of 500): at least 2 times as high, and no chance (router)"
+            "before it was 0.00% (0 of 500): at least 2 times as high, which is not chance (router)"
         )
 
     def test_all_triggers_that_fire_are_named(self) -> None:

@@ -46,7 +46,7 @@ def test_a_commit_that_was_left_is_not_tried_again_and_is_no_success_until_main_
         skip("main", HEAD, SERVING, [replace(TRIED, ending=ending.value)])
 
     assert refused.value.what == f"main has not moved since 222222222222, {how}"
-    assert refused.value.hint == "push to main what mends 222222222222, or reverts it"
+    assert refused.value.hint == "push to main a commit that fixes or reverts 222222222222"
 
 
 DEPLOYED = replace(TRIED, ending=Ending.DEPLOYED.value)

@@ -217,7 +217,7 @@ def test_an_error_of_ours_is_its_sentence_and_another_is_named_by_its_type() -> 
         (Ending.REJECTED, "docker info"),
         (Ending.REFUSED, "docker info"),
         (Ending.FAILED, "docker info"),
-        (Ending.EXPIRED, "when those who sign are there: docker info"),
+        (Ending.EXPIRED, "when the approvers are available: docker info"),
         (
             Ending.ROLLED_BACK,
             "fix the release and deploy a new version; the environment needs no action"

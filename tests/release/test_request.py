@@ -36,7 +36,7 @@ def test_a_branch_deployment_takes_no_version() -> None:
     with pytest.raises(BadRequest) as refused:
         checked(DeployRequest(kind=ReleaseKind.BRANCH, ref="feature/login", version="v1.2.3"))
 
-    assert refused.value.what == "version: a branch deployment takes no version, it got 'v1.2.3'"
+    assert refused.value.what == "version: a branch deployment takes no version, but got 'v1.2.3'"
     assert refused.value.hint == "ignition deploy --branch feature/login --to staging"
 
 

@@ -72,14 +72,14 @@ def test_what_the_log_does_not_know_is_not_given_a_date_of_its_own() -> None:
 
     assert found.at is None
     assert found.sentence == (
-        "since when v1.2.0 serves is not known: by the log it is v1.1.0, since "
+        "how long v1.2.0 has served is not known: by the log it is v1.1.0, since "
         "2026-11-03 15:02 UTC by Ada (d-1874ab)"
     )
 
 
 def test_an_empty_log_knows_nothing() -> None:
     assert tenure_of([], IMAGES["v1.0.0"], "v1.0.0").sentence == (
-        "since when v1.0.0 serves is not known: the log has no deployment of it"
+        "how long v1.0.0 has served is not known: the log has no deployment of it"
     )
 
 

@@ -273,9 +273,19 @@ def pager(httpserver: HTTPServer) -> Callable[..., OnCall]:
 @pytest.mark.parametrize(
     ("schedule", "by", "verdict", "value"),
     [
-        ("", "", "unknown", "the message of this run was delivered, nobody has acknowledged it"),
+        (
+            "",
+            "",
+            "unknown",
+            "the message of this run was delivered, but nobody has acknowledged it",
+        ),
         ("", "Grace", "passed", "Grace acknowledged the message of this run at 2026-11-03 14:02"),
-        ("P1", "", "passed", "Ada is on call; the message of this run was delivered, nobody has"),
+        (
+            "P1",
+            "",
+            "passed",
+            "Ada is on call; the message of this run was delivered, but nobody has",
+        ),
         ("P1", "Grace", "passed", "Grace acknowledged the message of this run"),
     ],
 )

@@ -469,7 +469,7 @@ def test_a_baseline_that_cannot_come_back_is_an_error_that_says_what_was_done() 
     assert "v1.0.0 is not back on production: app-api-3 is running and not yet" in caught.value.what
     assert "done so far: start beside 1 × sha256:0000000…; begun: admit app-" in caught.value.what
     assert "there is: app-api-2 v1.1.0 running, app-api-3 v1.0.0 running" in caught.value.what
-    assert "when the cause is mended: ignition rollback production --to v1.0.0" in caught.value.hint
+    assert "when the cause is fixed: ignition rollback production --to v1.0.0" in caught.value.hint
     assert project.serving() == {"v1.1.0"}
 
 

@@ -269,7 +269,7 @@ def _of_column(
     if _required(new) and not _required(old):
         found.append(_must_be_given(new, inserts))
     elif new.not_null and not old.not_null:
-        found.append(Restriction(old.table, f"{place} takes no NULL any more", False))
+        found.append(Restriction(old.table, f"{place} no longer accepts NULL", False))
     return found
 
 

@@ -336,7 +336,7 @@ def test_a_held_environment_names_its_holder_and_stays_with_it(ledger):
 
     assert caught.value.what.startswith("production is held by Ada, run d-1874ab, since ")
     assert caught.value.what.endswith(" UTC (deploy v1.1.0): it has just begun")
-    assert caught.value.hint.startswith("wait for its end: ignition status production")
+    assert caught.value.hint.startswith("wait until it ends: ignition status production")
     held = ledger.holder("production")
     assert held is not None
     assert held.owner == "Ada"

@@ -171,11 +171,11 @@ def test_somebody_has_to_be_on_call(
 @pytest.mark.parametrize(
     ("message", "verdict", "value"),
     [
-        (None, EvidenceVerdict.UNKNOWN, "no message of this run is at the pager"),
+        (None, EvidenceVerdict.UNKNOWN, "the pager has no message from this run"),
         (
             Message(link="https://pager/1"),
             EvidenceVerdict.UNKNOWN,
-            "the message of this run was delivered, nobody has acknowledged it",
+            "the message of this run was delivered, but nobody has acknowledged it",
         ),
         (
             Message("Grace", AT, "https://pager/1"),
@@ -202,7 +202,7 @@ ACKNOWLEDGED = judge_message(Message("Grace"), "pager")
         (ACKNOWLEDGED, judge_duty(None, "P1"), "passed", "Grace acknowledged the message of this"),
         (DELIVERED, judge_duty(Duty("Ada"), "P1"), "passed", "Ada is on call; the message of this"),
         (DELIVERED, judge_duty(None, "P1"), "failed", "nobody is on call now; the message of"),
-        (DELIVERED, None, "unknown", "the message of this run was delivered, nobody has ack"),
+        (DELIVERED, None, "unknown", "the message of this run was delivered, but nobody has ack"),
         (no_answer("away", "pager"), judge_duty(Duty("Ada"), "P1"), "passed", "Ada is on call; aw"),
         (no_answer("away", "pager"), None, "unknown", "away"),
     ],
@@ -221,7 +221,7 @@ def test_an_acknowledged_message_or_the_schedule_says_that_on_call_is_aware(
         ({"16": "bb"}, {"15": "aa", "16": "bb"}, EvidenceVerdict.PASSED, "1 pending migration ap"),
         ({"16": "b", "17": "c"}, {"16": "b", "17": "c"}, EvidenceVerdict.PASSED, "2 pending mig"),
         ({"16": "bb"}, {"15": "aa"}, EvidenceVerdict.FAILED, "16 is not applied in staging"),
-        ({"16": "bb"}, {"16": "xx"}, EvidenceVerdict.FAILED, "16 ran in staging with another"),
+        ({"16": "bb"}, {"16": "xx"}, EvidenceVerdict.FAILED, "16 ran in staging with different"),
         ({"16": "bb"}, {"16": ""}, EvidenceVerdict.FAILED, "16 was applied in staging by another"),
     ],
 )

@@ -335,7 +335,9 @@ def test_a_router_counts_in_all_and_by_release(
     found = router_growth(router_look(before), router_look(now, own_errors), versions)
 
     if expected is None:
-        assert found == Growth(unknown="its counters began again, the traffic until now is unknown")
+        assert found == Growth(
+            unknown="its counters began again, so the traffic until now is unknown"
+        )
     else:
         assert {t.release: (t.requests, t.errors) for t in found.traffic} == expected
         assert {t.source for t in found.traffic} == {ROUTER}

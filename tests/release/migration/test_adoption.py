@@ -278,7 +278,7 @@ def test_adopting_records_the_files_up_to_the_one_named_and_leaves_the_rest_pend
         "Flyway made this schema: public.flyway_schema_history stands at 2 (2 rows)",
         "to be recorded, without running them: 2 files, 0001_step.sql to 0002_step.sql",
         "still to be applied by a deployment: 2 files, 0003_step.sql to 0004_step.sql",
-        "Flyway has to be out of what starts the release: two tools would change one schema",
+        "Flyway must no longer run when the release starts: two tools would change one schema",
     ]
     assert adoption.note("Ada", "was Flyway") == "adopted by Ada from Flyway at 2: was Flyway"
 

@@ -55,7 +55,7 @@ def test_a_mark_in_a_string_or_a_block_comment_is_text():
         ("phases=contract", "did you mean phase?"),
         ("no-transaction=yes", "'-- migrate: no-transaction=yes' is unknown"),
         ("phase", "'-- migrate: phase' is unknown"),
-        ("lock-timeout=0ms", "a limit has to be longer than nothing"),
+        ("lock-timeout=0ms", "a limit must be longer than zero"),
         ("up", "that is dbmate's way to write two files in one"),
     ],
 )

@@ -23,15 +23,15 @@ def test_what_is_as_written_is_well() -> None:
 @pytest.mark.parametrize(
     ("there", "problem"),
     [
-        ({}, "none of 2 is there"),
-        ({"deploy/staging": WANTED["deploy/staging"]}, "nightly/staging is not there"),
+        ({}, "none of 2 exists"),
+        ({"deploy/staging": WANTED["deploy/staging"]}, "nightly/staging is missing"),
         (
             WANTED | {"nightly/staging": {"tags": [], "schedules": ["0 3 * * *"]}},
             "nightly/staging is not as this version writes it: schedules, tags",
         ),
         (
             WANTED | {"deploy/old": {}},
-            "deploy/old is there, and nothing here asks for it",
+            "nothing here uses deploy/old",
         ),
     ],
 )
@@ -54,7 +54,7 @@ def test_of_many_only_some_are_named() -> None:
 
     answer = judge_registered("deployments", many, {"deploy/0": {}})
 
-    assert answer.problem == "deploy/1, deploy/2, deploy/3 and 5 others are not there"
+    assert answer.problem == "deploy/1, deploy/2, deploy/3 and 5 others are missing"
 
 
 def test_a_difference_is_named_by_its_key_and_never_by_its_value() -> None:

@@ -56,14 +56,14 @@ def test_the_scheduler_has_a_minute_for_a_schedule_that_is_new(age: float, well:
 def test_a_schedule_that_is_switched_off_says_what_switches_it_on() -> None:
     answer = judge_schedule(replace(NIGHTLY, is_active=False), NOW)
 
-    assert answer.problem == "nightly/staging is switched off, so no run comes"
+    assert answer.problem == "nightly/staging is switched off, so no run starts"
     assert answer.hint == "prefect deployment schedule resume nightly/staging 24b61381"
 
 
 def test_a_paused_deployment_brings_no_run_however_active_its_schedule_is() -> None:
     answer = judge_schedule(replace(NIGHTLY, is_paused=True), NOW)
 
-    assert answer.problem == "its deployment nightly/staging is paused, so no run comes"
+    assert answer.problem == "its deployment nightly/staging is paused, so no run starts"
 
 
 @pytest.mark.parametrize(
@@ -76,5 +76,5 @@ def test_a_run_that_was_due_and_has_not_begun_is_a_fault(late: timedelta, well: 
     assert answer.ok is well
     if not well:
         assert answer.problem == (
-            "the run that was due 2026-11-30 19:05 UTC (2 h ago) has not begun: nobody took it"
+            "the run that was due 2026-11-30 19:05 UTC (2 h ago) has not begun: no worker took it"
         )

@@ -198,5 +198,5 @@ def test_a_late_run_with_a_worker_that_lives_names_the_worker() -> None:
 def test_a_run_that_was_taken_and_does_not_begin_points_to_the_worker_s_log() -> None:
     assert stalled(POOL, "Pending", 95) == (
         Cause.SLOW,
-        "crew-1 took it, and it has not begun for 1 min 35 s; why is in the log of the worker",
+        "crew-1 took it, and it has not begun for 1 min 35 s; the reason is in the worker's log",
     )

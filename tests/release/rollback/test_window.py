@@ -64,7 +64,7 @@ CASES: dict[str, tuple[Facts, Mode, str]] = {
     "came by a rollback": (
         Facts(NOW, OLD, (row(OLD, "RollbackDone"), row(NEW), row(OLD)), None, NEW),
         Mode.GLANCE,
-        "v1.0.0 came by a rollback (d-5e57ab), so that no other follows by itself",
+        "v1.0.0 came by a rollback (d-5e57ab), so no other follows by itself",
     ),
     "came back when a deployment failed": (
         Facts(NOW, OLD, (row(NEW, "RolledBack"), row(OLD)), None, None),
@@ -160,7 +160,7 @@ ANSWERS: dict[str, tuple[Facts, Window, dict[str, bool], Act, str]] = {
         replace(YOUNG, holder=LOCK), HELD, {"fired": True}, Act.ALERT, "held by Ada"
     ),
     "replaced meanwhile": (
-        replace(YOUNG, serving=OLD), OPEN, {"fired": True}, Act.ALERT, "serves v1.0.0 now, v1.1.0"
+        replace(YOUNG, serving=OLD), OPEN, {"fired": True}, Act.ALERT, "serves v1.0.0 now, but v1.1.0"
     ),
     "gone meanwhile": (
         replace(YOUNG, serving=None), HELD, {"fired": True}, Act.ALERT, "serves nothing now"

@@ -155,7 +155,5 @@ def test_answers_are_counted_between_two_looks(
     ],
 )
 def test_an_instance_that_leaves_service_is_named(after: Slot) -> None:
-    assert out_of_service([new(0, 0)], [old(0, 0), after]) == (
-        "app-api-2 does not serve any more in api2"
-    )
+    assert out_of_service([new(0, 0)], [old(0, 0), after]) == ("app-api-2 no longer serves in api2")
     assert out_of_service([new(0, 0)], [new(400, 0), old(0, 0)]) == ""

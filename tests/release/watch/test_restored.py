@@ -120,7 +120,7 @@ CASES = {
     "its health could not be seen": (
         every_3_s(75, range(30, 76), health=None),
         Outcome.INCONCLUSIVE,
-        "whether it is well is unknown: ",
+        "whether it is healthy is unknown: ",
     ),
     "somebody goes further back": (
         [*every_3_s(6), sample(9, p0="orders are charged twice")],

@@ -131,7 +131,7 @@ INSERT = "INSERT INTO public.orders (id, note) VALUES ($1, $2)"
         ),
         (
             with_column("note", "character varying(10)", not_null=True, filled=True),
-            [("orders.note takes no NULL any more", False)],
+            [("orders.note no longer accepts NULL", False)],
         ),
         (with_column("note", "character varying(20)"), []),
         (with_column("note", "text"), []),
