@@ -30,8 +30,8 @@ class AdoptRequest:
 def adopting(settings: Settings, environment: str, request: AdoptRequest) -> Iterator[str]:
     """Show what adopting would write, then write it: one line for each fact.
 
-    Raises BadRequest, after it has shown what it found, where it was not told up to which file,
-    by whom and why; nothing is written then, nor in a dry run.
+    Raises BadRequest, after it has shown what it found, if it was not told up to which file, by
+    whom and why. Then, and in a dry run, nothing is written.
     """
     target = build_target(settings, environment)
     files = _files(target, settings.service.migrations, request)

@@ -28,7 +28,7 @@ def add(
         bool, typer.Option("--show-secret", help="Even if the output is not a terminal.")
     ] = False,
 ) -> None:
-    """Enrol somebody: a QR code for their authenticator, shown once.
+    """Enrol a person and show a QR code for their authenticator, once.
 
     Example: `ignition approvers add Ada --role release-manager --role on-call`
     """
@@ -75,7 +75,7 @@ def list_() -> None:
 
 @app.command()
 def remove(name: Name) -> None:
-    """Forget somebody. What they signed in runs that still wait does not count any more.
+    """Remove an approver. Their signatures in runs that still wait no longer count.
 
     Example: `ignition approvers remove Ada`
     """
@@ -92,7 +92,7 @@ def ours() -> Approvers:
 
 
 def refuse_unknown(approvers: Approvers, name: str) -> None:
-    """Raise BadRequest for a name that is not enrolled, where that can be known here.
+    """Raise BadRequest for a name that is not enrolled, if that can be known here.
 
     On a machine without the approvers, or whose user may not read them, the worker judges.
     """
@@ -110,7 +110,7 @@ def refuse_unknown(approvers: Approvers, name: str) -> None:
 def _confirm(draft: Draft) -> None:
     """Ask for a code, so that nobody finds out at 3 am that the device was not set up.
 
-    Raises BadRequest where none comes: nobody is enrolled then.
+    Raises BadRequest if none is given; then nobody is enrolled.
     """
     again = _adding(draft.name, draft.roles)
     for _ in range(TRIES):
@@ -128,6 +128,6 @@ def _confirm(draft: Draft) -> None:
 
 
 def _adding(name: str, roles: Sequence[str]) -> str:
-    """What is typed to enrol somebody in these roles."""
+    """The command that enrols a person in these roles."""
     with_roles = [word for role in roles for word in ("--role", role)]
     return shlex.join(["ignition", "approvers", "add", name, *with_roles])

@@ -31,7 +31,8 @@ _ENDED = {f"{_STATE}{name}" for name in ("Completed", "Failed")}
 
 
 def apply(client: SyncPrefectClient, settings: Settings) -> list[str]:
-    """Create or replace our automations, delete those that are ours no more; their names."""
+    """Create or replace our automations and delete those that are no longer ours. Returns their
+    names."""
     ours = {one.name: one for one in wanted(client, settings)}
     there = {one.name: one for one in registered(client)}
     for name, automation in ours.items():
@@ -52,8 +53,8 @@ def registered(client: SyncPrefectClient) -> list[Automation]:
 
 
 def wanted(client: SyncPrefectClient, settings: Settings) -> list[AutomationCore]:
-    """The automations that this version makes; nothing is written. Raises ObjectNotFound where a
-    deployment that one starts is not there."""
+    """The automations that this version makes; nothing is written. Raises ObjectNotFound if a
+    deployment that one of them starts does not exist."""
     found = []
     for name, rules in sorted(settings.environments.items()):
         found.append(_broken_off(client, name))
@@ -88,7 +89,7 @@ def _waits(
 
 
 def _broken_off(client: SyncPrefectClient, environment: str) -> AutomationCore:
-    """A run that crashed or was cancelled: it has not said so itself."""
+    """A run that crashed or was cancelled, and so could not say so itself."""
     return AutomationCore(
         name=f"{_PREFIX}recover {environment}",
         description="A run crashed or was cancelled. Made by `ignition setup`.",
@@ -138,7 +139,7 @@ def _recover(client: SyncPrefectClient, environment: str) -> RunDeployment:
 
 
 def _silent(client: SyncPrefectClient, environment: str) -> AutomationCore:
-    """A run whose process gives no sign of life: its worker or its machine is gone with it."""
+    """A run whose process gives no sign of life: its worker or its machine is gone too."""
     return AutomationCore(
         name=f"{_PREFIX}crash {environment}",
         description="A run gave no sign of life. Made by `ignition setup`.",
@@ -163,7 +164,7 @@ def _silent(client: SyncPrefectClient, environment: str) -> AutomationCore:
 
 
 def _gone(client: SyncPrefectClient, environment: str) -> AutomationCore:
-    """A run that may hold an environment has stopped to say that it is alive."""
+    """A run that may hold an environment has stopped saying that it is alive."""
     parameters: dict[str, object] = {
         "run_id": _jinja("{{ labels.prefect.resource.id }}"),
         "environment": environment,

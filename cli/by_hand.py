@@ -35,7 +35,7 @@ _DONE_WITHIN = timedelta(minutes=15)  # of a run that has heard of it
 
 @dataclass(frozen=True)
 class Heard:
-    """Who is asked to carry a P0 out where Prefect does not answer."""
+    """Who is asked to carry out a P0 if Prefect does not answer."""
 
     target: Target
     service: ServiceLayout
@@ -43,8 +43,8 @@ class Heard:
     request: RollbackRequest
 
     def carry_out(self, ask: Callable[[], bool], say: Say) -> bool:
-        """Declare the P0 in the ledger and follow the run that hears of it; where none does, say
-        what to type on the host. Returns whether it was rolled back."""
+        """Declare the P0 in the ledger and follow the run that hears of it. If none does, say what
+        to type on the host. Returns whether it was rolled back."""
         there = self.target.environment
         try:
             lock = self.target.ledger.holder(there)
@@ -89,7 +89,7 @@ class Heard:
         return self._begun(since)
 
     def _begun(self, since: datetime) -> str:
-        """The run that began a rollback since then; "" where none does in time."""
+        """The run that began a rollback since then; "" if none does in time."""
         ledger, there = self.target.ledger, self.target.environment
 
         def look() -> str:
@@ -102,7 +102,7 @@ class Heard:
         return poll(look, bool, every=_EVERY, within=_HEARD_WITHIN)
 
     def _ending(self, run_id: str, say: Say) -> str:
-        """How a run ends, by the ledger; "" where it does not, or is heard of no more."""
+        """How a run ends, by the ledger; "" if it does not, or is no longer heard from."""
         ledger, there = self.target.ledger, self.target.environment
 
         def look() -> str | None:
@@ -160,8 +160,8 @@ class Heard:
         )
 
     def _release(self, way: Way, deployment: str) -> Release | None:
-        """The release to go back to, with its image; None: nothing is to serve. Raises DeployError
-        where it is not known."""
+        """The release to go back to, with its image. Returns None if nothing is to serve. Raises
+        DeployError if it is not known."""
         if to := self.request.to:
             return self._on_the_host(to) or release_named(self.target, to, self.service)
         if way is Way.TELL:
@@ -171,7 +171,7 @@ class Heard:
         return previous(self.target, self.service)
 
     def _on_the_host(self, to: str) -> Release | None:
-        """The release that is asked for, where the host has it: then no registry is needed."""
+        """The release that is asked for, if the host has it: then no registry is needed."""
         if to == NOTHING:
             return None
         if "@" in to:
@@ -183,7 +183,7 @@ class Heard:
         return None
 
     def _removed(self, release: Release) -> str:
-        """Why the release cannot live with the schema; "" where it can."""
+        """Why the release cannot run on the schema; "" if it can."""
         try:
             refuse_contracted(release, self.target.database.applied(), self.target.environment)
         except BadRequest as error:

@@ -53,7 +53,7 @@ _SERVER = "prefect server"
 
 @dataclass(frozen=True)
 class Question:
-    """Something to try. What it gives may be several answers; what it raises is one."""
+    """Something to try. It may give several answers; an error that it raises is one answer."""
 
     environment: str
     name: str
@@ -64,8 +64,8 @@ class Question:
 def examine(settings: Settings, notify: bool = False) -> list[tuple[str, Readiness]]:
     """Try everything at once: Prefect, the runbook, and every system of every environment.
 
-    Nothing is changed, but for a message to everybody whom ``notify`` says to tell. An answer that
-    does not come :data:`WITHIN` is a fault like any other.
+    Nothing is changed, except that ``notify`` sends a message by each notification block. An answer
+    that does not come :data:`WITHIN` is a fault like any other.
     """
     found = answered(list(_questions(settings, notify)), WITHIN)
     server = next(answer for question, answer in found if question.name == _SERVER)
@@ -174,7 +174,7 @@ def _ask_schedules() -> Sequence[Readiness]:
 
 
 def _ask_notification(name: str, block: str, deliver: bool) -> Readiness:
-    """Whether a notification block is there and, where it is asked, takes a message."""
+    """Whether a notification block exists and, if asked to, delivers a message."""
     with prefect():  # without an address, Block.load would start a server of its own
         pass
     try:

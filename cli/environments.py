@@ -40,13 +40,13 @@ class EnvironmentView:
     instances: tuple[str, ...]
     image: str
     schema: str
-    holder: str  # who holds it, and what that run does; "" where it is free
+    holder: str  # who holds it, and what that run does; "" if it is free
     hint: str = ""  # what to type about the holder
     since: str = ""  # since when it serves that, and by whom, in a sentence
-    since_at: str = ""  # ISO 8601; "" where it is not known
+    since_at: str = ""  # ISO 8601; "" if it is not known
     by: str = ""
     run: str = ""  # that brought it: d-1874ab
-    back_to: str = ""  # the version that a rollback would go back to; "" where none is known
+    back_to: str = ""  # the version that a rollback would go back to; "" if none is known
     back: str = ""  # … in a sentence, with what to type
     problem: str = ""  # what does not answer
     gate: GateView | None = None  # at which the holder waits, by the ledger
@@ -79,14 +79,14 @@ class Recorded:
 
     @property
     def gate(self) -> GateView | None:
-        """At which the holder waits; None where it does not."""
+        """At which the holder waits; None if it does not."""
         waits = self.hold is not None and self.hold.doing is Doing.WAITS
         return gate_of(self.lock, self.events) if self.lock and waits else None
 
 
 def look_at(target: Target, service: ServiceLayout, ended: Ended | None) -> EnvironmentView:
-    """Look at an environment. ``ended`` None: Prefect does not answer. Never raises for what does
-    not answer: that is said in the view."""
+    """Look at an environment. ``ended`` None: Prefect does not answer. Never raises for a system
+    that does not answer: the view says so."""
     problems = []
     try:
         instances = serving(target)
@@ -140,8 +140,8 @@ def recorded(
 
 
 def way_back(target: Target, service: ServiceLayout, holder: Holder) -> tuple[str, str]:
-    """The version that a rollback would go back to, and a sentence that says what to type; where
-    none is known, no version, and why. Raises Unreachable where the ledger does not answer."""
+    """The version that a rollback would go back to, and a sentence that says what to type; if none
+    is known, no version, and why. Raises Unreachable if the ledger does not answer."""
     there = target.environment
     if holder.way is Way.TELL:
         version = replaced_by(target, holder.run_id)
@@ -155,8 +155,8 @@ def way_back(target: Target, service: ServiceLayout, holder: Holder) -> tuple[st
 
 
 def replaced_by(target: Target, deployment: str) -> str:
-    """The version that a deployment goes back to: what its plan found serving; where the ledger
-    has no plan of it, what served last. Raises Unreachable."""
+    """The version that a deployment goes back to: what its plan found serving or, if the ledger has
+    no plan of it, what served last. Raises Unreachable."""
     if replaced := replaced_release(target.ledger.run_events(deployment)):
         return replaced.version
     served = target.ledger.served(target.environment, limit=1)
@@ -181,8 +181,8 @@ def gate_of(lock: Lock, events: tuple[Event, ...]) -> GateView:
 
 
 def _kept(target: Target, without_prefect: bool) -> str:
-    """What the host could go back to, where the ledger cannot be asked: a P0 needs it to tell
-    others, and where Prefect is away too, it says what to type on the host."""
+    """What the host could go back to, if the ledger cannot be asked: a P0 needs the ledger to tell
+    other runs and, if Prefect is away too, says what to type on the host."""
     try:
         serves = {instance.image for instance in meant_to_serve(target)}
         kept = target.orchestrator.kept_releases()

@@ -96,7 +96,7 @@ def log_line(row: LogRow) -> str:
 
 
 def verify_ledger(settings: Settings) -> list[str]:
-    """What is wrong with the ledger's chain; empty where it is whole."""
+    """What is wrong with the ledger's chain; empty if it is whole."""
     return [broken.sentence for broken in ledger_of(settings).verify()]
 
 
@@ -131,7 +131,7 @@ def _ended_as(ledger: Ledger, holder: Lock) -> str:
 
 
 def _end_of(run: RunView) -> str:
-    """What ends a run: its gate takes a no, where it waits at one."""
+    """What ends a run: a rejection, if it waits at a gate."""
     if run.waiting:
         return f"ignition reject {run.label} --as NAME --reason …"
     return f"prefect flow-run cancel {run.id}"

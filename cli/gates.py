@@ -23,7 +23,7 @@ _JUDGED = (EventKind.ITEM_SIGNED, EventKind.REJECTED, EventKind.ANSWER_REFUSED)
 
 
 def approval(approver: str, item: str, comment: str, code: str) -> dict[str, Any]:
-    """Sign one item, or all that the approver may sign. Raises BadRequest for what is no code.
+    """Sign one item, or all that the approver may sign. Raises BadRequest for what is not a code.
 
     The worker would count it as a wrong one, and a few of those end the run.
     """
@@ -36,8 +36,8 @@ def approval(approver: str, item: str, comment: str, code: str) -> dict[str, Any
 
 
 def refuse_unknown_item(item: str, run: RunView, events: Sequence[Event]) -> None:
-    """Raise BadRequest where the gate that the run waits at has no such item, before a code is
-    asked for. Empty means all, and is never refused."""
+    """Raise BadRequest if the gate at which the run waits has no such item, before a code is asked
+    for. Empty means all, and is never refused."""
     opened = [event for event in events if event.kind == EventKind.GATE_OPENED]
     offered = [str(one) for one in opened[-1].payload.get("items", ())] if opened else []
     if item and offered and item not in offered:
@@ -48,7 +48,8 @@ def refuse_unknown_item(item: str, run: RunView, events: Sequence[Event]) -> Non
 
 
 def rejection(approver: str, reason: str) -> dict[str, Any]:
-    """Say no to the whole run. Raises BadRequest without a reason: whoever started it reads it."""
+    """Say no to the whole run. Raises BadRequest without a reason, because whoever started the run
+    reads it."""
     if not reason.strip():
         raise BadRequest("a rejection has no reason", 'add --reason "…"')
     return _answer(Decision.REJECT, ALL_OPEN, approver, "", reason)
@@ -144,9 +145,9 @@ def judged(ledger: Ledger, run: RunView, gate: str, approver: str, within: timed
     """Wait until the worker has judged the answer to one round of a gate, named by its key.
 
     Returns what was signed, a line each, or that the run was rejected and why. Each round takes one
-    answer: where that was somebody else's, sent at the same moment, this one counts for nothing.
-    Raises Rejected for that, and with the worker's sentence where nothing was signed; BadRequest
-    when no worker has read it ``within`` that time.
+    answer. If that was somebody else's, sent at the same moment, this one counts for nothing.
+    Raises Rejected for that and, with the worker's sentence, if nothing was signed; BadRequest when
+    no worker has read it ``within`` that time.
     """
     seen = 0
     again = f"ignition approve {run.label} --as NAME"

@@ -57,8 +57,8 @@ def install(settings: Settings) -> Iterator[str]:
 def _write_rows_of_runbook(settings: Settings, ledger: Ledger) -> Iterator[str]:
     """Begin the deployment log with the rows of the runbook's own table, once each.
 
-    They are about the environment for which people sign; where there are several, the runbook does
-    not say which.
+    They are about the environment for which people sign; if there are several, the runbook does not
+    say which.
     """
     try:
         text = settings.located(settings.runbook).read_text(encoding="utf-8")
@@ -159,7 +159,7 @@ def _refuse_missing_secrets(settings: Settings) -> None:
 
 
 def say_missing(missing: Sequence[str]) -> tuple[str, str]:
-    """What is wrong where secrets are missing, and what to type."""
+    """What is wrong if secrets are missing, and what to type."""
     first = missing[0].partition(" ")[0]
     return (
         f"{config_path()} needs {count_of(len(missing), 'more secret')}: {'; '.join(missing)}",

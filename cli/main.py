@@ -151,7 +151,7 @@ def plan(
 ) -> None:
     """Say what a deployment would do to the schema: which files, when, and what they may block.
 
-    Nothing is changed. Exit code 1 where the deployment would be refused.
+    Nothing is changed. Exit code 1 if the deployment would be refused.
     Example: `ignition plan --to production --folder app/backend/migrations`
     """
     from cli.plan import plan as planned
@@ -350,7 +350,7 @@ def adopt(
 ) -> None:
     """Take over a schema that another migration tool made: record files without running them.
 
-    Shows which tool was found. Without `--through` it proposes one where that is certain. Example:
+    Shows which tool was found. Without `--through` it proposes one if that is certain. Example:
     `ignition adopt production --through 0012 --as "Ada" --reason "was Flyway"`
     """
     from cli.adopt import AdoptRequest, adopting

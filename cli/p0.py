@@ -73,8 +73,8 @@ def roll_back(
     """Say what a P0 does, ask, do it, and return whether it was rolled back.
 
     Without Prefect, a run that hears of it by the ledger does it, or a person on the host, who is
-    told what to type. Raises BadRequest where it cannot be, and Unreachable where Prefect answers
-    and the ledger cannot be asked.
+    told what to type. Raises BadRequest if it cannot be, and Unreachable if Prefect answers but the
+    ledger cannot be asked.
     """
     settings.environment(environment)
     checked_rollback(request, environment)
@@ -90,8 +90,8 @@ def roll_back(
 
 
 def p0_of(settings: Settings, environment: str, to: str) -> P0:
-    """What a P0 would do. Raises BadRequest where no release is known to go back to, and
-    Unreachable where the ledger cannot be asked."""
+    """What a P0 would do. Raises BadRequest if no release to go back to is known, and Unreachable
+    if the ledger cannot be asked."""
     target = build_target(settings, environment)
     try:
         holder = holder_of(target, target.ledger.holder(environment))
@@ -154,7 +154,7 @@ def carry_out(p0: P0, request: RollbackRequest, say: Say) -> bool:
 
 
 def _declare(p0: P0, run_id: str, request: RollbackRequest, say: Say) -> None:
-    """Write it down where the run that is to hear of it asks every second."""
+    """Record it in the ledger, which the run that is to hear of it asks every second."""
     if not _note(p0, run_id, request):
         raise Unreachable(
             "the ledger takes no events, so no run hears of the P0",

@@ -63,7 +63,7 @@ class RunView:
 
 @contextlib.contextmanager
 def prefect() -> Iterator[SyncPrefectClient]:
-    """A client of the Prefect server. Raises Unreachable where none answers, and BadRequest where
+    """A client of the Prefect server. Raises Unreachable if none answers, and BadRequest if
     something else does."""
     address = get_current_settings().api.url
     if not address:
@@ -93,8 +93,8 @@ def prefect() -> Iterator[SyncPrefectClient]:
 
 
 def _refuse_what_is_not_prefect(client: SyncPrefectClient, address: str) -> None:
-    """Raise BadRequest where the address is not the API's: each question would get a 404, which
-    says of a deployment that there is none."""
+    """Raise BadRequest if the address is not the API's: each question would get a 404, which would
+    mean that a deployment does not exist."""
     if address in _KNOWN:
         return
     try:
@@ -114,9 +114,9 @@ def _refuse_what_is_not_prefect(client: SyncPrefectClient, address: str) -> None
 
 
 def unavailable(within: timedelta = _ANSWERS_WITHIN) -> DeployError | None:
-    """Why Prefect cannot be asked; None where it answers.
+    """Why Prefect cannot be asked. Returns None if it answers.
 
-    The client tries a server that hangs again for minutes: nobody waits for that at 3 am.
+    The client retries a server that hangs for minutes, and nobody waits for that at 3 am.
     """
     answer = ask_side_by_side({"prefect": _why_away}, within)
     if answer:
@@ -140,7 +140,7 @@ def _why_away() -> DeployError | None:
 def require_server(instead: str) -> None:
     """Raise what :func:`unavailable` says, and that ``instead`` needs no server.
 
-    Also where the server hangs: the client would try it for minutes.
+    Raises also if the server hangs: the client would retry it for minutes.
     """
     if away := unavailable():
         without = f"without it: {instead}"
@@ -177,7 +177,7 @@ def waiting() -> list[RunView]:
 def find_waiting(reference: str) -> RunView:
     """The waiting run that ``reference`` names: a label (d-1874ab), an id or the start of one.
 
-    Raises BadRequest where there is none or more than one.
+    Raises BadRequest if there is none or more than one.
     """
     wanted = reference.removeprefix("d-").lower()
     runs = waiting()
@@ -194,7 +194,7 @@ def _is_named(run: RunView, wanted: str) -> bool:
 
 
 def gate_text(run: RunView) -> str:
-    """The Markdown above the form that a run waits with; empty where it has none."""
+    """The Markdown above the form that a run waits with; empty if it has none."""
     with prefect() as client:
         state = client.read_flow_run(UUID(run.id)).state
         keyset = (state.state_details.run_input_keyset or {}) if state else {}
@@ -233,8 +233,8 @@ def follow(
 ) -> RunView:
     """Poll a run until it has ended, telling ``say`` of each new state, and return it.
 
-    ``complain`` is told why nobody takes it, once for each cause. Raises Unreachable if it has not
-    ended ``within`` that time; None waits for ever.
+    ``complain`` is told why no worker takes it, once for each cause. Raises Unreachable if it has
+    not ended ``within`` that time; None waits for ever.
     """
     told = ("", "")
 

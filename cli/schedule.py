@@ -58,7 +58,7 @@ def registered(client: SyncPrefectClient) -> dict[str, DeploymentResponse]:
 def schedule_lines(environment: str = "") -> list[str]:
     """A line for each schedule of one environment, or of all: when it comes next, or why not.
 
-    Never raises: without the Prefect server one line says that it is not known.
+    Never raises: without the Prefect server, one line says that this is not known.
     """
     try:
         with prefect() as client:

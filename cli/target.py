@@ -25,7 +25,7 @@ from settings import Settings, config_path
 def build_target(settings: Settings, name: str) -> Target:
     """The blocks of one environment; nothing is saved.
 
-    Raises BadConfiguration where a secret is missing, naming its variable.
+    Raises BadConfiguration, naming its variable, if a secret is missing.
     """
     rules = settings.environment(name)
     registry = settings.registry

@@ -21,7 +21,7 @@ def say(as_json: bool, value: Any, lines: Callable[[], Iterable[str]]) -> None:
 
 
 def say_state(run: Any) -> None:
-    """Write the state of a run that is followed, and what to type where it waits for people."""
+    """Write the state of a run that is followed, and what to type if it waits for people."""
     message = f": {run.message}" if run.message else ""
     typer.echo(f"[{run.label}] {run.state}{message}")
     if run.waiting:
@@ -37,7 +37,7 @@ def show_markdown(text: str) -> None:
 
 
 def may_roll_back() -> bool:
-    """Ask a person whether to go on with a P0. Raises BadRequest where nobody can be asked."""
+    """Ask a person whether to go on with a P0. Raises BadRequest if nobody can be asked."""
     if not sys.stdin.isatty():
         raise BadRequest("a P0 has to be confirmed, and nobody can be asked here", "add --yes")
     return bool(typer.confirm("Roll back now?"))
@@ -51,6 +51,7 @@ def complain(error: DeployError) -> None:
 
 
 def _in_colour() -> bool:
-    """Whether errors may be coloured. Source: no-color.org; a terminal that is none has none."""
+    """Whether errors may be coloured. Source: no-color.org; an output that is not a terminal has no
+    colours."""
     is_dumb = os.environ.get("TERM", "") in ("", "dumb")
     return sys.stderr.isatty() and not is_dumb and not os.environ.get("NO_COLOR")

@@ -1,4 +1,5 @@
-"""The work pool and its workers, as the Prefect server knows them, and a run that nobody takes."""
+"""The work pool and its workers, as the Prefect server knows them, and runs that no worker
+takes."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,7 @@ _RECENT = 50  # runs in which a worker's machine is looked for
 
 
 def read_pool(client: SyncPrefectClient, machines: bool = False) -> WorkPool | None:
-    """The work pool; None where there is none. ``machines``: with those of its workers."""
+    """The work pool. Returns None if there is none. ``machines``: with those of its workers."""
     try:
         pool: Found = client.read_work_pool(WORK_POOL)
     except ObjectNotFound:
@@ -58,7 +59,7 @@ def read_pool(client: SyncPrefectClient, machines: bool = False) -> WorkPool | N
 
 
 class Stalls:
-    """Says of one run why nobody takes it, once for each cause."""
+    """Says why no worker takes a run, once for each cause."""
 
     def __init__(self, client: SyncPrefectClient, complain: Callable[[str], None]) -> None:
         self._client = client
@@ -68,7 +69,7 @@ class Stalls:
         self._said: Cause | None = None
 
     def look(self, run: FlowRun, now: datetime) -> None:
-        """Look at the run, and at the pool where nobody has taken it."""
+        """Look at the run and, if no worker has taken it, at the pool."""
         state = run.state
         if state is None or state.type not in (StateType.SCHEDULED, StateType.PENDING):
             self._since = self._said = None

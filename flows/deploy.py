@@ -149,8 +149,8 @@ def plan_deployment(run: Run, request: DeployRequest) -> Plan:
 def baseline_of(run: Run) -> Baseline:
     """What served before this run.
 
-    A run that goes on after it has changed what serves, and whose results are lost, would measure
-    its own release: then what its first plan wrote down counts.
+    A run that continues after it has changed what serves, and whose results are lost, would measure
+    its own release; so what its first plan recorded counts.
     """
     baseline = record_baseline(run.target, run.rules.watch)
     planned = planned_baseline(run.target.ledger.run_events(run.id, EventKind.PLAN_MADE))
@@ -250,10 +250,10 @@ def go_live(run: Run, plan: Plan, release: Release) -> Live:
 
 
 def measured_until_now(run: Run, plan: Plan) -> Baseline:
-    """The baseline as it was from the plan until now, or, where that fails, in the plan.
+    """The baseline as it was from the plan until now or, if that fails, in the plan.
 
-    Before anything of the new release runs: where it starts on the same machine, it slows what
-    serves.
+    Measured before anything of the new release runs, which slows what serves if it starts on the
+    same machine.
     """
     rules = run.rules.watch
     found = measure_baseline(run.target, plan.baseline, rules, return_state=True)
@@ -310,7 +310,8 @@ def finish(run: Run, request: DeployRequest, plan: Plan, live: Live) -> State[An
 
 
 def remove_old_schema(run: Run, plan: Plan, release: Release) -> None:
-    """Contract migrations: the release that a rollback would bring back does without it."""
+    """Contract migrations: the release that a rollback would bring back does not need the old
+    schema."""
     least = least_release(plan.baseline.release, release)
     stamp = Stamp(run.id, release.revision, release.version, min_app=least)
     with speaking(heading=Step.MIGRATE.short):
@@ -329,7 +330,7 @@ def give_up(run: Run, request: DeployRequest, error: Exception) -> State[Any]:
 def serve_again(run: Run, plan: Plan, error: Exception) -> None:
     """Before anything else, every request goes to the baseline: the rollback does the rest.
 
-    What fails here is tried again there, and said.
+    What fails here is retried and reported there.
     """
     address = baseline_address(plan.baseline)
     payload = {"reason": one_line(explain(error)), "to": plan.baseline.version, "by": "pipeline"}

@@ -66,7 +66,7 @@ Opened = Callable[[GateRound, datetime, str], Sequence[str]]
 
 
 class SigningRun(Protocol):
-    """What a gate has to know of the run that it stops."""
+    """What a gate has to know about the run that it stops."""
 
     @property
     def id(self) -> str: ...
@@ -149,10 +149,10 @@ def sign_off(
     """Return when each item is signed. To be called from the body of the run's own flow.
 
     ``collect`` gives the evidence of a round, from 1 on; it has to be a step, keyed by the round,
-    so that a resumed run sees what the approver saw.
-    ``opened`` is called with each round, the deadline, and what the last answer came to ("" for the
-    first round), before anybody can answer; it tells people, and returns a sentence for each who
-    was not told. It has to be a step as well.
+    so that a resumed run sees what the approver saw. ``opened`` is called with each round, the
+    deadline, and what the last answer came to ("" for the first round), before anybody can answer;
+    it tells people, and returns a sentence for each person who was not told. It has to be a step as
+    well.
 
     Raises Rejected when an item is rejected, by a person or by its evidence, and after too many
     wrong codes; SignaturesInvalid when the ledger does not bear out what was signed;
@@ -261,7 +261,7 @@ def _joined(*sentences: str) -> str:
 
 
 def _refuse_unsignable(run: SigningRun, items: Sequence[Item], quorum: Quorum) -> None:
-    """Raise BadConfiguration where nobody could ever get past the gate."""
+    """Raise BadConfiguration if nobody could ever get past the gate."""
     problem = unsignable(items, run.approvers.known(), quorum)
     if problem:
         raise BadConfiguration(
@@ -287,7 +287,7 @@ def _by_evidence(
 
 
 def _wait(form: type[RunInput], round: GateRound, until: datetime) -> Answer | None:
-    """Leave the process until the form is sent; None where the run was resumed without it."""
+    """Leave the process until the form is sent. Returns None if the run was resumed without it."""
     left = until - datetime.now(UTC)
     seconds = max(int(left.total_seconds()), 1)  # a round that was answered waits no more
     try:

@@ -27,7 +27,7 @@ class DecisionsWithoutTraceback(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record; drop it only where it says no more than that a run has ended.
+        """Change the record; drop it only if it says no more than that a run has ended.
 
         Prefect calls an ending as Failed an "unexpected exception", below our own last line.
         """

@@ -58,8 +58,8 @@ def nightly(environment: str = "staging") -> State[Any]:
 def tell_refused(environment: str, run: Run | None, error: DeployError) -> None:
     """Tell people that tonight's deployment has not begun: nobody waits for its answer.
 
-    ``run`` None: not even that could begin, so what serves is not known, nor where to write down
-    that people were told.
+    ``run`` is None if not even that could begin; then it is known neither what serves nor where to
+    record that people were told.
     """
     page = page_of(str(flow_run.id))
     if run is None:

@@ -61,8 +61,8 @@ def once(body: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
 def earlier_ends() -> list[State[Any]]:
     """The final states that this run has been in before it began again, oldest first.
 
-    Raises HasEnded where one of them says how it ended. A subflow has none: it is its parent that
-    is taken up again. Where the server cannot be asked, there may have been one.
+    Raises HasEnded if one of them says how it ended. A subflow has none, because it is its parent
+    that is taken up again. If the server cannot be asked, there may have been one.
     """
     if flow_run.parent_flow_run_id is not None:
         return []

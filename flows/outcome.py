@@ -97,7 +97,7 @@ def close(
 
 
 def _tell(run: Run, report: Report, version: str, by: str, page: bool) -> None:
-    """Tell people how it ended; those who are woken up only where they have to look."""
+    """Tell people how it ended; wake people up only if they have to look."""
     if report.ending in (Ending.PLANNED, Ending.NOTHING_TO_DO, Ending.REFUSED):
         return
     names = run.settings.notify.blocks
@@ -117,6 +117,7 @@ def state(ending: Ending, sentence: str, hint: str = "") -> State[Any]:
 
 
 def ending_of(ended: State[Any]) -> Ending | None:
-    """How a run of ours ended; None where it did not say so: it crashed, or something raised."""
+    """How a run of ours ended. Returns None if it did not say so: it crashed, or something
+    raised."""
     ending = ending_in(ended.message)
     return ending if ending and ending.good == ended.is_completed() else None

@@ -69,12 +69,12 @@ def recover(run_id: str = "", environment: str = "staging") -> State[Any]:
 
 
 def call_crashed(run: Run, run_id: str) -> State[Any] | None:
-    """See to a run that has not ended; None: it has.
+    """See to a run that has not ended. Returns None if it has.
 
-    One that holds the environment and gives no sign of life is called crashed. That starts another
-    recovery, as every crash does, so that only one decides what is to be done. An automation that
-    missed a run's events may be wrong, where the server was away: the lock's heartbeat is in the
-    ledger.
+    One that holds the environment and gives no sign of life is marked as crashed. That starts
+    another recovery, as every crash does, so that only one decides what is to be done. An
+    automation that missed a run's events may be wrong, if the server was away: the lock's heartbeat
+    is in the ledger.
     """
     label = short_run(run_id)
     with get_client(sync_client=True) as client:

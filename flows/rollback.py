@@ -89,7 +89,8 @@ def _try(run: Run, request: RollbackRequest) -> Conclusion:
 
 
 def _watched(run: Run, baseline: Baseline) -> AfterRollback | None:
-    """How what was restored does. It serves already: that nobody can say so is no failure."""
+    """How the restored release does. It serves already, so being unable to tell is not a
+    failure."""
     length, rules = run.rules.rollback.watch, run.rules.watch
     watched = watch_restored(run.target, baseline, length, rules, return_state=True).result(
         raise_on_failure=False
@@ -104,7 +105,8 @@ def _watched(run: Run, baseline: Baseline) -> AfterRollback | None:
 
 @speaking(heading=Step.ROLLBACK.short)
 def clear_the_way(run: Run, request: RollbackRequest) -> State[Any] | None:
-    """See to whoever holds the environment; the ending, where a deployment rolls itself back."""
+    """See to whoever holds the environment. Returns the ending if a deployment rolls itself
+    back."""
     for attempt in ("1", "2", "3", "4"):
         holder = _holder(run, attempt)
         if holder.way is Way.GO:
@@ -122,7 +124,7 @@ def clear_the_way(run: Run, request: RollbackRequest) -> State[Any] | None:
 
 
 def _holder(run: Run, attempt: str) -> Holder:
-    """Who holds the environment; nobody, where the ledger cannot be asked: the lock decides."""
+    """Who holds the environment; nobody if the ledger cannot be asked, because the lock decides."""
     try:
         return look_for_holder(run.target, key=attempt)
     except DeployError as error:

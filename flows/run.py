@@ -46,8 +46,8 @@ class Run:
     def record_soon(self, *events: tuple[EventKind, str, dict[str, Any]]) -> None:
         """Write events (kind, step, payload) as :meth:`record` does, but go on after half a second.
 
-        For what is done while users wait. An event is kept on the worker's disk first, which takes
-        milliseconds; a ledger that is slow has it later.
+        For steps that users wait for. An event is kept on the worker's disk first, which takes
+        milliseconds; a slow ledger gets it later.
         """
 
         def write() -> None:
@@ -87,9 +87,9 @@ class Run:
         return tuple(Step(step) for step in self.target.ledger.steps_begun(self.id))
 
     def may_hold(self) -> bool:
-        """Whether the run got as far as to hold its environment; True where nobody knows.
+        """Whether the run got as far as to hold its environment; True if that is not known.
 
-        To be asked before the ending is recorded, which takes the worker's note of its steps away.
+        To be asked before the ending is recorded, which removes the worker's note of its steps.
         Never raises.
         """
         try:
@@ -176,7 +176,7 @@ def _read_runbook(settings: Settings) -> Runbook:
 
 
 def load_target(environment: str) -> Target:
-    """The environment's blocks. Raises BadConfiguration where `ignition setup` has not run."""
+    """The environment's blocks. Raises BadConfiguration if `ignition setup` has not run."""
     name = f"ignition-target/{environment}"
     try:
         # Called from a flow's own thread: the sync form answers, never a coroutine.

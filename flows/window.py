@@ -46,7 +46,7 @@ def watch(environment: str = "staging") -> State[Any]:
 
 
 def _watch(run: Run, due: datetime | None) -> State[Any]:
-    """Watch, and do what follows on what was seen, before the next run looks."""
+    """Watch, and act on what was seen, before the next run looks."""
     target, service, rules = run.target, run.settings.service, run.rules.watch
     try:
         before = look_at_window(target, service, rules, key="before", due=due)
@@ -77,7 +77,7 @@ def _nothing_to_watch(run: Run, situation: Situation) -> bool:
 
 
 def _roll_back(run: Run, why: str, situation: Situation) -> State[Any]:
-    """Roll back as a person would, in this run's name. What refuses that alerts people."""
+    """Roll back as a person would, in this run's name. If that is refused, people are alerted."""
     ended = roll_back(run, request_of(why, situation.facts))
     ending, sentence = outcome.ending_of(ended), sentence_in(ended.message)
     if ending is Ending.ROLLBACK_DONE:  # never green: something was wrong with the release

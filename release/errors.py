@@ -85,7 +85,7 @@ class Rejected(NothingChanged):
 
 
 class Unproven(NothingChanged):
-    """Nobody proved to have given this answer."""
+    """Nobody has proved that they gave this answer."""
 
 
 class GateExpired(NothingChanged):

@@ -28,7 +28,7 @@ _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u20
 
 
 def checked_ref(ref: str) -> str:
-    """Return ``ref`` if it is what git takes for a branch, tag or commit, and no option.
+    """Return ``ref`` if git accepts it as a branch, tag or commit, and not as an option.
 
     Refused although git takes it: a control character beyond ASCII, and one that turns the order
     in which a line is read.

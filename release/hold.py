@@ -12,7 +12,7 @@ from release.rollback.recovery import LONGEST_SILENCE, OpenGate, open_gate_of
 
 
 class Doing(StrEnum):
-    """What a run does that holds an environment."""
+    """What a run that holds an environment does."""
 
     WAITS = "waits"  # at a gate, where it has no process
     RUNS = "runs"
@@ -30,7 +30,7 @@ class Hold:
     hint: str
 
     def refusal(self, environment: str) -> EnvironmentLocked:
-        """What a run is told that wanted the environment."""
+        """What a run that wanted the environment is told."""
         return EnvironmentLocked(f"{environment} is {self.sentence}", self.hint)
 
 
@@ -39,7 +39,7 @@ def hold_of(lock: Lock, events: Sequence[Event], ended: bool = False) -> Hold:
 
     ``events`` are those of its run, and of the runs that it took the environment over from: a
     recovery writes the ending of the run that it recovers. ``ended``: Prefect says that the run is
-    over; False where Prefect was not asked.
+    over; False if Prefect was not asked.
     """
     doing, what, hint = _doing(lock, events, ended)
     why = f" ({lock.reason})" if lock.reason else ""

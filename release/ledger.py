@@ -89,13 +89,13 @@ class LogRow:
     environment: str
     ending: str
     run_id: str
-    digest: str = ""  # sha256:…; "" where none is known
+    digest: str = ""  # sha256:…; "" if none is known
     revision: str = ""  # full git commit hash
     image: str = ""  # repository@sha256:…
 
     @property
     def release(self) -> Release:
-        """What was deployed; without an image where the ledger has none."""
+        """What was deployed; without an image if the ledger has none."""
         image = ImageRef.parse(self.image) if self.image else None
         return Release(self.version, self.revision, image)
 
@@ -143,7 +143,8 @@ def event_hash(event: Event) -> str:
 
 
 def verify_chain(events: Sequence[Event]) -> list[Break]:
-    """Find the events, in order of ``seq``, that are not what was written. Empty: the chain holds.
+    """Find the events, in order of ``seq``, that are not what was written. Empty if the chain
+    holds.
 
     The last events could be cut off unnoticed; a copy of the newest hash kept elsewhere shows that.
     """

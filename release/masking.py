@@ -1,8 +1,8 @@
 """Which of an environment's values are secret, and how they are masked in text that people read.
 
 A container gets its values from `.env`, `env_file:`, `environment:` and its image, in whatever
-syntax each has: what counts is what it got. Masked too much, a log says less; masked too little, a
-secret stands in a database that many can read.
+syntax each has: what counts is what it got. If too much is masked, a log says less; if too little,
+a secret stands in a database that many can read.
 """
 
 import json
@@ -31,7 +31,7 @@ def secrets_of(values: Mapping[str, str | None]) -> frozenset[str]:
     """The secrets among variables: each value in the forms that a program may write it in.
 
     A variable whose name is never secret (``PUBLIC_PORT``, ``LOG_LEVEL``) is none, but the password
-    in its URL is one. A value shorter than 6 characters is none either, or shorter than 4 where the
+    in its URL is one. A value shorter than 6 characters is none either, or shorter than 4 if the
     name says that it is secret.
     """
     found: set[str] = set()
@@ -49,7 +49,7 @@ def secrets_of_file(text: str) -> frozenset[str]:
 def secrets_in_lines(text: str) -> frozenset[str]:
     """The secrets in the text of an `.env` file, in whichever way its lines are read.
 
-    For the case that nothing else could read it: a line may be broken, and an error may repeat it.
+    For a file that nothing else could read: a line may be broken, and an error may repeat it.
     """
     found: set[str] = set()
     for line in text.splitlines():
@@ -63,7 +63,7 @@ def secrets_in_lines(text: str) -> frozenset[str]:
 
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:
-    """The text with each secret masked; a short one only where it stands alone."""
+    """The text with each secret masked; a short one only if it stands alone."""
     for secret in sorted(secrets, key=lambda secret: (-len(secret), secret)):
         if len(secret) >= _SHORTEST:
             text = text.replace(secret, MASK)
@@ -93,7 +93,7 @@ def _forms(value: str, shortest: int) -> Iterator[str]:
 
 
 def _password(text: str) -> str:
-    """The password in a URL; "" where there is none."""
+    """The password in a URL; "" if there is none."""
     try:
         return urlsplit(text).password or ""
     except ValueError:

@@ -114,14 +114,14 @@ class Release:
 
     @property
     def typed(self) -> str:
-        """What a command takes for it: the version, or the image with its whole digest where it has
-        no version and goes by the digest's first digits."""
+        """What a command takes for it: the version or, if it has none and goes by the digest's
+        first digits, the image with its whole digest."""
         by_digest = self.image is not None and self.version == self.image.short
         return str(self.image) if by_digest else self.version
 
 
 def image_of(release: Release) -> ImageRef:
-    """The image of a release that was built. Raises BadRequest where it was not."""
+    """The image of a release that was built. Raises BadRequest if it was not."""
     if release.image is None:
         raise BadRequest(f"{release.version} has no image yet")
     return release.image
@@ -135,8 +135,8 @@ class Instance:
     name: str  # the name by which the router's network knows it
     address: str  # ip address on the router's network; "" while it has none
     image: ImageRef | None  # None: it was started from something that has no registry digest
-    version: str  # label org.opencontainers.image.version; "" where the image has none
-    revision: str  # label org.opencontainers.image.revision; "" where the image has none
+    version: str  # label org.opencontainers.image.version; "" if the image has none
+    revision: str  # label org.opencontainers.image.revision; "" if the image has none
     state: str  # the engine's word: created, running, exited, dead, …
     health: str  # healthy, unhealthy, starting; "none" where the image declares no check
     exit_code: int = 0  # of its last end; of one that runs again too, where the engine knows it
@@ -155,8 +155,8 @@ class Baseline:
     release: Release | None  # None: nothing of ours ran here (first deployment)
     instances: tuple[str, ...]  # container ids that served
     schema_version: str  # newest row of schema_migrations; "" for none
-    error_rate: float | None  # fraction: 5xx / all responses; None where nothing was measured
-    p95: timedelta | None  # 95th percentile of answer times; None where nothing was measured
+    error_rate: float | None  # fraction: 5xx / all responses; None if nothing was measured
+    p95: timedelta | None  # 95th percentile of answer times; None if nothing was measured
     taken_at: datetime
     traffic: tuple[Traffic, ...] = ()  # what the rate is of, by each source that counted
     times: tuple[Times, ...] = ()  # answer times, by each source that knows them
@@ -178,8 +178,8 @@ class Baseline:
         return self.release.image if self.release else None
 
     def layout(self, service: ServiceLayout) -> ServiceLayout:
-        """The service as this release was deployed with it; as it is configured now, where no
-        record of that is known."""
+        """The service as this release was deployed with it or, if no record of that is known, as it
+        is configured now."""
         return self.deployed_with.layout(service) if self.deployed_with else service
 
 

@@ -14,11 +14,11 @@ _BAD = (Ending.ROLLED_BACK, Ending.ROLLBACK_FAILED)
 
 
 def skip(branch: str, head: str, serving: str, log: Sequence[LogRow]) -> str:
-    """Why there is nothing to deploy, with all well; empty where there is something.
+    """Why there is nothing to deploy although all is well; empty if there is something.
 
     ``head`` and ``serving`` are full commit hashes, ``log`` is newest first. Raises SourceRefused
-    where the head was left already, by its own deployment or by a later rollback: it is not tried
-    night after night, because it would fail the same way, and it is not well until the branch
+    if the head was abandoned already, by its own deployment or by a later rollback: it is not tried
+    night after night, because it would fail the same way, and all is not well until the branch
     moves.
     """
     if head == serving:
@@ -38,7 +38,7 @@ def skip(branch: str, head: str, serving: str, log: Sequence[LogRow]) -> str:
 
 
 def _left(head: str, log: Sequence[LogRow]) -> LogRow | None:
-    """The row in which a commit was left; None where nobody has left it since it served last.
+    """The row in which a commit was left; None if nobody has left it since it served last.
 
     A rollback leaves what served just before it.
     """

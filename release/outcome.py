@@ -120,7 +120,7 @@ ENDED_NAMES = f"*{_ENDED}[A-Z]*"
 
 
 def ending_in(message: str | None) -> Ending | None:
-    """The ending that a state's message begins with; None where it is not one of ours."""
+    """The ending that a state's message begins with; None if it is not one of ours."""
     word, colon, _ = (message or "").partition(": ")
     return Ending(word) if colon and word in _ENDINGS else None
 
@@ -131,7 +131,7 @@ def message_of(ending: Ending, sentence: str) -> str:
 
 
 def sentence_in(message: str | None) -> str:
-    """What a state's message says after its ending; all of it where it has none."""
+    """What a state's message says after its ending; all of it if it has none."""
     text = message or ""
     ending = ending_in(text)
     return text.removeprefix(f"{ending}: ") if ending else text
@@ -148,7 +148,7 @@ def ended_tags(tags: Iterable[str], ending: Ending) -> set[str]:
 
 
 def ended_before(ending: Ending, at: datetime, again: str) -> str:
-    """What a run says that is taken up again after its end; ``again`` is what starts another."""
+    """What a run says if it is taken up again after its end; ``again`` is what starts another."""
     return (
         f"this run ended as {ending} at {at:%Y-%m-%d %H:%M:%S} UTC and is not taken up again; "
         f"nothing was changed; start a new one: {again}"
@@ -165,7 +165,7 @@ def ending_of_failure(error: Exception, undo: Undo) -> Ending:
 
 
 def explain(error: Exception) -> str:
-    """The failure in one sentence. Other errors than ours are named by their type."""
+    """The failure in one sentence. Errors that are not ours are named by their type."""
     if isinstance(error, DeployError):
         return error.what
     return f"unexpected {type(error).__name__}: {error}"
@@ -186,7 +186,7 @@ def one_line(text: str, limit: int = 500) -> str:
 
 
 def hint_of(error: Exception) -> str:
-    """What to type after this failure; empty where nothing is known."""
+    """What to type after this failure; empty if nothing is known."""
     return error.hint if isinstance(error, DeployError) else ""
 
 
@@ -207,7 +207,7 @@ def hint_after_rollback(error: Exception, environment: str) -> str:
 
 
 def log_notes(ending: Ending, sentence: str, notes: str) -> str:
-    """The Notes of the deployment log: what a person wrote; where it did not go well, why."""
+    """The Notes of the deployment log: what a person wrote and, if it did not go well, why."""
     if ending.good:
         return notes or sentence
     return f"{notes}; {sentence}" if notes else sentence
@@ -231,7 +231,7 @@ def what_to_do(ending: Ending, environment: str, hint: str) -> str:
 def shown_version(version: str | None, probe: Probe, url: str) -> str:
     """What follows "production serves": the version, or why none is known, asked at ``url``.
 
-    No answer at all may be the asker's fault, and then says nothing about what users meet.
+    A missing answer may be the asker's fault, and then says nothing about what users meet.
     """
     if version:
         return version
@@ -243,9 +243,9 @@ def shown_version(version: str | None, probe: Probe, url: str) -> str:
 
 
 def what_is_gone(ending: Ending, environment: str, version: str, serves: str) -> str:
-    """What to do where a release has passed its watch, and another or none answers a moment later.
+    """What to do if a release has passed its watch, and another or none answers a moment later.
 
-    Empty where all is well: that is for a person, because the deployment's own watch is over.
+    Empty if all is well: that is for a person, because the deployment's own watch is over.
     """
     if ending is not Ending.DEPLOYED or serves == version:
         return ""

@@ -65,7 +65,7 @@ class Plan:
 
     @property
     def nothing_to_do(self) -> str:
-        """Why there is nothing to do; empty where there is something."""
+        """Why there is nothing to do; empty if there is something."""
         serving = self.baseline.release
         if serving is None or self.expand or self.contract:
             return ""

@@ -130,7 +130,7 @@ def checked_rollback(request: RollbackRequest, environment: str) -> RollbackRequ
 
 
 def refuse_own_variables(given: Mapping[str, object], usual: Mapping[str, object]) -> None:
-    """Raise BadRequest if a run was started with job variables that its deployment has not.
+    """Raise BadRequest if a run was started with job variables that its deployment does not have.
 
     They are variables of the process and could switch a gate off, and Prefect's form lets anybody
     set them. ``usual`` are the deployment's, which the form sends along.
@@ -156,7 +156,7 @@ def checked_name(name: str, what: str) -> str:
 def name_of(flow: str, what: str, environment: str, *, dry_run: bool = False) -> str:
     """A run's name while it runs: ``v1.2.3 → production``, ``rollback of production to v1.2.3``.
 
-    An image is named by the first digits of its digest, where its version is not known.
+    An image is named by the first digits of its digest, if its version is not known.
     """
     repository, _, digest = what.partition("@")
     shown = f"{digest[:14]}…" if digest else repository
@@ -169,7 +169,7 @@ def name_of(flow: str, what: str, environment: str, *, dry_run: bool = False) ->
 
 
 def tags_of(environment: str, version: str) -> set[str]:
-    """The tags by which a run is found. An image by its digest is no version."""
+    """The tags by which a run is found. An image by its digest is not a version."""
     known = version and "@" not in version
     return {f"env:{environment}"} | ({f"version:{version}"} if known else set())
 

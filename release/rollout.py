@@ -60,8 +60,8 @@ def unfit_instance(
     """Why an awaited instance will not be admitted; "" while nothing speaks against it.
 
     A container that stopped or was started again by the engine has failed, even if it runs now.
-    Being unhealthy is final, because the engine says it only after its last retry. Being no more
-    than started is not, until ``within`` is over.
+    Being unhealthy is final, because the engine says it only after its last retry. Being started
+    but not healthy is not final until ``within`` is over.
     """
     if instance.state in ("exited", "dead"):
         return f"{instance.name} stopped with exit code {instance.exit_code}"
@@ -92,10 +92,10 @@ def _health(instance: Instance) -> str:
 def choose_slots(slots: Sequence[Slot], names: Sequence[str]) -> tuple[str, ...]:
     """A slot for each instance: the one that it has, or had last, else the next free one.
 
-    HAProxy gives the address behind a name to one slot only, even if that one is in maintenance:
-    a name that comes back (Compose numbers its containers again) has to get its old slot.
-    Of the free ones those come first at which no request is under way any more.
-    Raises RolloutFailed if there are too few.
+    HAProxy gives the address behind a name to one slot only, even if that one is in maintenance: a
+    name that comes back (Compose numbers its containers again) has to get its old slot. Of the free
+    ones, those come first that have no request under way. Raises RolloutFailed if there are too
+    few.
     """
     held = {slot.remembers: slot.name for slot in slots if slot.remembers in names}
     held |= {slot.instance: slot.name for slot in slots if slot.instance}
@@ -167,7 +167,7 @@ def rollout_report(environment: str, listing: str, seen: Sequence[Seen]) -> str:
 
 
 def did_not_come_up(why: str, health: str, log: str) -> str:
-    """Why an instance is given up, and what it said of it, in one sentence.
+    """Why an instance is given up, and what it logged about it, in one sentence.
 
     It stands in the run's state, the deployment log and messages; all that the instance said is
     in the artifact of step 4.
@@ -178,7 +178,7 @@ def did_not_come_up(why: str, health: str, log: str) -> str:
 
 
 def or_why_not(read: Callable[[], str]) -> str:
-    """What ``read`` gives, or, in brackets, why it gives nothing: that hides nothing else."""
+    """What ``read`` gives or, in brackets, why it gives nothing: a failure hides nothing else."""
     try:
         return read()
     except DeployError as error:

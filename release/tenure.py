@@ -27,7 +27,7 @@ def tenure_of(log: Sequence[LogRow], image: ImageRef | None, version: str) -> Te
     """Decide since when ``image`` serves, which calls itself ``version``.
 
     ``log`` is newest first. A deployment that failed after its watch brought its release as well;
-    one that was rolled back, and its baseline served on, is said beside it. Where an image is not
+    one that was rolled back, and its baseline served on, is mentioned beside it. If an image is not
     known (the row is from before the ledger, or the engine does not answer), the version has to do.
     """
     brought = next((row for row in log if _brought(row)), None)

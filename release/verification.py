@@ -57,7 +57,7 @@ def _said(probe: Probe, where: str) -> str:
 def check_smoke(
     exit_code: int | None, output: Sequence[str], took: timedelta = timedelta()
 ) -> Check:
-    """Exit code 0 passes. None: the tests were stopped when their time was up.
+    """Exit code 0 passes. None means that the tests were stopped when their time was up.
 
     The sentence of a failure names the first test that failed, or else the last line that is not
     npm's own, or else what npm says; the last lines of the output follow it.
@@ -72,7 +72,7 @@ def check_smoke(
 
 
 def _telling(lines: Sequence[str]) -> Sequence[str]:
-    """The line that says most, where no test is named: it is not how npm's own lines end."""
+    """The line that says most if no test is named: it is not how npm's own lines end."""
     own = [line for line in lines if not _NPM.match(line) and not _NPM_HEAD.match(line)]
     of_npm = [_NPM.sub("", line, count=1) for line in lines if _NPM.match(line)]
     return own[-1:] or [line for line in of_npm if not _NPM_FRAME.fullmatch(line)] or lines[-1:]
@@ -81,14 +81,14 @@ def _telling(lines: Sequence[str]) -> Sequence[str]:
 def only_smoke_failed(checks: Sequence[Check]) -> bool:
     """Whether the release answers as itself, and it is its smoke tests alone that failed.
 
-    They may have met a database that was being restarted. A new release has to pass them at once;
-    a baseline, than which there is nothing better, gets another try.
+    They may have met a database that was being restarted. A new release has to pass them at once; a
+    baseline, which has no better alternative, gets another try.
     """
     return [check.name for check in checks if not check.passed] == [SMOKE]
 
 
 def explain_answer(body: bytes | str, field: str) -> str:
-    """What was answered where a version was looked for and not found, as the end of a sentence.
+    """What was answered if a version was looked for and not found, as the end of a sentence.
 
     One line, and no more of the answer than its first characters or the names of its fields.
     """

@@ -1,7 +1,7 @@
 """Hears of a declared P0 within seconds, whatever the run is doing.
 
 The ledger is asked every second, by a thread of its own, because a ledger that hangs must not hold
-up the run. Samples are further apart, and one may take half a minute where a release hangs.
+up the run. Samples are further apart, and one may take half a minute if a release hangs.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ class Alarm:
 
     @property
     def reason(self) -> str | None:
-        """Why a P0 was declared; None while none was."""
+        """Why a P0 was declared; None as long as none was."""
         return self._heard.result() if self._heard.done() else None
 
     def wait(self, length: timedelta) -> None:
@@ -97,7 +97,7 @@ def heed() -> None:
 
 
 def reason_of(declared: Event | None) -> str | None:
-    """Why a P0 was declared, and by whom; None where none was."""
+    """Why a P0 was declared, and by whom. Returns None if none was."""
     if declared is None:
         return None
     reason, by = declared.payload.get("reason") or "no reason given", declared.payload.get("by")

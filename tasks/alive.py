@@ -23,7 +23,7 @@ EVERY = timedelta(seconds=3)
 
 
 class Locks(Protocol):
-    """Where it is written down which run holds an environment."""
+    """The record of which run holds an environment."""
 
     def heartbeat(self, environment: str, run_id: str) -> bool:
         """Say that the run is alive."""
@@ -34,7 +34,7 @@ class Locks(Protocol):
 def alive(locks: Locks, environment: str, run_id: str, every: timedelta = EVERY) -> Iterator[None]:
     """Say every few seconds that a run is alive; at the end, that there is nothing to wait for.
 
-    Each sign by a thread of its own: neither a server nor a ledger that hangs holds up the other,
+    Each sign has a thread of its own: neither a server nor a ledger that hangs holds up the other,
     or the run. Never raises by itself.
     """
 

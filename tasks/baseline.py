@@ -36,7 +36,7 @@ def serving(target: Target) -> tuple[Instance, ...]:
 
 
 def meant_to_serve(target: Target) -> tuple[Instance, ...]:
-    """The instances that serve; where none runs, those that would: they crashed, or were stopped.
+    """The instances that serve or, if none runs, those that would: they crashed, or were stopped.
 
     What a rollback leaves is this release, even if nothing of it runs any more.
     """
@@ -46,7 +46,7 @@ def meant_to_serve(target: Target) -> tuple[Instance, ...]:
 
 
 def what_is_left(target: Target) -> str:
-    """The versions that a rollback is about to leave; "" where nobody can say. Never raises: it is
+    """The versions that a rollback is about to leave; "" if that is not known. Never raises: it is
     for the record alone.
     """
     with contextlib.suppress(DeployError):
@@ -56,7 +56,7 @@ def what_is_left(target: Target) -> str:
 
 
 def _admitted(target: Target) -> set[str] | None:
-    """The names that the router sends requests to; None: there is no router."""
+    """The names that the router sends requests to. Returns None if there is no router."""
     if target.router is None:
         return None
     return {slot.instance for slot in target.router.slots() if slot.admitted}
@@ -65,8 +65,9 @@ def _admitted(target: Target) -> set[str] | None:
 def deployed_with(target: Target, release: Release | None) -> DeployedWith | None:
     """How a release was checked when it was deployed to the environment.
 
-    None where no such record is known, or the ledger does not answer at once: then it is checked
-    as is configured now, which no rollback waits for or fails for. Never raises.
+    Returns None if no such record is known, or if the ledger does not answer at once. Then the
+    release is checked as is configured now: no rollback waits or fails for the record. Never
+    raises.
     """
     if release is None or release.image is None:
         return None

@@ -70,7 +70,7 @@ def show_checklist(environment: str, markdown: str, *, key: str) -> None:
 
 @step("Open gate", timeout=timedelta(seconds=30), retries=2)
 def open_gate(target: Target, gate: GateRound, until: datetime | None, *, key: str) -> None:
-    """Write down what is waited for, and until when; mark the run as waiting.
+    """Record what is waited for, and until when, and mark the run as waiting.
 
     ``key`` names the round. None: it waits for ever.
     """
@@ -112,7 +112,7 @@ def say_said(gate: GateRound, said: str, *, key: str) -> None:
 
 @step("Close gate", timeout=timedelta(seconds=30), retries=2)
 def close_gate(target: Target, run_id: str, section: str, *, key: str) -> None:
-    """Write down that a gate waits no more, whatever came of it. ``key`` names the gate."""
+    """Record that a gate no longer waits, whatever came of it. ``key`` names the gate."""
     target.ledger.record(target.environment, run_id, EventKind.GATE_CLOSED, step=section, key=key)
     tell_server(CLOSED, target.environment, run_id)
     change_run(tags=lambda tags: tags - {WAITING_TAG})
@@ -222,9 +222,9 @@ def record_signatures(
 def confirm_signatures(target: Target, approvers: Approvers, gate: GateRound, *, key: str) -> int:
     """Read the signatures of a checklist back from the ledger and verify each; return how many.
 
-    ``gate`` is the last round, ``key`` names the gate. Raises SignaturesInvalid where a signature
-    does not hold, where one is missing, and where the ledger was changed since this run began;
-    Unreachable where it does not answer.
+    ``gate`` is the last round, ``key`` names the gate. Raises SignaturesInvalid if a signature does
+    not hold or is missing, or if the ledger was changed since this run began; Unreachable if it
+    does not answer.
     """
     events = target.ledger.events(run_id=gate.run_id)
     first = min((event.seq for event in events), default=0)

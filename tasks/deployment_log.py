@@ -43,7 +43,7 @@ def write_ending(target: Target, run_id: str, report: Report, payload: dict[str,
 def catch_up(target: Target) -> None:
     """Write what the ledger could not take when the run ended: its ending, and its lock given back.
 
-    Raises Unreachable where it still cannot: the next run on this worker that needs it does.
+    Raises Unreachable if it still cannot: the next run on this worker that needs it does.
     """
     if not target.ledger.flush():
         raise Unreachable(

@@ -26,8 +26,9 @@ def hold_environment(
 ) -> None:
     """Take the environment's lock for the run; wait as long as told for a run that holds it.
 
-    The step's own limit is for one answer of the ledger; who waits gives it :func:`patient` as its
-    ``timeout_seconds``. Raises EnvironmentLocked with the holder's name once the wait is over.
+    The step's own limit is for one answer of the ledger; a caller that waits passes :func:`patient`
+    as its ``timeout_seconds``. Raises EnvironmentLocked with the holder's name once the wait is
+    over.
     """
     said = ""
 
@@ -56,7 +57,7 @@ def patient(wait: timedelta) -> float:
 
 @step("Release environment", timeout=timedelta(seconds=30), retries=2)
 def release_environment(target: Target, run_id: str, *, key: str = "") -> bool:
-    """Give the lock back; False where the run did not hold it.
+    """Give the lock back. Returns False if the run did not hold it.
 
     ``key`` tells a second call in one flow run apart: a recovery gives its own lock back too.
     """

@@ -15,7 +15,8 @@ ENVIRONMENT = "ignition.environment"
 
 
 def tell_server(event: str, environment: str, run_id: str, about: str = GATE) -> None:
-    """Emit an event about a run's gate, or about what else goes by the run's id. Never raises."""
+    """Emit an event about a run's gate, or about anything else that goes by the run's id. Never
+    raises."""
     resource = {"prefect.resource.id": f"{about}{run_id}", ENVIRONMENT: environment}
     try:
         emit_event(event, resource=resource)

@@ -44,7 +44,7 @@ def look_for_holder(target: Target, key: str) -> Holder:
 def holder_of(target: Target, lock: Lock | None, ended: bool | None = None) -> Holder:
     """What is to be done about a lock. Raises Unreachable.
 
-    ``ended``: whether its run is over; None: Prefect is asked.
+    ``ended``: whether its run is over; if None, Prefect is asked.
     """
     if lock is None:
         return Holder(Way.GO)
@@ -86,7 +86,7 @@ def refuse_after_p0(target: Target, since: datetime) -> None:
 @step("Await the holder", timeout=_WITHIN + timedelta(minutes=1))
 def await_holder(target: Target, holder: Holder, key: str) -> str:
     """Wait until the holder has ended, or does something else about a rollback than before: it
-    waits for people now, or users meet its release. Returns its ending; empty for none."""
+    waits for people now, or users meet its release. Returns its ending; empty if there is none."""
     ending = poll(
         lambda: _ending_of(target, holder),
         lambda ending: ending is not None,
@@ -107,7 +107,7 @@ def take_over(target: Target, holder: Holder, by: str, reason: str) -> None:
 
 
 def has_ended(run_id: str) -> bool:
-    """Whether Prefect says that a run is over. False where it cannot be asked."""
+    """Whether Prefect says that a run is over; False if it cannot be asked."""
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(UUID(run_id)).state
@@ -117,7 +117,7 @@ def has_ended(run_id: str) -> bool:
 
 
 def _ending_of(target: Target, holder: Holder) -> str | None:
-    """Its ending; empty where it goes on in another way; None while it goes on in this one."""
+    """Its ending; empty if it goes on in another way; None as long as it goes on in this one."""
     try:
         lock = target.ledger.holder(target.environment)
         still = lock is not None and lock.run_id == holder.run_id

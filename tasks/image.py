@@ -32,9 +32,9 @@ def build_image(target: Target, release: Release, service: ServiceLayout) -> Rel
 
 
 def find_image(target: Target, release: Release, service: ServiceLayout) -> ImageRef | None:
-    """The image that the registry has under the release's version, if it holds its commit.
+    """The image that the registry has under the release's version, if it was built from its commit.
 
-    Raises BuildFailed where that version holds another commit: an image tag is never moved.
+    Raises BuildFailed if that version holds another commit: an image tag is never moved.
     """
     found = target.registry.find(service.name, release.version)
     if found is None:

@@ -70,7 +70,8 @@ def plan_files(
 def _known_to(
     target: Target, release: Release | None, service: ServiceLayout
 ) -> dict[str, str] | None:
-    """The migrations that a release came with: file name → checksum; None: nobody can tell."""
+    """The migrations that a release came with: file name → checksum. Returns None if that is not
+    known."""
     if release is None or not target.repository.knows(release.revision):
         return None
     contents = target.repository.files(release.revision, service.migrations, ".sql")
@@ -108,7 +109,7 @@ def refuse_older_releases(target: Target, files: Sequence[MigrationFile], releas
 def check_schema(target: Target, baseline: Baseline) -> None:
     """Refuse to go back to a release whose schema a contract migration has removed.
 
-    A database that does not answer stops no rollback: at 3 am it may be what is being mended.
+    A database that does not answer stops no rollback: at 3 am it may be what is being fixed.
     """
     try:
         applied = target.database.applied()

@@ -11,9 +11,9 @@ from tasks.step import step
 
 @step("Has main moved?", timeout=timedelta(minutes=3), retries=3)
 def reason_to_skip(target: Target) -> str:
-    """Why tonight's deployment is skipped, with all well; empty where it goes on.
+    """Why tonight's deployment is skipped although all is well; empty if it goes on.
 
-    Raises SourceRefused where the branch has not moved and its head was left.
+    Raises SourceRefused if the branch has not moved and its head was abandoned.
     """
     target.repository.fetch()
     main = target.repository.main

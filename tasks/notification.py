@@ -47,7 +47,7 @@ def notify(
 
 @step("Warn", timeout=timedelta(seconds=30))
 def warn(names: tuple[str, ...], notice: Notice) -> tuple[str, ...]:
-    """Send a notice of a run that knows no environment, whose ledger could have it; otherwise as
+    """Send a notice of a run that knows no environment whose ledger could record it; otherwise as
     :func:`notify`."""
     names = tuple(dict.fromkeys(names))
     failed = tell(names, notice)
@@ -63,9 +63,9 @@ def _say_told(names: Sequence[str], notice: Notice, failed: Sequence[str]) -> No
 
 
 def tell(names: Sequence[str], notice: Notice, within: timedelta = WITHIN) -> tuple[str, ...]:
-    """Send a notice to all blocks side by side; a sentence for each that did not take it.
+    """Send a notice to all blocks side by side. Returns a sentence for each that did not accept it.
 
-    Only the kind of an error is said: a message may quote the address of a webhook, which is a
+    Only the kind of an error is given: a message may quote the address of a webhook, which is a
     secret.
     """
     found = ask_side_by_side({name: partial(_tell, name, notice) for name in names}, within)
@@ -80,7 +80,7 @@ def page_of(run_id: str) -> Page:
 
 
 def _tell(name: str, notice: Notice) -> str:
-    """Why a block did not take the notice; "" where it did."""
+    """Why a block did not accept the notice; "" if it did."""
     try:
         block = Block.load(name)
         block.notify(notice.body, notice.subject)  # type: ignore[union-attr]

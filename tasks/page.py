@@ -1,6 +1,6 @@
 """A run's page in Prefect: the name and the tags by which people find it.
 
-Only a sign for people: where the server is away, a run goes on, and ends, under its old name.
+Only a sign for people: if the server is away, a run goes on, and ends, under its old name.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Tags = Callable[[set[str]], set[str]]
 
 
 def show_version(environment: str, version: str) -> None:
-    """Tag this run with where it goes and, where that is known, with its version."""
+    """Tag this run with where it goes and, if that is known, with its version."""
     change_run(tags=lambda tags: _with_version(tags, environment, version))
 
 

@@ -97,7 +97,7 @@ def make_plan(
 
 
 def _asked_in_vain(target: Target, baseline: Baseline, watch: WatchRules) -> tuple[str, ...]:
-    """What the watch would ask the release for, and what serves now does not have; nothing where
+    """What the watch would ask the release for and what serves now does not have; nothing if
     nothing serves. The release may be what brings it, so it is for people to see."""
     return target.metrics.misses(target.service, watch) if baseline.release else ()
 

@@ -51,6 +51,6 @@ def clear_away(target: Target) -> int:
 
 @step("Take over for the recovery", timeout=timedelta(minutes=1), retries=_TRIES_MORE)
 def take_over(target: Target, from_runs: Sequence[str], by: str, reason: str) -> None:
-    """Take the lock from a run that has ended. Raises EnvironmentLocked where another holds it."""
+    """Take the lock from a run that has ended. Raises EnvironmentLocked if another run holds it."""
     target.ledger.take_over(target.environment, from_runs, by, "recover", reason)
     say(f"{target.environment} is held by its recovery")

@@ -79,7 +79,7 @@ def old_release(
     smoke_timeout: timedelta,
     healthy_within: timedelta,
 ) -> OldRelease | None:
-    """The release that serves, by digest, with its own smoke tests; None where none does."""
+    """The release that serves, by digest, with its own smoke tests. Returns None if none does."""
     release = baseline.release
     if release is None or release.image is None:
         return None
@@ -95,7 +95,7 @@ def rehearse_migrations(
 ) -> rehearsal.Rehearsal:
     """Apply the expand files to a copy of the target's schema, and write the artifact.
 
-    The old release's smoke tests run on the copy where its server can be reached from a container.
+    The old release's smoke tests run on the copy if its server can be reached from a container.
     Raises nothing that the files or the copy do.
     """
     found = target.rehearsal.rehearse(target.database, files, old, sayer())

@@ -84,7 +84,7 @@ def find_baseline(
 
 
 def _found_before(target: Target, release: Release | None) -> Before:
-    """What the last plan found beside the release; nothing is known where the ledger is away."""
+    """What the last plan found beside the release; nothing is known if the ledger is away."""
     address = str(release.image) if release else NOTHING
     try:
         plans = target.ledger.events(target.environment, kinds=[EventKind.PLAN_MADE])
@@ -94,7 +94,7 @@ def _found_before(target: Target, release: Release | None) -> Before:
 
 
 def previous(target: Target, service: ServiceLayout) -> Release:
-    """The release that served before the present one. Raises BadRequest where none is known."""
+    """The release that served before the present one. Raises BadRequest if none is known."""
     now = meant_to_serve(target)
     kinds = [EventKind.PLAN_MADE, EventKind.ROLLBACK_STARTED, EventKind.STEP_DONE]
     events = target.ledger.events(target.environment, kinds=kinds)
@@ -119,7 +119,7 @@ def previous(target: Target, service: ServiceLayout) -> Release:
 
 
 def release_named(target: Target, to: str, service: ServiceLayout) -> Release | None:
-    """The release that a rollback to ``to`` restores; None: nothing is to serve."""
+    """The release that a rollback to ``to`` restores. Returns None if nothing is to serve."""
     if to == NOTHING:
         return None
     if "@" in to:
@@ -128,8 +128,8 @@ def release_named(target: Target, to: str, service: ServiceLayout) -> Release | 
 
 
 def _with_image(target: Target, release: Release, service: ServiceLayout) -> Release:
-    """The release with its image, which the registry knows where the ledger does not: a release
-    from before the ledger, such as the runbook's own first row."""
+    """The release with its image, which the registry knows if the ledger does not: a release from
+    before the ledger, such as the runbook's own first row."""
     image = release.image or target.registry.find(service.name, release.version)
     return Release(release.version, release.revision, image)
 
@@ -374,7 +374,7 @@ class _WayBack:
         self.evidence = what_is_known(self.target, self.baseline, self.rules)
 
     def _left(self) -> str:
-        """What there is of the service now, for somebody who has to go on by hand."""
+        """What there is of the service now, for a person who has to go on by hand."""
         try:
             found = self.target.orchestrator.instances()
         except DeployError as error:

@@ -135,7 +135,7 @@ def bake(
     Looked at again and again, so that a release that fails at once is stopped at once. It goes on
     for up to ``bake_up_to`` while errors speak against the release and do not yet prove anything.
     It begins again where the router was restarted, which is nothing that the release did; once, so
-    that it ends. Raises Unreachable where the router does not come back, or is away again.
+    that it ends. Raises Unreachable if the router does not come back, or is away again.
     """
     router = _router(target)
     began = time.monotonic()
@@ -169,8 +169,8 @@ def _slots_again(router: Router, cutover: Cutover) -> tuple[Slot, ...]:
     """The slots of a router that did not answer, once it does and has found the new instances.
 
     Users have no other router either: to roll back meanwhile would help none of them. Raises
-    Unreachable where it does not within ``_ROUTER_BACK_WITHIN``; slots without the new instances,
-    where it has not found them by then, are for the caller to judge.
+    Unreachable if it does not within ``_ROUTER_BACK_WITHIN``. If it has not found the new instances
+    by then, the slots without them are for the caller to judge.
     """
 
     def look() -> tuple[Slot, ...]:
@@ -188,7 +188,7 @@ def _slots_again(router: Router, cutover: Cutover) -> tuple[Slot, ...]:
 
 @step("Pin release", timeout=timedelta(minutes=1), retries=1)
 def pin_release(target: RolloutTarget, image: ImageRef) -> None:
-    """Write the digest where the host's own start reads it."""
+    """Write the digest to where the host's own start reads it."""
     target.orchestrator.pin(image)
     say(f"{image.short} pinned: a reboot of {target.environment} brings it back")
 
@@ -296,7 +296,7 @@ def _others(target: RolloutTarget, new: Sequence[Instance]) -> list[Instance]:
 
 
 def _stop(target: RolloutTarget, instances: Sequence[Instance], rules: RolloutRules) -> None:
-    """Stop instances that no request goes to. Raises RolloutFailed where one of them serves: then
+    """Stop instances that no request goes to. Raises RolloutFailed if one of them serves: then
     somebody has rolled back behind this run's back."""
     names = {instance.name for instance in instances}
     if target.router is not None:

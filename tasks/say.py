@@ -20,14 +20,14 @@ def say(text: str, level: int = logging.INFO) -> None:
 
 
 def sayer(level: int = logging.INFO) -> Callable[[str], None]:
-    """:func:`say` as it is here and now, for a thread: it has no context of its own."""
+    """:func:`say` as it is here and now, for a thread, which has no context of its own."""
     log, run, heading = get_run_logger(), this_run(), _HEADING.get()
     prefix = f"[{run}] {heading:<12}" if heading else f"[{run}] "
     return lambda text: log.log(level, "%s%s", prefix, text)
 
 
 def this_run() -> str:
-    """The run's label, such as ``d-1874ab``; that of the flow run where none was given."""
+    """The run's label, such as ``d-1874ab``; that of the flow run if none was given."""
     return _RUN.get() or short_run(str(flow_run.id))
 
 

@@ -6,6 +6,6 @@ from release.outcome import shown_version
 
 
 def what_serves(target: Target) -> str:
-    """The version that the public address names; a sentence where it names none."""
+    """The version that the public address names; a sentence if it names none."""
     version, probe = target.service.version()
     return shown_version(version, probe, shown(target.url))

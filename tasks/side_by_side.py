@@ -1,4 +1,4 @@
-"""Questions to many systems at once: none can keep the answers of the others waiting."""
+"""Questions to many systems at once: none holds up the answers of the others."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -16,10 +16,10 @@ def ask_side_by_side(
 ) -> dict[Name, Found]:
     """Ask all questions at once; the answers that came in time, in the questions' order.
 
-    Who has not answered ``within`` that time (None: it takes as long as it takes) is missing. Its
-    thread is left behind, as a daemon: unlike an executor's, it does not keep the process from
-    ending. Each question is asked in the context of the asker, which says whose run it is, and
-    which server is Prefect's. Raises what a question raises.
+    A question that is not answered ``within`` that time is missing; None sets no limit. Its thread
+    is left behind, as a daemon: unlike an executor's, it does not keep the process from ending.
+    Each question is asked in the caller's context, which says whose run it is and which server is
+    Prefect's. Raises what a question raises.
     """
     asked = {name: _ask(question) for name, question in questions.items()}
     answered, _ = wait(asked.values(), timeout=within.total_seconds() if within else None)

@@ -47,7 +47,7 @@ def _check_auth_flow(target: Target) -> None:
     """Raise Unreachable if it fails before anything was changed: the watch would blame the release.
 
     It is no reason not to deploy: the release may be what repairs it. Without a password it always
-    fails: that is BadConfiguration.
+    fails: that raises BadConfiguration.
     """
     table = ("environments", target.environment, "auth")
     variable = variable_of(*table, "password")
@@ -67,7 +67,7 @@ def _check_auth_flow(target: Target) -> None:
 
 
 def _serves(target: Target) -> bool:
-    """Whether there is anything that can be measured: on a first deployment there is not."""
+    """Whether there is anything to measure: on a first deployment there is not."""
     return target.service.health().ok
 
 

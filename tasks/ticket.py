@@ -10,7 +10,8 @@ from tasks.step import step
 
 @step("Close deployment ticket", timeout=timedelta(minutes=1), retries=0)
 def close_ticket(target: Target, ticket: str, comment: str) -> str:
-    """Close the ticket and say what came of it; a ticket system that is down fails nothing."""
+    """Close the ticket and say what came of it. A ticket system that is down does not fail the
+    run."""
     said = _close(target, ticket, comment)
     say(said)
     return said

@@ -64,7 +64,7 @@ class Verified(Protocol):
 
 
 class Started(Verified, Protocol):
-    """The same, and what knows where each instance answers."""
+    """The same, and where each instance answers."""
 
     @property
     def orchestrator(self) -> Orchestrator: ...
@@ -112,12 +112,12 @@ def verify_baseline(
     target: Verified, baseline: Baseline, service: ServiceLayout, rules: VerifyRules
 ) -> tuple[Check, ...]:
     """Check that the baseline serves again, as it was checked when it was deployed: by the paths
-    and the smoke command of then, where the ledger has them.
+    and the smoke command of that time, if the ledger has them.
 
     Users are served by it meanwhile. Health, version and smoke tests may fail for
-    ``rules.health_within`` before it counts. Smoke tests that cannot be had (git is down, or its
-    commit is not known) are said and left out. Raises VerificationFailed with a sentence over every
-    check that failed.
+    ``rules.health_within`` before it counts. Smoke tests that are not available (git is down, or
+    the commit is not known) are reported and left out. Raises VerificationFailed with a sentence
+    over every check that failed.
     """
     release = baseline.release
     if release is None:
@@ -148,7 +148,7 @@ def _tree_if_there(target: Verified, release: Release) -> Iterator[Path | None]:
 def look(
     service: Service, release: Release, smoke: SmokeTests | None, rules: VerifyRules, say: Say
 ) -> tuple[Check, ...]:
-    """Health, version and, where they can be had, smoke tests; up to the first failure.
+    """Health, version and, if they are available, smoke tests; up to the first failure.
 
     Health and version may fail to answer for ``rules.health_within`` before it counts. The smoke
     tests' own lines are said as details, and once more, for everybody, if they fail.
@@ -224,7 +224,7 @@ def _settle(
 
 
 def _kept(target: Verified) -> str:
-    """Where the checks of a release that is gone by then are to be read."""
+    """Where to read the checks of a release that is gone by then."""
     return f"artifact verification-{target.environment} of this run"
 
 

@@ -93,7 +93,7 @@ def watch_release(
 
 @dataclass(frozen=True)
 class AsDeployed:
-    """An environment, asked as the release knows it that it serves."""
+    """An environment, asked as the release that it serves knows it."""
 
     environment: str
     service: Service
@@ -121,7 +121,7 @@ def as_deployed(target: Watched, then: DeployedWith | None) -> Watched:
 def watch_restored(
     target: Watched, baseline: Baseline, length: timedelta, rules: WatchRules
 ) -> AfterRollback | None:
-    """Watch what a rollback has brought back; None where it is not watched.
+    """Watch what a rollback has brought back. Returns None if it is not watched.
 
     It serves already, so nobody waits for this but the run, and whoever holds a release back until
     it is known. By what it was deployed with, as it was verified.
@@ -257,7 +257,7 @@ def ticks(
 
 
 def seen_now(target: Watched, rules: WatchRules) -> Sample | None:
-    """What serves, seen once with enough probes to be judged; None where nothing answers."""
+    """What serves, seen once with enough probes to be judged. Returns None if nothing answers."""
     seen = seen_since(target, rules, None)
     return seen[0] if seen else None
 
@@ -277,7 +277,7 @@ def seen_since(
 
 
 class Progress:
-    """The watch's progress bar in the UI. That it cannot be shown is no reason to stop watching."""
+    """The watch's progress bar in the UI. A failure to show it is no reason to stop watching."""
 
     def __init__(self, environment: str, version: str) -> None:
         self._key = f"watch-progress-{environment}"

@@ -42,10 +42,10 @@ class Situation:
 
 @contextmanager
 def turn(target: Target, rules: WatchRules, due: datetime | None) -> Iterator[bool]:
-    """Be the only run that watches an environment; False where another still does.
+    """Be the only run that watches an environment. Yields False if another still does.
 
-    Waits for it until this run would be out of date. Where the ledger does not answer, nobody knows
-    of another, and two that watch change no more than one: what they do is under the lock.
+    Waits for it until this run would be out of date. If the ledger does not answer, no other is
+    known of, and two that watch change no more than one: what they do is under the lock.
     """
     with ExitStack() as held:
         try:
@@ -96,7 +96,8 @@ def _previous(target: Target, service: ServiceLayout) -> Release | None:
 
 @step("Glance", timeout=timedelta(minutes=5), retries=1)
 def look_once(target: Target, rules: WatchRules) -> tuple[str, ...]:
-    """Look at health, auth flow and error rate once; what does not look well, a sentence each."""
+    """Look at health, auth flow and error rate once. Returns a sentence for each that does not look
+    well."""
     seen = seen_now(target, rules)
     counted = busiest(seen.traffic, ALL_RELEASES) if seen else None
     rate = counted.rate if counted else None
@@ -125,7 +126,7 @@ def watch_window(target: Target, situation: Situation, rules: WatchRules) -> Wat
 
 
 def reaction_of(report: WatchReport, watched: Situation, now: Situation) -> Reaction:
-    """What follows on a watch that did not pass."""
+    """What follows if a watch did not pass."""
     fired = {str(verdict.trigger) for verdict in report.verdicts if verdict.fires}
     return reaction_to(
         watched.facts.serving,
@@ -141,7 +142,7 @@ def _watched(situation: Situation) -> Release:
 
 
 def _compared_with(target: Target, situation: Situation) -> Baseline:
-    """The release before has not been measured for hours: nothing is compared with it."""
+    """The previous release has not been measured for hours, so nothing is compared with it."""
     return Baseline(
         environment=target.environment,
         release=situation.facts.back_to,

@@ -1,4 +1,4 @@
-"""One-time codes that approvers gave: each counts once, and who guesses is seen."""
+"""One-time codes that approvers gave: each counts once, and guessing is noticed."""
 
 from datetime import datetime
 

@@ -51,9 +51,9 @@ class Ledger(Part):
     # --- setting up ---
 
     def check(self) -> None:
-        """See that events can be written, here or there; write those that were kept.
+        """Check that events can be written, here or there, and write those that were kept.
 
-        Raises Unreachable, or BadConfiguration where the schema is missing or old.
+        Raises Unreachable, or BadConfiguration if the schema is missing or old.
         """
         try:
             self._spool.check()
@@ -124,7 +124,7 @@ class Ledger(Part):
         """The steps that a run began, in order, also those that only this worker knows of.
 
         A rollback is planned from them, so it must not depend on the ledger: the worker keeps a
-        note of its own until the run has ended. Raises Unreachable only where neither is there.
+        note of its own until the run has ended. Raises Unreachable only if neither is available.
         """
         noted = self._spool.noted_steps(run_id)
         kept = [entry["step"] for entry in self._kept(run_id, EventKind.STEP_BEGUN)]
@@ -142,7 +142,8 @@ class Ledger(Part):
         return next((event for event in reversed(declared) if event.at >= since), None)
 
     def verify(self) -> list[Break]:
-        """Check the chain of hashes over all events. Empty: nothing was changed. Unreachable."""
+        """Check the chain of hashes over all events. Empty if nothing was changed. Raises
+        Unreachable."""
         return verify_chain(self.events())
 
     # --- the lock ---
@@ -162,16 +163,16 @@ class Ledger(Part):
     ) -> Lock:
         """Take the environment for the run ``by`` from one of ``run_ids``, which have ended.
 
-        The new token is larger: should the old holder wake up, it has lost the environment.
-        Raises EnvironmentLocked where another run holds it, BadRequest where nobody does, or
-        Unreachable.
+        The new token is larger: should the old holder wake up, it has lost the environment. Raises
+        EnvironmentLocked if another run holds it, BadRequest if none does, or Unreachable.
         """
         self.flush()
         with self._connect() as connection:
             return lock.take_lock_over(connection, environment, run_ids, by, owner, reason)
 
     def heartbeat(self, environment: str, run_id: str) -> bool:
-        """Say that the run is alive; False: it does not hold the environment (any more).
+        """Say that the run is alive. Returns False if it does not, or no longer, hold the
+        environment.
 
         Raises Unreachable: then nobody can have taken the environment either.
         """
@@ -196,22 +197,23 @@ class Ledger(Part):
     def break_lock(
         self, environment: str, owner: str, reason: str, held_by: str | None = None
     ) -> Lock | None:
-        """Take the environment from whoever holds it, and write down who did and why.
+        """Take the environment from whoever holds it, and record who did so and why.
 
-        ``held_by`` is the only run that it is taken from; None: from any. Returns the lock that
-        was broken; None: there was none. Raises Unreachable.
+        ``held_by`` is the only run that it is taken from; None means any. Returns the lock that was
+        broken, or None if there was none. Raises Unreachable.
         """
         with self._connect() as connection:
             return lock.break_lock(connection, environment, owner, reason, held_by)
 
     def holder(self, environment: str) -> Lock | None:
-        """Who holds the environment; None: it is free. Raises Unreachable."""
+        """Who holds the environment. Returns None if it is free. Raises Unreachable."""
         with self._connect() as connection:
             return lock.holder_of(connection, environment)
 
     @contextmanager
     def turn(self, environment: str, within: timedelta) -> Iterator[bool]:
-        """Be the only run that watches an environment; False where another does, after ``within``.
+        """Be the only run that watches an environment. Yields False if another still does after
+        ``within``.
 
         The turn ends with the session, so that a run that dies gives it up. Raises Unreachable.
         """

@@ -20,7 +20,7 @@ _COLUMNS = (
 def take_lock(
     connection: Connection, environment: str, run_id: str, owner: str, reason: str
 ) -> Lock:
-    """The run's lock, new or as it is; EnvironmentLocked where another run holds it."""
+    """The run's lock, new or as it is. Raises EnvironmentLocked if another run holds it."""
     with connection.transaction():
         row = connection.execute(
             "INSERT INTO environment_locks AS held (environment, run_id, owner, reason)"
@@ -46,7 +46,7 @@ def take_lock_over(
 ) -> Lock:
     """The lock of one of ``run_ids``, which is now that of the run ``by``, with a larger token.
 
-    Raises EnvironmentLocked where another run holds it, BadRequest where nobody does.
+    Raises EnvironmentLocked if another run holds it, BadRequest if none does.
     """
     with connection.transaction():
         held = holder_of(connection, environment, "FOR UPDATE")
@@ -69,7 +69,8 @@ def take_lock_over(
 
 
 def beat_lock(connection: Connection, environment: str, run_id: str) -> bool:
-    """Say that the run is alive; False: it does not hold the environment (any more)."""
+    """Say that the run is alive. Returns False if it does not, or no longer, hold the
+    environment."""
     done = connection.execute(
         "UPDATE environment_locks SET heartbeat_at = clock_timestamp()"
         " WHERE environment = %s AND run_id = %s",
@@ -79,9 +80,9 @@ def beat_lock(connection: Connection, environment: str, run_id: str) -> bool:
 
 
 def delete_lock(connection: Connection, environment: str, run_id: str, token: str) -> int | None:
-    """Free the environment of the run's lock with that token, of any of its locks where it is "".
+    """Free the environment of the run's lock with that token, or any of its locks if that is "".
 
-    Returns the token of the lock that was there; None: the run held none.
+    Returns the token of the lock, or None if the run held none.
     """
     row = connection.execute(
         "DELETE FROM environment_locks WHERE environment = %(environment)s"
@@ -94,7 +95,7 @@ def delete_lock(connection: Connection, environment: str, run_id: str, token: st
 def break_lock(
     connection: Connection, environment: str, owner: str, reason: str, held_by: str | None
 ) -> Lock | None:
-    """Delete the lock of the run ``held_by``, or of any; returns it, or None: there was none."""
+    """Delete the lock of the run ``held_by``, or of any. Returns it, or None if there was none."""
     with connection.transaction():
         row = connection.execute(
             "DELETE FROM environment_locks WHERE environment = %(environment)s"
@@ -110,7 +111,8 @@ def break_lock(
 
 
 def holder_of(connection: Connection, environment: str, how: str = "") -> Lock | None:
-    """Who holds the environment; None: nobody. ``how`` ends the query: FOR UPDATE."""
+    """Who holds the environment. Returns None if nobody does. ``how`` ends the query: FOR
+    UPDATE."""
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM environment_locks WHERE environment = %s {how}".encode(),
         (environment,),
@@ -139,7 +141,7 @@ def events_of(connection: Connection, lock: Lock) -> list[Event]:
 def take_turn(connection: Connection, environment: str) -> bool:
     """Take the turn to watch an environment, for as long as the connection is open.
 
-    Returns False where another session has it.
+    Returns False if another session has it.
     """
     row = connection.execute(
         "SELECT pg_try_advisory_lock(hashtextextended('watch:' || %s, 0)) AS mine", (environment,)

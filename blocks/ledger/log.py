@@ -10,7 +10,7 @@ _SERVED = ("Deployed", "RollbackDone")  # endings after which the named release 
 
 
 def select_log(connection: Connection, environment: str | None, limit: int) -> list[LogRow]:
-    """Deployments, newest first; of every environment where it is None."""
+    """Deployments, newest first; of every environment if it is None."""
     return _select(
         connection,
         "(%(environment)s::text IS NULL OR environment = %(environment)s)",

@@ -19,7 +19,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Recorder:
-    """Writes events to the ledger, and keeps in the spool what it does not take now."""
+    """Writes events to the ledger, and keeps in the spool what it does not accept now."""
 
     spool: Spool
     connect: Callable[[], Connection]
@@ -73,7 +73,8 @@ class Recorder:
         return True
 
     def _take(self, connection: Connection, entry: Entry) -> None:
-        """Write an entry; put aside what the ledger will never take, so it holds up no other."""
+        """Write an entry; put aside what the ledger will never accept, so that it holds up no
+        other."""
         try:
             _write_entry(connection, entry)
         except (errors.DataError, errors.IntegrityError) as error:

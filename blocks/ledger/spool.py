@@ -1,4 +1,4 @@
-"""The worker's spool: events that the ledger has not taken yet, one file each.
+"""The worker's spool: events that the ledger has not accepted yet, one file each.
 
 No process waits for another here. One that hangs, or that a person has stopped in a terminal, would
 otherwise keep the recovery of its own run from working, and every run after it.
@@ -41,7 +41,7 @@ class Spool:
         self.folder = folder
 
     def check(self) -> None:
-        """Raise OSError where nothing can be kept."""
+        """Raise OSError if nothing can be kept."""
         own_folder(self.folder)
         with tempfile.TemporaryFile(dir=self.folder) as file:
             file.write(b"\n")
@@ -61,7 +61,7 @@ class Spool:
         ]
 
     def put_aside(self, entry: Entry) -> None:
-        """Write down an entry that the ledger will never take. Raises OSError."""
+        """Keep apart an entry that the ledger will never accept. Raises OSError."""
         with (self.folder / "refused.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")
 

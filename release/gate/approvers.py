@@ -19,12 +19,12 @@ class Approver:
 
 
 def find(approvers: Sequence[Approver], name: str) -> Approver | None:
-    """The approver of a name as a person types it: capitals and outer blanks do not count."""
+    """The approver whom a typed name means: capitals and outer blanks do not count."""
     wanted = name.strip().casefold()
     return next((one for one in approvers if one.name.casefold() == wanted), None)
 
 
 def not_enrolled(name: str, names: Collection[str]) -> str:
-    """What is wrong with a name that is none of the approvers', with the nearest of those."""
+    """What is wrong with a name that is not an approver's, with the nearest one that is."""
     known = there_is(name, names) if names else "; there is: nobody"
     return f"{name!r} is not enrolled as an approver{known}"

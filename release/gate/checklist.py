@@ -1,8 +1,8 @@
 """A checklist's items, who signed them, and what is still open.
 
 A checklist is done when each item has as many signatures as it needs, and enough different people
-stand behind the whole (four eyes). Who signs proves it with a one-time code; who says no need not,
-because nothing happens then.
+stand behind the whole (four eyes). A person who signs proves it with a one-time code; one who says
+no need not, because nothing happens then.
 """
 
 from collections.abc import Iterable, Sequence
@@ -52,7 +52,7 @@ class Answer:
     decision: str
     signs: str  # an item's id, or ALL_OPEN
     approver: str
-    code: str = ""  # one-time code; "" where the answer is no
+    code: str = ""  # one-time code; "" if the answer is no
     comment: str = ""
 
     def __repr__(self) -> str:  # a code may still be good, so it stands in no log
@@ -79,10 +79,10 @@ class Quorum:
     """How many people have to stand behind a checklist as a whole."""
 
     signers: int = 1  # different people
-    started_by: str = ""  # never the only one who signed; a claim, "" where nobody is named
+    started_by: str = ""  # never the only one who signed; a claim, "" if nobody is named
 
     def lacks(self, signatures: Iterable[Signature]) -> str:
-        """Who is missing, in a sentence; empty where nobody is."""
+        """Who is missing, in a sentence; empty if nobody is."""
         people = {s.approver.casefold(): s.approver for s in signatures if _counts(s)}
         names = ", ".join(sorted(people.values()))
         if BY_EVIDENCE in people:
@@ -102,7 +102,7 @@ def _counts(signature: Signature) -> bool:
 
 
 def missing(item: Item, signatures: Iterable[Signature]) -> int:
-    """How many more people have to sign ``item``; 0: it is settled."""
+    """How many more people have to sign ``item``; 0 if it is settled."""
     mine = [s for s in signatures if s.item == item.id and _counts(s)]
     if any(s.approver == BY_EVIDENCE for s in mine):
         return 0
@@ -125,27 +125,27 @@ class Checklist:
 
     @property
     def lacks(self) -> str:
-        """Who is missing for the whole, in a sentence; empty where nobody is."""
+        """Who is missing for the whole, in a sentence; empty if nobody is."""
         return self.quorum.lacks(self.signatures)
 
     @property
     def waiting(self) -> tuple[Item, ...]:
-        """The items that still need somebody, in the runbook's order; empty: it is done.
+        """The items that still need somebody, in the runbook's order; empty if it is done.
 
-        Where each item is settled and the quorum is not, all are open, for somebody who has not
+        If each item is settled and the quorum is not met, all are open, for somebody who has not
         signed yet.
         """
         return self.unsettled or (self.items if self.lacks else ())
 
     @property
     def open(self) -> str:
-        """What is missing: the items that too few have signed, or, where there are none, the
-        people."""
+        """What is missing: the items that too few have signed or, if there are none, the people."""
         return ", ".join(item.id for item in self.unsettled) or self.lacks
 
 
 def say_answer(given: Iterable[Signature], refusal: str, still_open: str) -> str:
-    """What an answer came to that leaves the gate open: who signed what, or that nothing was.
+    """The result of an answer that leaves the gate open: who signed what, or that nothing was
+    signed.
 
     ``refusal`` is why it signed nothing, ``still_open`` what :attr:`Checklist.open` says.
     """
@@ -161,7 +161,7 @@ def say_answer(given: Iterable[Signature], refusal: str, still_open: str) -> str
 def covered(
     answer: Answer, approver: Approver, waiting: Sequence[Item], signatures: Sequence[Signature]
 ) -> tuple[Item, ...]:
-    """The open items that an approver signs by an answer. Raises BadRequest where there is none."""
+    """The open items that an approver signs by an answer. Raises BadRequest if there is none."""
     asked = [item for item in waiting if answer.signs in (ALL_OPEN, item.id)]
     if not asked:
         raise BadRequest(f"{answer.signs!r} is not an open item")
@@ -201,7 +201,8 @@ def checked_answer(answer: Answer | None) -> Answer:
 def rejected_by(
     answer: Answer, waiting: Sequence[Item], evidence: Iterable[Evidence] = ()
 ) -> tuple[Signature, ...]:
-    """What a no is about. Its name is a claim; who says no proves nothing and changes nothing."""
+    """What a rejection is about. Its name is a claim, because a rejection needs no proof and
+    changes nothing."""
     shown = _by_item(evidence)
     asked = [item for item in waiting if answer.signs == item.id] or list(waiting)
     return tuple(
@@ -222,8 +223,8 @@ def as_worded(
 ) -> tuple[tuple[Signature, ...], tuple[Signature, ...]]:
     """The signatures of what the runbook says now, and those of other words.
 
-    Whoever signed an item before the runbook was edited signed another item. One that the runbook
-    does not have any more is asked of nobody, and its signatures harm nobody.
+    Whoever signed an item before the runbook was edited signed another item. An item that is no
+    longer in the runbook is asked of nobody, and its signatures do no harm.
     """
     texts = {item.id: item.text for item in items}
     kept = tuple(s for s in signatures if texts.get(s.item, s.text) == s.text)
@@ -248,8 +249,8 @@ def standing(
     """The signatures that still stand on ``evidence``, and a sentence for those that do not.
 
     Evidence ages while a gate waits. A signature falls when its item's evidence fails now and did
-    not fail when it was signed; who signed against failed evidence knew it, and that stands. One
-    that was given on passed evidence that was stale by then falls unless it passes now.
+    not fail when it was signed; one that was given against failed evidence was given knowingly, and
+    stands. One that was given on passed evidence that was stale by then falls unless it passes now.
     """
     now = _by_item(evidence)
     why = {
@@ -268,7 +269,7 @@ def standing(
 
 
 def _fell(signature: Signature, now: Evidence | None) -> str:
-    """Why a signature does not stand any more; empty where it does."""
+    """Why a signature no longer stands; empty if it does."""
     before = signature.rests_on
     if now is None or (before is not None and before.verdict is EvidenceVerdict.FAILED):
         return ""
@@ -334,7 +335,8 @@ def refuse_rejected(signatures: Iterable[Signature]) -> None:
 
 
 def _say_rejected(by: str, why: str, items: Sequence[str]) -> str:
-    """Why comes first: who reads it knows what is on the list. Evidence has a reason an item."""
+    """The reason comes first: the reader knows what is on the list. Evidence has one reason per
+    item."""
     if by == BY_EVIDENCE:
         return f"rejected by evidence: {', '.join(items)} {why}"
     return f"rejected by {by}: {why or 'no reason given'} ({', '.join(items)})"

@@ -40,8 +40,8 @@ class Finding:
 
     verdict: EvidenceVerdict
     value: str  # one line: what was found, measured against what is needed
-    source: str  # who was asked; "" where there is nobody to ask here
-    link: str = ""  # where a person can look for themselves; "" where there is no page
+    source: str  # who was asked; "" if there is nobody to ask here
+    link: str = ""  # where a person can look for themselves; "" if there is no page
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Evidence:
     item: str
     verdict: EvidenceVerdict
     value: str
-    source: str  # "" where there was nobody to ask
+    source: str  # "" if there was nobody to ask
     at: datetime
     link: str = ""
     expires_at: datetime | None = None  # from then on it is stale
@@ -68,7 +68,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a program ended that was asked."""
+    """How a program that was asked ended."""
 
     program: str
     code: int
@@ -89,7 +89,7 @@ class Staging:
     """What staging shows."""
 
     health: Probe
-    version: str  # that it says it runs; "" where it did not say
+    version: str  # that it says it runs; "" if it did not say
     error_rate: float | None  # fraction: 5xx / all responses; None: not measured
     issues: Sequence[Issue] | None  # the open critical ones; None: there is no forge to ask
 
@@ -102,7 +102,7 @@ class WayBack:
     on_host: bool  # its image
     in_registry: bool
     contract: Sequence[str] = ()  # names of the migrations that run after the watch
-    rehearsal: str = ""  # when something was last rolled back; "" where nobody knows of it
+    rehearsal: str = ""  # when something was last rolled back; "" if nobody knows of it
     schema: tuple[RollbackVerdict, str] = (RollbackVerdict.SAFE, "")  # the plan's, on the new one
 
 
@@ -138,19 +138,19 @@ def say_evidence(evidence: Sequence[Evidence]) -> str:
 
 
 def nobody_to_ask(why: str) -> Finding:
-    """The finding where an item names a source that does not exist here."""
+    """The finding if an item names a source that does not exist here."""
     return Finding(EvidenceVerdict.UNKNOWN, why, "")
 
 
 def no_answer(why: str, source: str) -> Finding:
-    """The finding where a source was asked and did not answer."""
+    """The finding if a source was asked and did not answer."""
     return Finding(EvidenceVerdict.UNKNOWN, why, source)
 
 
 def undecided(findings: Mapping[str, Finding]) -> tuple[str, ...]:
     """The items worth asking about again: their source exists and has said neither yes nor no.
 
-    None as soon as one has failed, for that decides.
+    None as soon as one has failed, because that decides.
     """
     if any(finding.verdict is EvidenceVerdict.FAILED for finding in findings.values()):
         return ()
@@ -197,8 +197,8 @@ def judge_tests_command(result: CommandResult) -> Finding:
 def judge_staging(found: Staging, ceiling: float, source: str, link: str = "") -> Finding:
     """Staging has no critical issue: none is reported, it is healthy and serves without errors.
 
-    ``ceiling`` is the highest error rate allowed, a fraction. Rate and issues have to be known, or
-    nobody knows that there is no critical issue.
+    ``ceiling`` is the highest error rate allowed, a fraction. Rate and issues have to be known;
+    otherwise it is unknown whether there is a critical issue.
     """
     health, version, error_rate = found.health, found.version, found.error_rate
     issues = found.issues
@@ -267,8 +267,8 @@ def judge_rollback_plan(way: WayBack, source: str, link: str = "") -> Finding:
     """There is a way back: the baseline's image is on the host and in the registry, and it is not
     known to break on the new schema.
 
-    A contract migration is not in the way: the plan takes only those without whose objects the
-    baseline does (:mod:`release.migration.contract`).
+    A contract migration is not in the way: the plan takes only those whose objects the baseline
+    does not need (:mod:`release.migration.contract`).
     """
     baseline = way.baseline
     if baseline.release is None:
@@ -328,8 +328,8 @@ def judge_duty(duty: Duty | None, source: str) -> Finding:
 def judge_on_call(message: Finding, duty: Finding | None) -> Finding:
     """On-call is aware: one of them acknowledged the message, or the schedule names somebody.
 
-    ``duty`` is None where no schedule is configured. Otherwise what the schedule says counts
-    unless the message was acknowledged, and is told together with it.
+    ``duty`` is None if no schedule is configured. Otherwise what the schedule says counts unless
+    the message was acknowledged, and is told together with it.
     """
     if duty is None or message.verdict is EvidenceVerdict.PASSED:
         return message

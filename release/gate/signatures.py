@@ -62,8 +62,8 @@ def verify_signatures(
     """The proven signatures of a checklist, read from the run's signing events and nowhere else.
 
     ``subject`` is what is about to be carried out, and for whom: see :func:`sealed_text`. ``seal``
-    makes the seal of an approver over a text, and raises BadConfiguration for who is not enrolled.
-    Raises SignaturesInvalid for a signature that does not hold, and where too few are left.
+    makes the seal of an approver over a text, and raises BadConfiguration for a person who is not
+    enrolled. Raises SignaturesInvalid for a signature that does not hold, and if too few are left.
     """
     texts = {item.id: item.text for item in checklist.items}
     given = [one for one in map(signature_of, events) if one.item in texts]
@@ -94,7 +94,7 @@ def _holds(run: str, subject: str, one: Signature, seal: Callable[[str, str], st
 
 
 def unsignable(items: Sequence[Item], approvers: Sequence[Approver], quorum: Quorum) -> str:
-    """Why no number of people could sign this checklist; empty where they could."""
+    """Why no number of people could sign this checklist; empty if they could."""
     problems = []
     for item in items:
         able = [one.name for one in approvers if one.may(item.role)]
@@ -110,7 +110,8 @@ def unsignable(items: Sequence[Item], approvers: Sequence[Approver], quorum: Quo
 
 
 def locked_until(refused: Sequence[datetime], now: datetime) -> datetime | None:
-    """Until when a name is refused, after too many answers without a good code; None: it is not.
+    """Until when a name is refused, after too many answers without a good code. Returns None if it
+    is not.
 
     ``refused`` are the times of those answers, in any order.
     """

@@ -96,7 +96,7 @@ def _collected(evidence: Collection[Evidence]) -> list[str]:
 
 
 def _source(evidence: Evidence) -> str:
-    """The source, as a link where there is a page to look at."""
+    """The source, as a link if there is a page to look at."""
     if not evidence.link.startswith(("https://", "http://")):
         return _cell(evidence.source)
     address = evidence.link.translate({ord(c): f"%{ord(c):02X}" for c in ' ()<>|"\\'})
@@ -113,7 +113,7 @@ def _say_signature(signature: Signature) -> str:
 
 
 def _age(signature: Signature) -> str:
-    """How old the evidence was when it was signed, where that is worth a word."""
+    """How old the evidence was when it was signed, if that is worth mentioning."""
     if signature.at is None or signature.rests_on is None:
         return ""
     age = signature.at - signature.rests_on.at

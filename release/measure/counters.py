@@ -89,8 +89,8 @@ def router_growth(before: RouterLook, now: RouterLook, versions: Mapping[str, st
 
 
 def probe_growth(before: ProbeLook, now: ProbeLook) -> Growth:
-    """What came of the probes between two looks. They are of all releases: nobody knows which
-    instance answers one."""
+    """What came of the probes between two looks. They belong to all releases, because it is not
+    known which instance answers one."""
     since, took = now.counted - before.counted, now.took[len(before.took) :]
     if not since.possible:
         return Growth(unknown=_BEGAN_AGAIN)
@@ -116,9 +116,9 @@ def remember(before: Look | None, now: Look) -> Look:
 def growth(source: str, before: Look, now: Look, release_label: str) -> Growth:
     """What ``source`` counted between two looks: of each release, and of all together.
 
-    A release that is seen for the first time counts from this look on: nobody knows how much of
-    it is old. In a release that was seen before, a series that is new was born since (the first
-    error, another instance), and counts from zero.
+    A release that is seen for the first time counts from this look on: how much of it is old is not
+    known. In a release that was seen before, a series that is new was born since (the first error,
+    another instance), and counts from zero.
 
     No errors are zero errors only where requests are counted. Nothing can be said where none are,
     where a sum has fallen, and where there are more errors than requests. A release of which
@@ -185,7 +185,7 @@ def _pairs(before: Look, now: Look) -> Iterator[tuple[Series, Series]]:
 
 
 def _fallen(before: Series, now: Series) -> bool:
-    """Whether something fell that is no counter: a counter's own fall is a restart."""
+    """Whether something that is not a counter fell: a counter's own fall is a restart."""
     return any(
         value < before.get(labels, 0.0) and not any(name == _NAME for name, _ in labels)
         for labels, value in now.items()
@@ -233,7 +233,7 @@ def _times(
 
 
 def bound_of(labels: Labels) -> float | None:
-    """The upper bound of a histogram's bucket, in seconds; None for what is no bucket."""
+    """The upper bound of a histogram's bucket, in seconds; None for what is not a bucket."""
     text = dict(labels).get(_BOUND)
     try:
         bound = float(text) if text is not None else math.nan

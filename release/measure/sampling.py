@@ -89,8 +89,8 @@ def patience_of(rules: WatchRules, request_timeout: timedelta, *, in_a_hurry: bo
 def counted_since(before: L | None, now: L | None, grow: Callable[[L, L], Growth]) -> Growth:
     """What a source has counted between two looks, by its own ``grow``.
 
-    None: it could not be seen. Without ``now`` nothing is added to why, which was said then;
-    without ``before`` there is nothing to compare with.
+    A look that is None could not be taken. Without ``now`` no reason is added, because it was given
+    then; without ``before`` there is nothing to compare with.
     """
     if now is None:
         return Growth()

@@ -51,7 +51,8 @@ class Times:
 
 
 def busiest(counted: tuple[Traffic, ...], version: str) -> Traffic | None:
-    """Of what may be held against ``version``, the source that has counted most; None for none."""
+    """Of what may be held against ``version``, the source that has counted most; None if there is
+    none."""
     return max(
         (traffic for traffic in counted if traffic.concerns(version)),
         key=lambda traffic: (traffic.requests, traffic.errors, traffic.source, traffic.release),
@@ -60,6 +61,6 @@ def busiest(counted: tuple[Traffic, ...], version: str) -> Traffic | None:
 
 
 def slowest_p95(times: tuple[Times, ...], source: str) -> timedelta | None:
-    """The 95th percentile that ``source`` has measured; None where it did not."""
+    """The 95th percentile that ``source`` has measured; None if it measured none."""
     found = [one.p95 for one in times if one.source == source and one.p95 is not None]
     return max(found, default=None)

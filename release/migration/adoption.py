@@ -120,7 +120,7 @@ class History:
 
     @property
     def set_aside_as(self) -> str:
-        """The name that its table gets, so that ours can be made; "" where it may stay."""
+        """The name that its table gets, so that ours can be made; "" if it may stay."""
         if not (self.in_our_place and self.tool.takes_our_name):
             return ""
         return "schema_migrations_" + self.tool.name.lower().replace("-", "_")
@@ -199,7 +199,7 @@ def refuse_foreign_schema(
     rows: Sequence[AppliedMigration],
     environment: str,
 ) -> None:
-    """Let files be planned only where the first of them does not meet another tool's work.
+    """Let files be planned only if the first of them does not meet another tool's work.
 
     Let through: no file, no history, a history of our own, or versions in our own table that are
     numbered as the files are (the same ones, or all older than every file). Raises MigrationRefused
@@ -221,13 +221,13 @@ def refuse_foreign_schema(
 
 
 def adopt_command(environment: str, through: str = "") -> str:
-    """What to type, with the file up to which the schema is complete where that is certain."""
+    """What to type, with the file up to which the schema is complete if that is certain."""
     typed = f"ignition adopt {environment} --through {through or 'VERSION'} --as NAME --reason …"
     return typed if through else f"{typed}, VERSION: the last file that the schema has"
 
 
 def propose_through(history: History, files: Sequence[MigrationFile]) -> str:
-    """The newest file that a history covers, where its versions are numbers of our files; else "".
+    """The newest file that a history covers, if its versions are numbers of our files; else "".
 
     Certain only if the tool's newest version is a file's number, and every file up to it is among
     the versions (golang-migrate keeps the newest alone). "1.1" of Flyway, an id of Alembic, two

@@ -1,9 +1,9 @@
 """When a contract migration may run: when no release that needs what it removes can come back.
 
-A contract file comes with the release that does not need the old shape any more. The release before
-that one does, and a rollback would bring it back for as long as it is the rollback's target. So the
-file runs with the next deployment, after its watch, when the release before it came with the file
-too; or once ``min-app`` of its header is reached.
+A contract file comes with the release that no longer needs the old shape. The release before that
+one does, and a rollback would bring it back for as long as it is the rollback's target. So the file
+runs with the next deployment, after its watch, when the release before it came with the file too;
+or once ``min-app`` of its header is reached.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,9 +35,9 @@ def due_contract(
     """Divide the pending contract files into those that may run after this deployment's watch and
     those that wait for a later one; files never overtake each other.
 
-    ``rollback_target`` is the release that this deployment replaces; None: nothing served.
-    ``known_to_target`` maps the file names of that release's migrations to their checksums; None
-    where its commit is not known.
+    ``rollback_target`` is the release that this deployment replaces; None if nothing served.
+    ``known_to_target`` maps the file names of that release's migrations to their checksums; None if
+    its commit is not known.
     """
     for number, file in enumerate(pending):
         why = _waits_for(file, rollback_target, known_to_target)
@@ -86,9 +86,9 @@ def refuse_while_older_runs(
 def refuse_contracted(
     release: Release | None, applied: Iterable[AppliedMigration], environment: str
 ) -> str:
-    """Raise BadRequest if a release cannot run on the schema as it is any more.
+    """Raise BadRequest if a release can no longer run on the schema as it is.
 
-    Returns a warning where a version does not say whether it is old enough to be hurt, else "".
+    Returns a warning if a version does not say whether it is old enough to be affected, else "".
     """
     if release is None:
         return ""
@@ -112,7 +112,8 @@ def refuse_contracted(
 
 
 def reaches(version: str, least: str) -> bool | None:
-    """Whether ``version`` is ``least`` or newer (semver.org 2.0.0, 11); None: no way to tell."""
+    """Whether ``version`` is ``least`` or newer (semver.org 2.0.0, 11); None if that cannot be
+    told."""
     if version == least:
         return True
     try:

@@ -67,13 +67,13 @@ class MigrationFile:
 
     @property
     def allows(self) -> frozenset[str]:
-        """Rules of the lint that its author has set aside."""
+        """The lint rules that its author has set aside."""
         return self.header.allows
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Whose work a file is, as its record in ``schema_migrations`` says; "": nobody's."""
+    """Whose work a file is, as its record in ``schema_migrations`` says; "" if nobody's."""
 
     deploy_id: str = ""  # the run's id
     git_sha: str = ""
@@ -157,8 +157,8 @@ class MigrationPlan:
 
 
 def schema_version(rows: Iterable[AppliedMigration]) -> str:
-    """The newest version that is done; "" for none. Another tool's rows count where there is no
-    other: their numbers may be of another kind."""
+    """The newest version that is done; "" for none. Another tool's rows count if there is no other:
+    their numbers may be of another kind."""
     done = [row for row in rows if row.done]
     ours = [row.version for row in done if not row.foreign]
     return max(ours or [row.version for row in done], default="")
@@ -228,12 +228,12 @@ def plan_migrations(
 
 
 def was_killed(row: AppliedMigration | None) -> bool:
-    """Whether a record's runner was killed in a statement, whose outcome nobody knows then."""
+    """Whether a record's runner was killed in a statement, so that its outcome is not known."""
     return row is not None and row.status == Status.RUNNING
 
 
 def what_helps(sqlstate: str | None, otherwise: str) -> str:
-    """What to do about a migration that failed, where the file is not at fault.
+    """What to do about a failed migration whose file is not at fault.
 
     Source: PostgreSQL's documentation, "PostgreSQL Error Codes".
     """
@@ -344,7 +344,7 @@ def _refuse_changed_history(
 
 
 def _refuse_changed_beginning(row: AppliedMigration, file: MigrationFile | None) -> None:
-    """Raise MigrationRefused if the statements that are done are not those of the file any more."""
+    """Raise MigrationRefused if the statements that are done are no longer those of the file."""
     done = row.statements_done or 0
     if file is None or file.name != row.name:
         raise MigrationRefused(

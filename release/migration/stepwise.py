@@ -1,6 +1,6 @@
 """Files that run without a transaction: how each of their statements is resumed.
 
-A statement that was interrupted is done, half done, or not begun, and nobody was told which. For
+A statement that was interrupted is done, half done, or not begun, and it is not known which. For
 some the database can be asked (is the index there, and valid?), some may simply run again. Others
 are refused before anything runs, unless their author says that they may run twice.
 """

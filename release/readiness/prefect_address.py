@@ -15,7 +15,7 @@ _PORT = "4200"  # without --port
 def how_to_start(address: str) -> str:
     """What starts the server that does not answer at ``address``: here, or on its own machine.
 
-    `prefect server start` goes by no PREFECT_API_URL: it listens on port 4200, whatever was asked.
+    `prefect server start` ignores PREFECT_API_URL: it listens on port 4200, whatever was asked.
     """
     parts = urlsplit(address)
     port = parts.netloc.rpartition(":")[2]
@@ -27,7 +27,7 @@ def how_to_start(address: str) -> str:
 
 
 def meant_address(address: str) -> str:
-    """The API's address that was probably meant; empty where ``address`` already looks like one."""
+    """The API's address that was probably meant; empty if ``address`` already looks like one."""
     scheme, separator, rest = address.rpartition("://")
     root = rest.rstrip("/")
     if not root.endswith("/api"):
@@ -39,7 +39,7 @@ def meant_address(address: str) -> str:
 
 
 def hint_for(address: str) -> str:
-    """What to type where something answers at ``address``, but not as Prefect's API does."""
+    """What to type if something answers at ``address``, but not as Prefect's API does."""
     meant = meant_address(address)
     if meant:
         return f"did you mean {meant}? export PREFECT_API_URL={meant}"

@@ -29,10 +29,10 @@ def judge_registered(
     off: Mapping[str, str] | None = None,
     strays: bool = True,
 ) -> Readiness:
-    """Whether everything that is wanted is there, is the same, and is on.
+    """Whether everything that is wanted exists, is the same, and is on.
 
-    ``off`` has a sentence for each that is there and switched off; ``strays``: what is there and
-    not wanted is a fault.
+    ``off`` has a sentence for each that exists and is switched off; ``strays``: whatever exists and
+    is not wanted is a fault.
     """
     missing = sorted(wanted.keys() - there.keys())
     problems = [_missing(missing, len(wanted))] if missing else []
@@ -75,7 +75,7 @@ def judge_server(
 ) -> Readiness:
     """Whether the server is one that this version can work with, and its services are on.
 
-    ``off``: its services that are switched off. A newer server is well, as Prefect says of it.
+    ``off``: its services that are switched off. A newer server is fine, as Prefect says of it.
     """
     for service, means in _NEEDED_SERVICES.items():
         if service in off:

@@ -59,7 +59,7 @@ def judge_schedule(schedule: Schedule, now: datetime) -> Readiness:
 
 
 def schedule_line(schedule: Schedule, now: datetime) -> str:
-    """One line for a person who asks for the state: when it comes, or that it does not."""
+    """One line for a person who asks for the state: when it runs next, or that it does not."""
     answer = judge_schedule(schedule, now)
     if answer.ok:
         return f"{answer.name}  {answer.found}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """One system's answer; ``problem`` is empty where all is well."""
+    """One system's answer; ``problem`` is empty if all is well."""
 
     name: str
     problem: str = ""
@@ -53,12 +53,12 @@ def with_way_out(answer: Readiness, environment: str, configuration: str) -> Rea
 
 
 def blocking(answers: Sequence[Readiness]) -> list[Readiness]:
-    """The answers with a problem that no deployment goes on with."""
+    """The answers with a problem that stops any deployment."""
     return [answer for answer in answers if not answer.ok and answer.needed]
 
 
 def warnings(answers: Sequence[Readiness]) -> tuple[str, ...]:
-    """What a deployment goes on without, a sentence each."""
+    """The systems that a deployment goes on without, a sentence each."""
     return tuple(f"{a.name}: {a.problem}" for a in answers if not a.ok and not a.needed)
 
 

@@ -1,4 +1,5 @@
-"""Whether any worker carries out the runs: the pool, its workers, and a run that nobody takes."""
+"""Whether any worker carries out the runs: the pool, its workers, and a run that no worker
+takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,8 +83,8 @@ class WorkPool:
     def online(self, now: datetime) -> list[Worker]:
         """The workers that live, the one that was heard last first.
 
-        One that has stopped looks as alive as any other until its heartbeats are missed: that
-        nobody asks for runs any more is seen sooner.
+        One that has stopped looks as alive as any other until its heartbeats are missed; that no
+        worker asks for runs is noticed sooner.
         """
         heard = self.heard()
         if heard is None or (self._was_asked and now - heard > _HEARD_WITHIN):
@@ -93,7 +94,7 @@ class WorkPool:
 
 
 class Cause(StrEnum):
-    """Why nobody takes a run. Each is said once, and again after another."""
+    """Why no worker takes a run. Each cause is reported once, and again after another."""
 
     NO_POOL = "no pool"
     PAUSED = "paused"
@@ -104,14 +105,14 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """A run that nobody takes: why, and a sentence with what to type."""
+    """A run that no worker takes: why, and a sentence with what to type."""
 
     cause: Cause
     sentence: str
 
 
 def judge_pool(name: str, pool: WorkPool | None) -> Readiness:
-    """Whether the work pool delivers runs. A full one is well: its runs wait for their turn."""
+    """Whether the work pool delivers runs. A full one is fine: its runs wait for their turn."""
     if pool is None:
         return Readiness(
             "work pool", f"the Prefect server has no work pool {name}", "ignition setup"
@@ -143,7 +144,8 @@ def judge_workers(pool: WorkPool, now: datetime) -> Readiness:
 def why_not_taken(
     name: str, pool: WorkPool | None, state: str, due: datetime, now: datetime
 ) -> Stall | None:
-    """Why nobody takes a run that was ``due``, and what to type; None while it is too early.
+    """Why no worker takes a run that was ``due``, and what to type; None while it is too early to
+    tell.
 
     ``state`` is Prefect's own name of the state in which it waits: Scheduled, Late, Pending.
     """

@@ -29,10 +29,10 @@ def serving_instances(
 
 
 def serving_release(environment: str, serving: Sequence[Instance]) -> Release | None:
-    """The one release that serves; None where nothing does.
+    """The one release that serves. Returns None if nothing does.
 
     Raises BadConfiguration if two images serve at once, or one that has no registry digest: such a
-    state is no baseline to come back to.
+    state is not a baseline to come back to.
     """
     images = {instance.image for instance in serving}
     if not images:
@@ -74,7 +74,7 @@ def instances_to_restore(
     """The ids of the ``replicas`` instances that a release is to serve with once more.
 
     Those of its image that still exist, and a placeholder for each that is gone and has to be
-    started again; none where nothing is to serve.
+    started again; none if nothing is to serve.
     """
     if release is None:
         return ()
@@ -140,9 +140,9 @@ def previous_release(
     ``served`` is newest first. A release that was rolled back is never gone back to: a second
     rollback goes further back, and not to the bad release again. What a deployment's plan found
     serving counts more than the rows before it: a rollback that failed after it had brought a
-    release back has no row. Where that release serves still, it is the one to go back to. Where the
+    release back has no row. If that release still serves, it is the one to go back to. If the
     record does not know what serves (None: nothing does), it is the newest that served. Raises
-    BadRequest where the record knows none.
+    BadRequest if the record knows none.
     """
     left = served[0].replaced if served else None
     if left is not None and served[0].release.image != serving == left.image:

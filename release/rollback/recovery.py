@@ -36,7 +36,7 @@ class OpenGate:
     section: str
     items: tuple[str, ...]  # not signed by enough people yet
     signed: tuple[str, ...]  # "tests-passing by Ada"; an item that needs two is in both
-    until: str  # ISO 8601; "" where none is known
+    until: str  # ISO 8601; "" if none is known
     about: str = ""  # the plan's first line, in Markdown
     evidence: str = ""  # each item's verdict when the gate was last opened
     lacks: str = ""  # who is missing beside the items, in a sentence
@@ -55,7 +55,7 @@ class OpenGate:
 
     @property
     def ends(self) -> datetime | None:
-        """When its time is over; None where that is not known."""
+        """When its time is over; None if that is not known."""
         return datetime.fromisoformat(self.until) if self.until else None
 
 
@@ -82,7 +82,7 @@ class Recovery:
 def run_of(resource: str) -> str:
     """The run's id in what an automation sends: the id, or a resource that ends with it.
 
-    Raises BadRequest where there is none.
+    Raises BadRequest if there is none.
     """
     found = resource.rpartition(".")[2]
     if len(found) != 36 or found.count("-") != 4:
@@ -91,7 +91,7 @@ def run_of(resource: str) -> str:
 
 
 def open_gate_of(events: Sequence[Event]) -> OpenGate | None:
-    """The gate at which a run waits; None where its last gate is closed or it has ended."""
+    """The gate at which a run waits; None if its last gate is closed or it has ended."""
     gate = last_gate_of(events)
     if gate is None or any(event.kind in _ENDS for event in events):
         return None
@@ -100,7 +100,8 @@ def open_gate_of(events: Sequence[Event]) -> OpenGate | None:
 
 
 def last_gate_of(events: Sequence[Event]) -> OpenGate | None:
-    """The last gate that a run opened, with what stands of its signatures; None for none.
+    """The last gate that a run opened, with those of its signatures that stand; None if there is
+    none.
 
     They are those of its last opening, because a signature may have fallen with its evidence, and
     those that were given since.
@@ -152,7 +153,7 @@ LONGEST_SILENCE = timedelta(seconds=15)
 def is_gone(lock: Lock, run_id: str) -> bool:
     """Whether a run that is called running holds the environment and gives no sign of life.
 
-    One that holds nothing is missed by nobody: Prefect's own heartbeats see to it.
+    One that holds nothing needs no watching here: Prefect's own heartbeats see to it.
     """
     return lock.run_id == run_id and lock.silent > LONGEST_SILENCE
 
@@ -202,7 +203,7 @@ def recovery_of(events: Sequence[Event], state: str, begun: int) -> Recovery:
 
 
 def _attempt(events: Sequence[Event], begun: int) -> int:
-    """Which resumption would be next; 0 where the run has had its chance.
+    """Which resumption would be next; 0 if the run has had its chance.
 
     A worker may say late that the process died which a recovery killed: a run that has not begun
     since it was resumed has not crashed again. Neither is it resumed for ever, by a worker that
@@ -226,7 +227,7 @@ def planned_baseline(events: Sequence[Event]) -> str:
 class Before:
     """What a plan found beside the release that served."""
 
-    instances: int | None = None  # that served; None where it is not known
+    instances: int | None = None  # that served; None if it is not known
     pin: str = ""  # what the host's own start named; "" for nothing
 
 
@@ -247,7 +248,7 @@ def found_before(events: Sequence[Event], baseline: str) -> Before:
 def replaced_release(events: Sequence[Event]) -> Release | None:
     """What a deployment's plan found serving, read from the events of its run.
 
-    None: there was no plan, or nothing served then. The revision is not known.
+    None if there was no plan, or nothing served then. The revision is not known.
     """
     plan = _first_plan(events)
     address = str(plan.get("baseline", ""))
@@ -259,8 +260,8 @@ def replaced_release(events: Sequence[Event]) -> Release | None:
 def restored_since(events: Sequence[Event], since: datetime | None) -> Release | None:
     """What a rollback has brought back later than ``since``, of which no ending tells.
 
-    It is watched still, or was not well: the run's ending names it only once it is. None: there was
-    no such rollback. ``events`` are in order; the revision is not known.
+    It is still being watched, or was not healthy: the run's ending names it only once it is. None
+    if there was no such rollback. ``events`` are in order; the revision is not known.
     """
     done = {e.run_id for e in events if (e.kind, e.step) == (EventKind.STEP_DONE, Step.ROLLBACK)}
     for event in reversed(events):
@@ -275,7 +276,7 @@ def restored_since(events: Sequence[Event], since: datetime | None) -> Release |
 
 
 def left_by(events: Sequence[Event]) -> str:
-    """What a rollback left, as a sentence begins: "v1.1.0 was "; "" where that is not known."""
+    """What a rollback left, as a sentence begins: "v1.1.0 was "; "" if that is not known."""
     begun = [event for event in events if event.kind == EventKind.ROLLBACK_STARTED]
     left = str(begun[0].payload.get("from", "")) if begun else ""
     return f"{left} was " if left else ""

@@ -60,8 +60,8 @@ def window_of(
     can take is out of date (no worker ran for hours), and others follow.
 
     Younger than ``rules.rollback_window``, not as old: a release is outside of it at exactly 24 h.
-    It counts from the end of its deployment. A release that came by a rollback has none, so that
-    no rollback follows on another by itself.
+    It counts from the end of its deployment. A release that came by a rollback has no window, so
+    that no rollback follows another by itself.
     """
     if not rules.rollback_window:
         return Window(Mode.SKIP, f"{environment} has no rollback window")
@@ -123,13 +123,13 @@ def _by_age(environment: str, facts: Facts, serving: Release, window: timedelta)
 
 
 def _say(length: timedelta) -> str:
-    """A duration without the seconds that nobody asks for in one of hours."""
+    """A duration, without the seconds if it is one of hours."""
     hours = length >= timedelta(hours=1)
     return say_duration(length - length % timedelta(minutes=1) if hours else length)
 
 
 class Act(StrEnum):
-    """What follows on a watch that did not pass."""
+    """What follows if a watch did not pass."""
 
     ROLL_BACK = "roll back"
     ALERT = "alert"
@@ -138,7 +138,7 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What follows on a watch that did not pass, and, where it is no rollback, why."""
+    """What follows if a watch did not pass and, if that is not a rollback, why."""
 
     act: Act
     sentence: str = ""
@@ -147,11 +147,12 @@ class Reaction:
 def reaction_to(
     watched: Release | None, facts: Facts, window: Window, *, fired: bool, declared: bool
 ) -> Reaction:
-    """Decide what follows on a watch of ``watched`` that did not pass.
+    """Decide what follows if a watch of ``watched`` did not pass.
 
     ``facts`` and ``window`` are taken after the watch: what was true at its beginning may have
-    changed. ``fired``: a trigger is certain; otherwise health was not proven, which is no reason
-    to roll back. ``declared``: all that fired is a P0; a person is about it, and needs no alert.
+    changed. ``fired``: a trigger is certain; otherwise health was not proven, which is no reason to
+    roll back. ``declared``: all that fired is a P0; a person is dealing with it, and needs no
+    alert.
     """
     if declared and window.mode is not Mode.WATCH:
         return Reaction(Act.LEAVE, f"left to whoever declared it: {window.sentence}")
@@ -167,7 +168,7 @@ def reaction_to(
 
 
 def request_of(why: str, facts: Facts) -> RollbackRequest:
-    """The rollback that follows on a breach: to the release that ``facts`` name, and no other."""
+    """The rollback that follows a breach: to the release that ``facts`` name, and no other."""
     to = str(facts.back_to.image) if facts.back_to and facts.back_to.image else ""
     return RollbackRequest(reason=one_line(why), to=to, started_by=BY)
 
@@ -179,7 +180,7 @@ def _image(release: Release | None) -> object:
 def glance(
     health: Probe, auth: Check | None, error_rate: float | None, rules: WatchRules
 ) -> tuple[str, ...]:
-    """What does not look well at one look, a sentence each; empty where nothing does.
+    """What does not look well at one look, a sentence each; empty if everything does.
 
     One look proves no trigger: what does not look well is watched.
     """

@@ -44,7 +44,7 @@ def conforming(text: str) -> Runbook:
 
 
 def conformance(runbook: Runbook) -> list[Problem]:
-    """Where the runbook and the pipeline disagree, a sentence each; empty where they agree."""
+    """Where the runbook and the pipeline disagree, a sentence each; empty if they agree."""
     return [
         *_heading_problems(runbook.headings),
         *_item_problems(runbook.items),

@@ -103,7 +103,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """The numbers that the runbook names; None where it names none."""
+    """The numbers that the runbook names; None if it names none."""
 
     health_sustained_for: timedelta | None
     error_rate_ceiling: float | None  # fraction

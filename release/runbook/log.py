@@ -35,7 +35,7 @@ class WrittenRow:
 def written_rows(text: str) -> list[WrittenRow]:
     """The rows of the tables below the runbook's heading "Deployment Log".
 
-    A row without a date (ISO 8601) or a version is none: a template, or a remark.
+    A row without a date (ISO 8601) or a version does not count: it is a template, or a remark.
     """
     found = []
     for cells in _rows(MarkdownIt("commonmark").enable("table").parse(text)):

@@ -46,10 +46,10 @@ def judge_bake(
     """Decide whether the new release may take everything; a breach is latched.
 
     Unhealthy: its error rate (5xx / all answers) is above ``ceiling``, and higher than that of the
-    old release beside it. Each is shown to a probability of ``alpha``, over all looks together:
-    a release at or below the ceiling is stopped with at most that probability, and so is one that
-    fails only as the old one does. Where the old one answers less than the new one, there is
-    nothing to compare with, and the ceiling alone decides.
+    old release beside it. Each is shown to a probability of ``alpha``, over all looks together: a
+    release at or below the ceiling is stopped with at most that probability, and so is one that
+    fails only as the old one does. If the old one answers less than the new one, there is nothing
+    to compare with, and the ceiling alone decides.
 
     Healthy: 95% sure to be below the ceiling. Anything else is inconclusive, and says so: the
     verification and the watch, which send requests of their own, have to tell.

@@ -31,7 +31,7 @@ from release.watch.verdict import Outcome, Span, Trigger, Verdict, clock
 def judge_error_change(
     samples: Sequence[Sample], rules: WatchRules, baseline: Baseline, version: str, span: Span
 ) -> Verdict:
-    """An error rate of ``error_rate_factor`` times the baseline's that is no chance asks a person.
+    """An error rate of ``error_rate_factor`` times the baseline's that is not chance asks a person.
 
     At each sample, the answers of the last ``sustained_for`` (at least ``fewest_requests``) are
     compared with those that the same source counted of the baseline: by Fisher's exact test,
@@ -166,12 +166,13 @@ def _judge_times_of(
 
 
 def p95_ceiling(before: timedelta, rules: WatchRules) -> timedelta:
-    """Up to where a 95th percentile is as before: a ratio, but never below the floor."""
+    """The limit up to which a 95th percentile counts as before: a ratio, but never below the
+    floor."""
     return max(before * rules.p95_factor, rules.p95_floor)
 
 
 def p95_before(baseline: Baseline, source: str, release: str) -> timedelta | None:
-    """The baseline's 95th percentile as ``source`` measured it; None where it did not."""
+    """The baseline's 95th percentile as ``source`` measured it; None if it measured none."""
     labels = (baseline.version, ALL_RELEASES) if release else (ALL_RELEASES, baseline.version)
     for label in labels:
         for times in baseline.times:

@@ -19,7 +19,7 @@ class Asked:
 
     @property
     def counts(self) -> bool:
-        """Whether it says anything of the release."""
+        """Whether it says anything about the release."""
         return self.answer.status != TOO_MANY or TOO_MANY in self.wanted.expect
 
     @property
@@ -33,10 +33,10 @@ def mix_of(
 ) -> tuple[WatchProbe, ...]:
     """What is asked: what is listed, or else what is known of every service.
 
-    ``protected_path`` is what the auth flow asks for with a session; "" where there is no account
-    to log in with. Half of the probes ask for it: it is the one page that does what a user's does.
-    The health path has a rule of its own, and the fewest, because each answer that is always good
-    makes an error rate smaller than it is where users are.
+    ``protected_path`` is what the auth flow asks for with a session; "" if there is no account to
+    log in with. Half of the probes ask for it: it is the one page that does what a user's does. The
+    health path has a rule of its own, and the fewest, because each answer that is always good makes
+    an error rate smaller than it is where users are.
     """
     if listed:
         return tuple(listed)
@@ -49,7 +49,7 @@ def mix_of(
 def next_probes(mix: Sequence[WatchProbe], first: int, count: int) -> tuple[WatchProbe, ...]:
     """``count`` probes, from the ``first``-th of all on: each by its weight, spread evenly.
 
-    The same number is always the same probe, so that no chance decides what a release is asked.
+    The same number is always the same probe, so that chance never decides what a release is asked.
     """
     cycle = _cycle(mix)
     return tuple(cycle[number % len(cycle)] for number in range(first, first + count))
@@ -90,7 +90,7 @@ def say_failed(one: Asked) -> str:
 def measured_on(sources: Collection[str], mix: Sequence[WatchProbe]) -> str:
     """What an error rate is of, in a sentence; ``sources`` are those that count beside the probes.
 
-    Where none does, it says what is left out.
+    If none does, it says what is left out.
     """
     names = ", ".join(dict.fromkeys(probe.name for probe in mix))
     said = [_AS_COUNTED] if ROUTER in sources else []

@@ -55,9 +55,9 @@ def rules_after_rollback(rules: WatchRules, length: timedelta) -> WatchRules:
 def verdict_after_rollback(report: WatchReport) -> AfterRollback:
     """What a watch after a rollback means.
 
-    Unhealthy: a trigger fired, or something was wrong at its end. What could not be seen is no
-    illness, and neither is a P0 of somebody who goes further back: both are said, and leave the
-    rollback as good as it is without a watch.
+    Unhealthy: a trigger fired, or something was wrong at its end. Something that could not be seen
+    does not count as unhealthy, and neither does a P0 of somebody who goes further back: both are
+    reported, and leave the rollback as good as it is without a watch.
     """
     decision, lasted = report.decision, say_duration(report.lasted)
     counted = f"{report.errors:,} of {report.requests:,} requests failed"
@@ -77,6 +77,6 @@ def verdict_after_rollback(report: WatchReport) -> AfterRollback:
 
 
 def said_after_rollback(events: Sequence[Event]) -> str:
-    """The newest verdict among a run's events, in a sentence; "" where nothing was watched."""
+    """The newest verdict among a run's events, in a sentence; "" if nothing was watched."""
     found = [str(event.payload.get("sentence", "")) for event in events]
     return found[-1] if found else ""

@@ -4,7 +4,7 @@ A test of fixed size that is looked at again and again is wrong more often than 
 an e-value instead: what a bet against the hypothesis has grown to, from a stake of 1. As long as
 the hypothesis is true the bet does not grow on average, so it ever reaches 1/α with a probability
 of at most α, over all looks together (Ville's inequality). Each is an average of bets on several
-sizes of effect, because nobody knows the size beforehand.
+sizes of effect, because the size is not known beforehand.
 
 They take answers as independent of each other, given the rates. Values are natural logarithms.
 

@@ -69,8 +69,8 @@ def _in(span: Span, samples: Sequence[Sample]) -> Sequence[Sample]:
 
 
 def _came_back(seen: Sequence[tuple[datetime, bool]], after: datetime | None) -> bool:
-    """Whether it was ill, well, and then ill again from a moment after ``after``; None: asked of
-    nothing."""
+    """Whether it was ill, well, and then ill again from a moment after ``after``; true if
+    ``after`` is None, which asks nothing."""
     if after is None:
         return True
     before = [False, *(ill for _, ill in seen)]

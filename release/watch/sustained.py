@@ -40,7 +40,7 @@ class Words:
 
     @property
     def said_by(self) -> str:
-        """The source as sentences name it; "" for none."""
+        """The source as sentences name it; "" if there is none."""
         return name_of_source(self.source, self.release)
 
 
@@ -95,7 +95,7 @@ def worst_of(verdicts: Sequence[Verdict]) -> Verdict:
 
     A breach of one decides, then one that is under way. Who else sees the same is named, without a
     sentence of their own: their numbers differ by a sample. A source that could not judge takes
-    nothing from one that could; where all is well, it says why.
+    nothing from one that could; if all is well, it says why.
     """
     ranks = {Outcome.UNHEALTHY: 0, Outcome.HEALTHY: 2, Outcome.INCONCLUSIVE: 3}
     ranked = sorted(verdicts, key=lambda v: 1 if v.under_way else ranks[v.outcome])

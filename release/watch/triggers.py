@@ -58,7 +58,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class _Unsettled:
-    """What forbids a watch to end well, a sentence each."""
+    """What keeps a watch from ending well, a sentence each."""
 
     ill: tuple[str, ...]  # something is wrong
     unknown: tuple[str, ...]  # something could not be seen
@@ -150,7 +150,7 @@ def _unsettled(
     version: str,
     now: datetime,
 ) -> _Unsettled:
-    """Say what forbids the watch to end well now."""
+    """Say what keeps the watch from ending well now."""
     may_stay = ASKS_A_PERSON | {Trigger.RESTARTS}
     ill = [v.sentence for v in verdicts if v.under_way and v.trigger not in may_stay]
     unknown: list[str] = []

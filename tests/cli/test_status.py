@@ -141,8 +141,8 @@ def test_without_prefect_one_line_says_so_and_what_to_type(status: Status) -> No
     view = status()
 
     assert view.lines()[4:] == [
-        "the Prefect server at http://prefect/api does not answer; which runs wait is read from the "
-        "ledger, nothing can be signed, and when schedules come next is not known",
+        "the Prefect server at http://prefect/api does not answer; which runs wait is read from "
+        "the ledger, nothing can be signed, and when schedules come next is not known",
         "hint: make it answer",
     ]
     assert view.as_json()["prefect"] == {

@@ -32,7 +32,8 @@ class Rule:
     contract: Severity | None = Severity.ERROR  # None: fine in a contract file
 
     def severity(self, phase: Phase) -> Severity | None:
-        """How severe a finding of this rule is in a file of this phase; None: it is none."""
+        """How severe a finding of this rule is in a file of this phase; None if it is not a
+        finding."""
         return self.expand if phase is Phase.EXPAND else self.contract
 
 

@@ -14,7 +14,7 @@ def _blocking(name: str, traffic: str, recipe: str) -> Rule:
 
 
 def _breaking(name: str, traffic: str, recipe: str) -> Rule:
-    """The running release still uses what goes; after the watch it is not running any more."""
+    """The running release still uses what is removed; after the watch it no longer runs."""
     return Rule(name, traffic, recipe, contract=None)
 
 

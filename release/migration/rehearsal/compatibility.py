@@ -57,7 +57,7 @@ class RecordedStatements:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A statement of the running release that the new schema does not understand any more."""
+    """A statement of the running release that the new schema no longer understands."""
 
     statement: str  # shortened
     reason: str  # the server's own words, with the SQLSTATE
@@ -243,7 +243,7 @@ def _shown(kind: str, text: str) -> str:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """The words of the first statement of a text; none where it cannot be read."""
+    """The words of the first statement of a text; none if it cannot be read."""
     try:
         return next((part.words for part in split_statements(text)), ())
     except MigrationRefused:
@@ -294,7 +294,7 @@ def _last(table: str) -> str:
 
 
 def _widened(old: str, new: str) -> bool:
-    """Whether a type takes whatever the old one took, in the same form."""
+    """Whether a type accepts whatever the old one accepted, in the same form."""
     was, now = _SIZED.fullmatch(old), _SIZED.fullmatch(new)
     if was is None or old.split("(")[0] == "numeric":
         return False

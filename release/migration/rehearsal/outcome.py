@@ -219,7 +219,7 @@ def _judge(rehearsal: Rehearsal) -> tuple[RollbackVerdict, str]:
 
 
 def _unsafe(rehearsal: Rehearsal) -> str:
-    """Why the old release does not work on the new schema; "" where nothing shows it."""
+    """Why the old release does not work on the new schema; "" if nothing shows that it does not."""
     broken = rehearsal.statements.broken
     if broken:
         checked = rehearsal.statements.checked

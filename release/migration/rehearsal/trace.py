@@ -54,7 +54,7 @@ class TableLock:
 
     @property
     def blocks(self) -> str:
-        """What waits for it; "" where traffic does not notice."""
+        """What waits for it; "" if traffic does not notice."""
         return _BLOCKS.get(self.mode, "")
 
     def __str__(self) -> str:

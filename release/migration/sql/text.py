@@ -182,7 +182,7 @@ def _atomic_step(words: list[str], depth: int) -> int:
 
 
 def _refuse_psql(filename: str, sql: str, token: Token, brackets: int) -> None:
-    """Raise MigrationRefused where psql would act by itself: ``\\i file``, ``:variable``.
+    """Raise MigrationRefused if psql would act by itself: ``\\i file``, ``:variable``.
 
     ``x::text`` and ``a[1:n]`` are SQL.
     """

@@ -230,7 +230,7 @@ def function_name(call: Node) -> str:
 def option(options: Any, name: str) -> str | None:
     """An option such as ``(FULL)`` or ``WITH (connect = false)``: its text, "" for none given.
 
-    None where the option is missing.
+    Returns None if the option is missing.
     """
     for element in map(unwrap, options):
         if element.body.defname != name:

@@ -160,7 +160,7 @@ ANSWERS: dict[str, tuple[Facts, Window, dict[str, bool], Act, str]] = {
         replace(YOUNG, holder=LOCK), HELD, {"fired": True}, Act.ALERT, "held by Ada"
     ),
     "replaced meanwhile": (
-        replace(YOUNG, serving=OLD), OPEN, {"fired": True}, Act.ALERT, "serves v1.0.0 now, but v1.1.0"
+        replace(YOUNG, serving=OLD), OPEN, {"fired": True}, Act.ALERT, "v1.0.0 now, but v1.1.0"
     ),
     "gone meanwhile": (
         replace(YOUNG, serving=None), HELD, {"fired": True}, Act.ALERT, "serves nothing now"
