@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import cast
 from uuid import UUID
 
@@ -16,18 +17,21 @@ from prefect.exceptions import ObjectNotFound
 
 from blocks.ledger.ledger import Ledger
 from blocks.own_folder import leave_out_of_git
+from blocks.program import run
 from blocks.target import Target
 from cli.automations import apply as apply_automations
 from cli.registered import HOME, template_variables
 from cli.runs import prefect
 from cli.target import build_target
 from cli.workforce import WORK_POOL
-from release.errors import BadConfiguration
+from release.duration import say_duration
+from release.errors import BadConfiguration, Unreachable
 from release.ledger import RUNBOOK_RUN, EventKind
 from release.runbook.log import written_rows
 from release.wording import count_of
 from settings import Settings, config_path
 
+_DEPLOY_TIMEOUT = timedelta(minutes=5)  # `prefect deploy` takes about 7 s
 _SHARED = "default"  # the name of the blocks that all environments share
 
 
@@ -174,15 +178,16 @@ def _apply_prefect_yaml() -> None:
         **template_variables(),
         "PREFECT_LOGGING_LEVEL": "ERROR",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        cwd=HOME,
-        env=variables,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    try:
+        done = run(command, _DEPLOY_TIMEOUT, cwd=HOME, env=variables, merged=True)
+    except subprocess.TimeoutExpired:
+        limit = say_duration(_DEPLOY_TIMEOUT)
+        raise Unreachable(
+            f"Prefect did not take prefect.yaml within {limit}", "ignition setup"
+        ) from None
     if done.returncode != 0:
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-10:])
+        tail = "\n".join(done.stdout.decode(errors="replace").splitlines()[-10:])
         raise BadConfiguration(
             f"prefect deploy failed:\n{tail}", f"fix {HOME / 'prefect.yaml'}, then: ignition setup"
         )

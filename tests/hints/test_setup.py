@@ -4,6 +4,7 @@
 """
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from shutil import copy
 from typing import Any
@@ -177,6 +178,19 @@ def test_deployments_that_prefect_refuses_are_mended_in_their_file(
     assert refused.code == 1
     assert "wacht" in refused.complained
     Path(refused.hint.removeprefix("fix ").partition(",")[0]).write_text(good)
+
+    set_up(shell, refused.hint)
+    assert wrong(shell, "deployments") == ""
+
+
+@pytest.mark.hint("_apply_prefect_yaml: setup")
+def test_setup_is_typed_again_where_prefect_took_too_long(
+    shell: Shell, real_deployments: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(install, "_DEPLOY_TIMEOUT", timedelta(milliseconds=1))
+        refused = shell.ignition("setup")
+    assert "Prefect did not take prefect.yaml within 1 ms" in refused.complained
 
     set_up(shell, refused.hint)
     assert wrong(shell, "deployments") == ""
