@@ -1,6 +1,6 @@
 """The ledger's locks: one row for each environment that a run holds, and what becomes of it.
 
-Whose turn it is to watch an environment is no row: it is the session's, and ends with it.
+The turn to watch an environment has no row: a session holds it, and it ends with the session.
 """
 
 from collections.abc import Iterable
