@@ -122,7 +122,7 @@ def read_otherwise(file: str, there: Collection[str], named: Sequence[str]) -> P
         return Problem(
             f"{first} beside {file} is what the host's own `docker compose up` reads, and a "
             "deployment would not",
-            f"compose.file in ignition.toml: {first}; or remove one of the two",
+            f"orchestrator.file in ignition.toml: {first}; or remove one of the two",
         )
     override = next((name for name in _OVERRIDES if name in there), "")
     if not override:

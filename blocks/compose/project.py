@@ -62,12 +62,12 @@ class ComposeProject:
         if not self.directory.is_dir():
             raise BadConfiguration(
                 f"no directory {self.directory} for the Compose project",
-                "the environment's compose.directory in ignition.toml",
+                "edit the environment's orchestrator.directory in ignition.toml",
             )
         if not (self.directory / self.file).is_file():
             raise BadConfiguration(
                 f"no Compose file at {self.directory / self.file}",
-                "the environment's compose.file in ignition.toml",
+                "edit the environment's orchestrator.file in ignition.toml",
             )
 
     def read_otherwise(self) -> Problem | None:

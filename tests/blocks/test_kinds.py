@@ -243,3 +243,17 @@ def test_no_module_knows_a_kind_but_its_own_its_settings_and_the_registry() -> N
     knowing = {module for module in modules() if names_in(ROOT / module)}
 
     assert knowing == EXCEPTIONS.keys()
+
+
+def test_no_text_names_a_table_as_it_was_called_before() -> None:
+    """A table has its sort's name: a hint that names its kind sends people to one that is not
+    there."""
+    old = re.compile(r"\b(compose\.(file|directory)|prometheus\.(url|requests|errors))\b")
+    texts = [*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "ignition.example.toml"]
+    code = [
+        ROOT / path
+        for folder in ("blocks", "cli", "flows", "tasks", "release")
+        for path in of(folder)
+    ]
+
+    assert [str(path) for path in [*texts, *code] if old.search(path.read_text())] == []
